@@ -1,0 +1,66 @@
+import { InvalidTokenInputError } from './tokens.errors.js';
+
+const MAX_USER_ID_LENGTH = 255;
+const MAX_TOKEN_BYTES = 64 * 1024;
+/** The year 5138 in epoch seconds, and March 1973 in milliseconds: no expiry of a token lies beyond. */
+export const FIRST_MILLISECONDS = 100_000_000_000;
+
+/** @throws {@link InvalidTokenInputError} unless the value is a non-blank text that fits the user id columns */
+export function checkUserId(userId: unknown): string {
+  return checkId(userId, 'The user id');
+}
+
+/** @throws {@link InvalidTokenInputError} unless both parts can name a row */
+export function checkKey<Key extends { keycloakUserId: string; idp: string }>(key: Key): Key {
+  checkUserId(key.keycloakUserId);
+  checkId(key.idp, 'The name of the identity provider');
+  return key;
+}
+
+/**
+ * @param name what the token is called in the error; the token itself never is in it
+ * @throws {@link InvalidTokenInputError} unless the value is a non-empty text of at most 64 KiB
+ */
+export function checkToken(token: unknown, name: string): string {
+  if (typeof token !== 'string' || token === '') {
+    throw new InvalidTokenInputError(`${name} must be a non-empty string. Pass the token as the provider issued it.`);
+  }
+  if (Buffer.byteLength(token) > MAX_TOKEN_BYTES) {
+    throw new InvalidTokenInputError(`${name} is larger than 64 KiB. Check that it is a token and not a document.`);
+  }
+  return token;
+}
+
+/** @throws {@link InvalidTokenInputError} unless the value is a whole number of epoch seconds, or 0 for "never" */
+export function checkExpiry(expiresAt: unknown, name: string): number {
+  const rule = `${name} must be whole epoch seconds, or 0 for a token that does not expire`;
+  if (typeof expiresAt !== 'number' || !Number.isInteger(expiresAt) || expiresAt < 0) {
+    throw new InvalidTokenInputError(`${rule}; it is ${typeof expiresAt === 'number' ? expiresAt : typeof expiresAt}.`);
+  }
+  if (expiresAt >= FIRST_MILLISECONDS) {
+    throw new InvalidTokenInputError(`${rule}; ${expiresAt} looks like milliseconds. Divide it by 1000.`);
+  }
+  return expiresAt;
+}
+
+/** @throws {@link InvalidTokenInputError} unless the value is a number of seconds from 0 on */
+export function checkSeconds(seconds: number, name: string): number {
+  if (Number.isFinite(seconds) && seconds >= 0) return seconds;
+  throw new InvalidTokenInputError(`${name} must be a number of seconds, 0 or more.`);
+}
+
+function checkId(id: unknown, name: string): string {
+  if (typeof id !== 'string' || id.trim() === '')
+    throw new InvalidTokenInputError(`${name} must be a non-empty string.`);
+  if (id.length > MAX_USER_ID_LENGTH) {
+    throw new InvalidTokenInputError(
+      `${name} has ${id.length} characters, more than ${MAX_USER_ID_LENGTH}. Is it a token?`,
+    );
+  }
+  if (id.includes('\0'))
+    throw new InvalidTokenInputError(`${name} holds a NUL character, which PostgreSQL cannot store.`);
+  // In UTF-8 every lone surrogate becomes U+FFFD: different ids would name one row.
+  if (/\p{Surrogate}/u.test(id))
+    throw new InvalidTokenInputError(`${name} holds half a surrogate pair, which PostgreSQL cannot store.`);
+  return id;
+}
