@@ -1,0 +1,46 @@
+import { IsNotEmpty, IsOptional, IsString } from 'class-validator';
+
+import { OAuth2Provider } from './oauth2.provider.js';
+import { endpoint, IsEndpoint, KnownProviderRules } from './provider.options.js';
+import { providerKind } from './provider-kind.js';
+import { completePolicy } from './refresh-policy.js';
+
+/** The resource id of Azure DevOps, the same in every tenant. */
+const AZURE_DEVOPS_SCOPE = '499b84ac-1321-427f-aa17-267ca6975798/.default offline_access';
+
+export class AzureDevOpsRules extends KnownProviderRules {
+  /** Entra authority. Default: the public cloud. */
+  @IsOptional()
+  @IsEndpoint()
+  authority?: string;
+
+  /** Directory (tenant) id or name. Default: `organizations`, any work or school account. */
+  @IsOptional()
+  @IsString()
+  @IsNotEmpty()
+  tenant?: string;
+
+  /** Default: everything the application was granted on Azure DevOps, and a refresh token. */
+  @IsOptional()
+  @IsString()
+  @IsNotEmpty()
+  scope?: string;
+}
+
+/**
+ * Azure DevOps through Microsoft Entra. Each refresh gives a new refresh token and leaves the old one valid, so one
+ * whose answer was lost can be sent again. Entra has no endpoint to revoke tokens.
+ *
+ * @see https://learn.microsoft.com/en-us/entra/identity-platform/v2-oauth2-auth-code-flow
+ */
+export const azureDevOps = providerKind(AzureDevOpsRules, (options) => {
+  const { clientId, clientSecret, authority = 'https://login.microsoftonline.com', tenant = 'organizations' } = options;
+  return new OAuth2Provider({
+    clientId,
+    clientSecret,
+    clientAuthentication: 'client_secret_post',
+    tokenEndpoint: options.tokenEndpoint ?? endpoint(authority, `/${encodeURIComponent(tenant)}/oauth2/v2.0/token`),
+    refreshParameters: { scope: options.scope ?? AZURE_DEVOPS_SCOPE },
+    policy: completePolicy(options.policy, { replayWindowMs: 86_400_000, oldAccessTokenSurvives: true }),
+  });
+});

@@ -1,0 +1,33 @@
+import { IsOptional } from 'class-validator';
+
+import { OAuth2Provider } from './oauth2.provider.js';
+import { endpoint, HostedProviderRules, IsEndpoint } from './provider.options.js';
+import { providerKind } from './provider-kind.js';
+import { completePolicy } from './refresh-policy.js';
+
+export class GitLabRules extends HostedProviderRules {
+  /** Sent with each refresh, for GitLab versions that ask for it. */
+  @IsOptional()
+  @IsEndpoint()
+  redirectUri?: string;
+}
+
+/**
+ * GitLab.com or a self-managed GitLab, also below a path. A refresh ends the old pair at once; versions that leave
+ * `expires_in` out issue access tokens of two hours all the same.
+ *
+ * @see https://docs.gitlab.com/api/oauth2/
+ */
+export const gitLab = providerKind(GitLabRules, (options) => {
+  const { clientId, clientSecret, baseUrl = 'https://gitlab.com', redirectUri } = options;
+  return new OAuth2Provider({
+    clientId,
+    clientSecret,
+    clientAuthentication: 'client_secret_post',
+    tokenEndpoint: options.tokenEndpoint ?? endpoint(baseUrl, '/oauth/token'),
+    revocation: endpoint(baseUrl, '/oauth/revoke'),
+    refreshParameters: redirectUri ? { redirect_uri: redirectUri } : undefined,
+    assumedLifetimeSeconds: 7200,
+    policy: completePolicy(options.policy),
+  });
+});

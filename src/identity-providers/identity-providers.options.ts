@@ -1,0 +1,68 @@
+import type { OptionsOf } from '../options-validation.js';
+import { type AzureDevOpsRules, azureDevOps } from './azure-devops.provider.js';
+import {
+  type BitbucketDataCenterRules,
+  type BitbucketRules,
+  bitbucketCloud,
+  bitbucketDataCenter,
+} from './bitbucket.provider.js';
+import { customOAuth2, type OAuth2Rules } from './custom-oauth2.provider.js';
+import { type GitHubRules, gitHub } from './github.provider.js';
+import { type GitLabRules, gitLab } from './gitlab.provider.js';
+import { type IdentityProvider, isIdentityProvider } from './identity-provider.js';
+import { checkedProvider, type ProviderKind } from './provider-kind.js';
+import { ProviderType } from './provider-type.js';
+
+/** A GitHub App or an OAuth app, at github.com or GitHub Enterprise Server. */
+export type GitHubOptions = OptionsOf<GitHubRules>;
+/** An application at GitLab.com or at a self-managed GitLab. */
+export type GitLabOptions = OptionsOf<GitLabRules>;
+/** An OAuth consumer at Bitbucket Cloud. */
+export type BitbucketOptions = OptionsOf<BitbucketRules>;
+/** An application link of Bitbucket Data Center. */
+export type BitbucketDataCenterOptions = OptionsOf<BitbucketDataCenterRules>;
+/** An app registration in Microsoft Entra that may use Azure DevOps. */
+export type AzureDevOpsOptions = OptionsOf<AzureDevOpsRules>;
+/** Any other OAuth 2.0 provider, described by its endpoints. */
+export type OAuth2Options = OptionsOf<OAuth2Rules>;
+
+/** Identity providers by name: the known ones by their own options, every other by OAuth 2.0 options or as an object. */
+export interface IdentityProvidersOptions {
+  github?: GitHubOptions | IdentityProvider;
+  gitlab?: GitLabOptions | IdentityProvider;
+  bitbucket?: BitbucketOptions | IdentityProvider;
+  bitbucket_data_center?: BitbucketDataCenterOptions | IdentityProvider;
+  azure_devops?: AzureDevOpsOptions | IdentityProvider;
+  [idp: string]:
+    | GitHubOptions
+    | GitLabOptions
+    | BitbucketOptions
+    | BitbucketDataCenterOptions
+    | AzureDevOpsOptions
+    | OAuth2Options
+    | IdentityProvider
+    | undefined;
+}
+
+const KINDS = new Map<string, ProviderKind>([
+  [ProviderType.GITHUB, gitHub],
+  [ProviderType.GITLAB, gitLab],
+  [ProviderType.BITBUCKET, bitbucketCloud],
+  [ProviderType.BITBUCKET_DATA_CENTER, bitbucketDataCenter],
+  [ProviderType.AZURE_DEVOPS, azureDevOps],
+]);
+
+/** Makes the providers of the options, and lists everything that is wrong with their entries. */
+export function readIdentityProviders(entries: object): { providers: Map<string, IdentityProvider>; faults: string[] } {
+  const providers = new Map<string, IdentityProvider>();
+  const faults: string[] = [];
+  for (const [idp, entry] of Object.entries(entries)) {
+    if (entry === undefined) continue;
+    const path = `identityProviders.${idp}`;
+    const kind = KINDS.get(idp) ?? customOAuth2;
+    const reading = isIdentityProvider(entry) ? checkedProvider(entry, path) : kind(entry, path);
+    if ('provider' in reading) providers.set(idp, reading.provider);
+    else faults.push(...reading.faults);
+  }
+  return { providers, faults };
+}

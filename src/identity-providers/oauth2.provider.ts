@@ -1,0 +1,110 @@
+import { inspect } from 'node:util';
+
+import { exchange, type HttpRequest } from './http-exchange.js';
+import type { IdentityProvider, RefreshAnswer, RevocationAnswer, TokenPair } from './identity-provider.js';
+import type { RefreshPolicy } from './refresh-policy.js';
+import { classifyTokenAnswer, retryAfter } from './token-answer.js';
+
+/** How an application authenticates at a token endpoint. @see RFC 6749 section 2.3.1 */
+export type ClientAuthentication = 'client_secret_basic' | 'client_secret_post' | 'none';
+
+/** Everything that tells one OAuth 2.0 provider from another. */
+export interface OAuth2ProviderProfile {
+  readonly clientId: string;
+  readonly clientSecret: string;
+  readonly clientAuthentication: ClientAuthentication;
+  readonly tokenEndpoint: string;
+  /** Endpoint of RFC 7009, or a request of the provider's own; absent = tokens cannot be revoked. */
+  readonly revocation?: string | ((tokens: TokenPair) => HttpRequest);
+  /** Status by which the provider says that it does not know the token (any more). */
+  readonly unknownTokenStatus?: number;
+  /** Parameters of a refresh beside those of RFC 6749 section 6. */
+  readonly refreshParameters?: Record<string, string>;
+  /** Lifetime to assume when an answer names none, in seconds; absent = the access token does not expire. */
+  readonly assumedLifetimeSeconds?: number;
+  readonly policy: RefreshPolicy;
+}
+
+/**
+ * An OAuth 2.0 provider described by a profile. One request an attempt, with the one client authentication of the
+ * profile: trying a second style after a failure could redeem the refresh token twice.
+ */
+export class OAuth2Provider implements IdentityProvider {
+  readonly policy: RefreshPolicy;
+  readonly #profile: OAuth2ProviderProfile;
+  readonly revoke?: (tokens: TokenPair) => Promise<RevocationAnswer>;
+
+  constructor(profile: OAuth2ProviderProfile) {
+    this.#profile = profile;
+    this.policy = profile.policy;
+    const { revocation } = profile;
+    if (revocation) {
+      this.revoke = (tokens) =>
+        this.#revoke(typeof revocation === 'string' ? this.#tokenRevocation(revocation, tokens) : revocation(tokens));
+    }
+  }
+
+  /** @see RFC 6749 section 6 */
+  async refresh(refreshToken: string): Promise<RefreshAnswer> {
+    const { tokenEndpoint, refreshParameters, assumedLifetimeSeconds, policy } = this.#profile;
+    const parameters = { grant_type: 'refresh_token', refresh_token: refreshToken, ...refreshParameters };
+    const answer = classifyTokenAnswer(await exchange(this.#form(tokenEndpoint, parameters), policy.exchangeTimeoutMs));
+    if (answer.kind !== 'success' || answer.tokens.accessTokenExpiresIn || !assumedLifetimeSeconds) return answer;
+    return { kind: 'success', tokens: { ...answer.tokens, accessTokenExpiresIn: assumedLifetimeSeconds } };
+  }
+
+  toJSON(): object {
+    const { tokenEndpoint, clientId, clientAuthentication } = this.#profile;
+    return { tokenEndpoint, clientId, clientAuthentication, policy: this.policy };
+  }
+
+  [inspect.custom](): string {
+    return `OAuth2Provider ${inspect(this.toJSON())}`;
+  }
+
+  /** Revoking the refresh token ends the access tokens of the same grant too. @see RFC 7009 section 2.1 */
+  #tokenRevocation(endpoint: string, { refreshToken, accessToken }: TokenPair): HttpRequest {
+    const parameters = refreshToken
+      ? { token: refreshToken, token_type_hint: 'refresh_token' }
+      : { token: accessToken, token_type_hint: 'access_token' };
+    return this.#form(endpoint, parameters);
+  }
+
+  async #revoke(request: HttpRequest): Promise<RevocationAnswer> {
+    const outcome = await exchange(request, this.policy.exchangeTimeoutMs);
+    if (outcome.kind !== 'answered') return { kind: 'unavailable', code: outcome.code };
+    const { status, headers } = outcome;
+    if (status < 300 || status === this.#profile.unknownTokenStatus) return { kind: 'revoked' };
+    const code = `http_${status}`;
+    // Only what is wrong with the tokens is final; credentials, URLs and rate limits are put right in time.
+    if (status === 400 || status === 422) return { kind: 'refused', code };
+    return { kind: 'unavailable', code, retryAfterMs: retryAfter(headers) };
+  }
+
+  #form(url: string, parameters: Record<string, string>): HttpRequest {
+    const { clientId, clientSecret, clientAuthentication } = this.#profile;
+    const form = new URLSearchParams(parameters);
+    const headers: Record<string, string> = {
+      accept: 'application/json',
+      'content-type': 'application/x-www-form-urlencoded',
+      'user-agent': 'nestjs-idp-tokens',
+    };
+    if (clientAuthentication === 'client_secret_basic') {
+      headers.authorization = basicAuthorization(formEncode(clientId), formEncode(clientSecret));
+    } else {
+      form.set('client_id', clientId);
+      if (clientAuthentication === 'client_secret_post') form.set('client_secret', clientSecret);
+    }
+    return { method: 'POST', url, headers, body: form.toString() };
+  }
+}
+
+/** Value of an `Authorization` header. @see RFC 7617 */
+export function basicAuthorization(user: string, password: string): string {
+  return `Basic ${Buffer.from(`${user}:${password}`).toString('base64')}`;
+}
+
+/** RFC 6749 section 2.3.1 wants both halves form-encoded before they are joined. */
+function formEncode(value: string): string {
+  return new URLSearchParams({ '': value }).toString().slice(1);
+}

@@ -1,0 +1,29 @@
+import { faultsOf, instantiate } from '../options-validation.js';
+import type { IdentityProvider } from './identity-provider.js';
+import type { ProviderRules } from './provider.options.js';
+import { policyFault, RefreshPolicyRules } from './refresh-policy.js';
+
+/** A provider made from an options entry, or everything that is wrong with the entry. */
+export type ProviderReading = { readonly provider: IdentityProvider } | { readonly faults: string[] };
+
+/** One kind of provider: reads an options entry, which stands at `path` in the options of the module. */
+export type ProviderKind = (entry: unknown, path: string) => ProviderReading;
+
+/** Defines a kind of provider by the class with the rules of its options and a function that makes it from them. */
+export function providerKind<Options extends ProviderRules>(
+  optionsClass: new () => Options,
+  create: (options: Options) => IdentityProvider,
+): ProviderKind {
+  return (entry, path) => {
+    const options = instantiate(optionsClass, entry);
+    const policy = instantiate(RefreshPolicyRules, options.policy);
+    const faults = [...faultsOf(options, path), ...faultsOf(policy, `${path}.policy`)];
+    return faults.length > 0 ? { faults } : checkedProvider(create(options), path);
+  };
+}
+
+/** Checks what the options rules cannot see: how the completed policy's figures fit together. */
+export function checkedProvider(provider: IdentityProvider, path: string): ProviderReading {
+  const fault = policyFault(provider.policy);
+  return fault ? { faults: [`${path}.policy: ${fault}`] } : { provider };
+}

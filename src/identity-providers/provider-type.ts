@@ -1,0 +1,8 @@
+/** The identity providers that the module knows by name; any other OAuth 2.0 provider takes an options entry. */
+export enum ProviderType {
+  GITHUB = 'github',
+  GITLAB = 'gitlab',
+  BITBUCKET = 'bitbucket',
+  BITBUCKET_DATA_CENTER = 'bitbucket_data_center',
+  AZURE_DEVOPS = 'azure_devops',
+}

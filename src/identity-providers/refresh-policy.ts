@@ -1,0 +1,85 @@
+import { IsBoolean, IsInt, IsOptional, Max, Min } from 'class-validator';
+
+/** The network margin that an exchange leaves before its lease ends, in milliseconds. */
+export const LEASE_MARGIN_MS = 1000;
+
+/** How refresh tokens of one provider may be redeemed, with every default filled in. */
+export interface RefreshPolicy {
+  /** Deadline of one request to the token endpoint, its body included. Default: 10 s with a replay window, else 30 s. */
+  readonly exchangeTimeoutMs: number;
+  /**
+   * How long one exchange owns the refresh token. Default: 12 s with a replay window, else 95 s: nobody but the holder
+   * may send a single-use token again while its answer can still arrive.
+   */
+  readonly leaseMs: number;
+  /** How long the provider accepts a redeemed refresh token again; 0 = it is single-use. */
+  readonly replayWindowMs: number;
+  /** Whether access tokens issued before a refresh stay valid after it. Default: false. */
+  readonly oldAccessTokenSurvives: boolean;
+  /** How long before its expiry an access token counts as stale, in seconds. Default: `refresh.leewaySeconds`. */
+  readonly leewaySeconds?: number;
+}
+
+/** The rules for the `policy` of a provider's options: what is left out takes the provider's default. */
+export class RefreshPolicyRules implements Partial<RefreshPolicy> {
+  @IsOptional()
+  @IsInt()
+  @Min(100)
+  @Max(600_000)
+  exchangeTimeoutMs?: number;
+
+  @IsOptional()
+  @IsInt()
+  @Min(100 + 2 * LEASE_MARGIN_MS)
+  @Max(3_600_000)
+  leaseMs?: number;
+
+  @IsOptional()
+  @IsInt()
+  @Min(0)
+  replayWindowMs?: number;
+
+  @IsOptional()
+  @IsBoolean()
+  oldAccessTokenSurvives?: boolean;
+
+  @IsOptional()
+  @IsInt()
+  @Min(0)
+  leewaySeconds?: number;
+}
+
+/**
+ * Completes a policy from the operator's overrides and what is known of the provider. With a replay window a lost
+ * answer can be asked for again, so the lease is short; a single-use token is kept from everybody else until its
+ * exchange cannot succeed any more.
+ */
+export function completePolicy(
+  overrides: Partial<RefreshPolicy> = {},
+  known: Pick<Partial<RefreshPolicy>, 'replayWindowMs' | 'oldAccessTokenSurvives'> = {},
+): RefreshPolicy {
+  const replayWindowMs = overrides.replayWindowMs ?? known.replayWindowMs ?? 0;
+  const isReplayable = replayWindowMs > 0;
+  return {
+    exchangeTimeoutMs: overrides.exchangeTimeoutMs ?? (isReplayable ? 10_000 : 30_000),
+    leaseMs: overrides.leaseMs ?? (isReplayable ? 12_000 : 95_000),
+    replayWindowMs,
+    oldAccessTokenSurvives: overrides.oldAccessTokenSurvives ?? known.oldAccessTokenSurvives ?? false,
+    leewaySeconds: overrides.leewaySeconds,
+  };
+}
+
+/** What is wrong with a completed policy, or `undefined`. A provider of the host may come without one. */
+export function policyFault(policy: RefreshPolicy | null | undefined): string | undefined {
+  if (!policy) return 'it is missing: make one with completePolicy()';
+  const { exchangeTimeoutMs, leaseMs, replayWindowMs, leewaySeconds = 0 } = policy;
+  if (![exchangeTimeoutMs, leaseMs, replayWindowMs, leewaySeconds].every((figure) => figure >= 0 && isFinite(figure))) {
+    return 'exchangeTimeoutMs, leaseMs, replayWindowMs and leewaySeconds must be numbers from 0 on';
+  }
+  const shortest = exchangeTimeoutMs + 2 * LEASE_MARGIN_MS; // one for the way to the database, one for the end
+  if (leaseMs >= shortest) return undefined;
+  return (
+    `leaseMs (${leaseMs}) must be at least exchangeTimeoutMs (${exchangeTimeoutMs}) + ${2 * LEASE_MARGIN_MS}: ` +
+    'an exchange that outlives its lease would be started twice'
+  );
+}
