@@ -1,0 +1,124 @@
+import { Injectable } from '@nestjs/common';
+
+import { checkExpiry, checkKey, checkToken, FIRST_MILLISECONDS } from '../token-input.js';
+import { AuthTokensTable } from './auth-tokens.table.js';
+import type { AuthTokensKey, CheckExpirationAndRefresh, SealedTokens, StoredTokens } from './auth-tokens.types.js';
+import type { Redeem, Redeemer } from './redeemer.js';
+import { TokenRefresher } from './token-refresher.js';
+import { UserAuthTokens } from './user-auth-tokens.js';
+
+/** How long a token must stay valid to be called valid, in seconds: the time a request may take to reach the provider. */
+const VALIDITY_MARGIN_SECONDS = 30;
+
+/**
+ * Stores sealed token pairs, one for each user and identity provider, and coordinates their refresh. Sealed strings go
+ * in and come out; sealing, providers and plaintext are {@link TokenManager}'s.
+ *
+ * Reads and writes join the transaction of the surrounding {@link QueryRunnerScope}. All methods may be called
+ * concurrently, and throw {@link InvalidTokenInputError} for a bad key and {@link TokenStoreUnavailableError} when
+ * PostgreSQL does not execute a statement.
+ */
+@Injectable()
+export class AuthTokenStore {
+  constructor(
+    private readonly table: AuthTokensTable,
+    private readonly refresher: TokenRefresher,
+  ) {}
+
+  /**
+   * Inserts or replaces the pair of a user at a provider, in one atomic statement; the strings are stored as given. A
+   * grant that had ended is active again.
+   *
+   * @throws {@link InvalidTokenInputError} for an empty access token or an expiry that is no whole epoch second
+   */
+  async storeTokens(key: AuthTokensKey, tokens: SealedTokens): Promise<void> {
+    checkKey(key);
+    if (typeof tokens.refreshToken !== 'string') checkToken(tokens.refreshToken, 'The sealed refresh token');
+    if (!tokens.accessToken) checkToken(tokens.accessToken, 'The sealed access token');
+    checkExpiry(tokens.accessTokenExpiresAt, 'accessTokenExpiresAt');
+    checkExpiry(tokens.refreshTokenExpiresAt, 'refreshTokenExpiresAt');
+    await this.table.store(key, tokens);
+  }
+
+  /**
+   * Loads the stored pair, expired or not; `null` when there is none.
+   *
+   * With a callback, a pair whose access token is stale is refreshed by it first: once, however many callers and
+   * processes ask, outside of every transaction, with no connection or lock held meanwhile. If somebody else refreshed
+   * the pair, theirs is returned and the callback is not called. When it resolves to `null` the stored pair is
+   * returned; when it rejects nothing stored changes and the rejection is passed on. It must settle within the lease of
+   * the provider's policy (95 s by default): after that another process may call its own.
+   *
+   * @throws {@link ReauthenticationRequiredError} | {@link RefreshInProgressError} | {@link RefreshUnavailableError}
+   * with a callback only
+   */
+  async loadTokens(
+    key: AuthTokensKey,
+    checkExpirationAndRefresh?: CheckExpirationAndRefresh,
+  ): Promise<StoredTokens | null> {
+    checkKey(key);
+    const row = checkExpirationAndRefresh
+      ? await this.refresher.load(key, redeemerOf(checkExpirationAndRefresh, key.idp))
+      : await this.table.load(key);
+    return row && row.tokens;
+  }
+
+  /** Whether the stored access token is valid for another 30 s; false when there is none. */
+  async isAccessTokenValid(key: AuthTokensKey): Promise<boolean> {
+    const row = await this.table.load(checkKey(key));
+    return row !== null && row.accessTokenValidForSeconds > VALIDITY_MARGIN_SECONDS;
+  }
+
+  /** Whether there is a refresh token that the provider has not rejected and that is valid for another 30 s. */
+  async isRefreshTokenValid(key: AuthTokensKey): Promise<boolean> {
+    const row = await this.table.load(checkKey(key));
+    return (
+      row?.status === 'active' &&
+      row.tokens.refreshToken !== '' &&
+      row.refreshTokenValidForSeconds > VALIDITY_MARGIN_SECONDS
+    );
+  }
+
+  /** Deletes the pair and returns it; `null` when there was none. Nothing is revoked at the provider. */
+  async deleteTokens(key: AuthTokensKey): Promise<StoredTokens | null> {
+    return this.table.delete(checkKey(key));
+  }
+
+  /** A handle for one user and provider, with the methods of this store. */
+  getInstance(keycloakUserId: string | number, idp: string): UserAuthTokens {
+    return new UserAuthTokens(this, checkKey({ keycloakUserId: String(keycloakUserId), idp }));
+  }
+}
+
+/** Makes a redeemer of a callback: nobody but its author knows whether a rejection came before or after the exchange. */
+function redeemerOf(checkExpirationAndRefresh: CheckExpirationAndRefresh, idp: string): Redeemer {
+  const redeem: Redeem = async ({ row: { tokens } }) => {
+    if (!tokens.refreshToken) return { kind: 'unchanged' }; // such a row is never leased
+    try {
+      const { refreshToken, accessTokenExpiresAt, refreshTokenExpiresAt } = tokens;
+      const refreshed = await checkExpirationAndRefresh(idp, refreshToken, accessTokenExpiresAt, refreshTokenExpiresAt);
+      if (!refreshed) return { kind: 'unchanged' };
+      if (!refreshed.accessToken) checkToken(refreshed.accessToken, 'The refreshed access token');
+      return { kind: 'success', tokens: storable(refreshed, tokens) };
+    } catch (error) {
+      return { kind: 'abandoned', error };
+    }
+  };
+  return { source: 'callback', redeem };
+}
+
+/** What a callback returned, made to fit the columns: by now the old refresh token may be dead, so nothing is refused. */
+function storable(refreshed: SealedTokens, old: StoredTokens): SealedTokens {
+  return {
+    accessToken: refreshed.accessToken,
+    refreshToken: refreshed.refreshToken || old.refreshToken,
+    accessTokenExpiresAt: wholeSeconds(refreshed.accessTokenExpiresAt),
+    refreshTokenExpiresAt: wholeSeconds(refreshed.refreshTokenExpiresAt),
+  };
+}
+
+function wholeSeconds(expiresAt: unknown): number {
+  const seconds = Number(expiresAt);
+  if (!Number.isFinite(seconds) || seconds <= 0) return 0;
+  return Math.floor(seconds < FIRST_MILLISECONDS ? seconds : Math.min(seconds / 1000, FIRST_MILLISECONDS));
+}

@@ -1,0 +1,116 @@
+import { defineStatement, type Statement } from '../database/statement.js';
+import { ROW_COLUMNS, TOKEN_COLUMNS } from './auth-tokens.row.js';
+
+/** The statements on `auth_tokens`, by what they do. Each is one round trip. */
+export type AuthTokensStatements = Record<
+  'load' | 'loadMany' | 'store' | 'delete' | 'acquire' | 'commit' | 'supersede' | 'release' | 'holdOff' | 'reject',
+  Statement
+>;
+
+const KEY = 'keycloak_user_id = $1 AND identity_provider = $2';
+
+/** What a new pair clears: the state of the refresh that led to it, or of those it makes obsolete. */
+const RESET = `lease_id = NULL, lease_expires_at = NULL, open_leases = 0, retry_at = NULL, failure_count = 0,
+  suspect_until = NULL, status = 'active', last_error_code = NULL, updated_at = clock_timestamp()`;
+
+/** Parameters 3 to 9: the new pair, its version, the version redeemed for it, and its issue in epoch seconds. */
+const REFRESHED_PAIR = `access_token = $3, refresh_token = $4, access_token_expires_at = $5,
+  refresh_token_expires_at = $6, token_version = $7, parent_version = $8, issued_at = to_timestamp($9::float8)`;
+
+/** @param table quoted path of the table */
+export function authTokensStatements(table: string): AuthTokensStatements {
+  // A transaction of the host may hold the row for as long as it pleases. Waiting for it would hold a connection, which
+  // that transaction may itself be waiting for; the caller tries again instead.
+  const unlockedRow = `id = (SELECT id FROM ${table} WHERE ${KEY} FOR NO KEY UPDATE NOWAIT)`;
+
+  return {
+    load: defineStatement('load', `SELECT ${ROW_COLUMNS} FROM ${table} WHERE ${KEY}`),
+
+    loadMany: defineStatement(
+      'load_many',
+      `SELECT keycloak_user_id, identity_provider, ${ROW_COLUMNS}
+         FROM unnest($1::text[], $2::text[]) AS wanted (wanted_user_id, wanted_idp)
+         JOIN ${table} ON keycloak_user_id = wanted_user_id AND identity_provider = wanted_idp`,
+    ),
+
+    // The update stands first because a refused INSERT … ON CONFLICT spends an identity value: with 2^31 of them,
+    // logins alone would use the sequence up. ON CONFLICT is what makes two first stores of one key both succeed.
+    store: defineStatement(
+      'store',
+      `WITH updated AS (
+         UPDATE ${table} SET access_token = $3, refresh_token = $4, access_token_expires_at = $5,
+           refresh_token_expires_at = $6, token_version = $7, parent_version = NULL, issued_at = clock_timestamp(), ${RESET}
+         WHERE ${KEY} RETURNING id)
+       INSERT INTO ${table} (keycloak_user_id, identity_provider, access_token, refresh_token,
+           access_token_expires_at, refresh_token_expires_at, token_version, issued_at)
+         SELECT $1, $2, $3, $4, $5::bigint, $6::bigint, $7::bigint, clock_timestamp()
+         WHERE NOT EXISTS (SELECT FROM updated)
+       ON CONFLICT (keycloak_user_id, identity_provider) DO UPDATE SET access_token = $3, refresh_token = $4,
+         access_token_expires_at = $5, refresh_token_expires_at = $6, token_version = $7, parent_version = NULL,
+         issued_at = clock_timestamp(), ${RESET}`,
+    ),
+
+    delete: defineStatement('delete', `DELETE FROM ${table} WHERE ${KEY} RETURNING ${TOKEN_COLUMNS}`),
+
+    // $3 lease id, $4 lease in ms, $5 the version that was seen stale or rejected: at that version it still is.
+    // $6 whether an expired lease may be taken over while the access token is valid. A row locked by a transaction of
+    // the host is skipped, not waited for: the wait would hold a connection for as long as the host pleases.
+    acquire: defineStatement(
+      'acquire',
+      `UPDATE ${table} SET lease_id = $3, lease_expires_at = now() + $4 * interval '1 ms',
+           open_leases = least(open_leases + CASE WHEN lease_id = $3 THEN 0 ELSE 1 END, 32767), updated_at = now()
+         WHERE id = (SELECT id FROM ${table} WHERE ${KEY} FOR NO KEY UPDATE SKIP LOCKED)
+           AND token_version = $5 AND status = 'active' AND refresh_token <> ''
+           AND (lease_id IS NULL OR lease_id = $3 OR lease_expires_at <= now()
+             AND ($6 OR access_token_expires_at BETWEEN 1 AND extract(epoch FROM now())))
+           AND (retry_at IS NULL OR retry_at <= now()) AND (suspect_until IS NULL OR suspect_until <= now())
+         RETURNING ${ROW_COLUMNS}, failure_count, date_part('epoch', now()) AS granted_at`,
+    ),
+
+    // $8 the version that was redeemed. The lease is no condition: whoever got the answer holds the only live token.
+    commit: defineStatement(
+      'commit',
+      `UPDATE ${table} SET ${REFRESHED_PAIR}, ${RESET}
+         WHERE ${unlockedRow} AND token_version = $8 RETURNING token_version`,
+    ),
+
+    // Two exchanges of one token in the provider's replay window both got a pair: the newer one is live.
+    supersede: defineStatement(
+      'supersede',
+      `UPDATE ${table} SET ${REFRESHED_PAIR}, ${RESET}
+         WHERE ${unlockedRow} AND parent_version = $8 AND issued_at < to_timestamp($9::float8)
+         RETURNING token_version`,
+    ),
+
+    // $4 backoff in ms, NULL when nothing failed at the provider; $5 code of the failure.
+    release: defineStatement(
+      'release',
+      `UPDATE ${table} SET lease_id = NULL, lease_expires_at = NULL, open_leases = greatest(open_leases - 1, 0),
+           failure_count = least(failure_count + CASE WHEN $4::float8 IS NULL THEN 0 ELSE 1 END, 32767),
+           retry_at = now() + $4::float8 * interval '1 ms', last_error_code = coalesce($5, last_error_code),
+           updated_at = now()
+         WHERE ${unlockedRow} AND lease_id = $3`,
+    ),
+
+    // The lease stays and runs out, because its refresh token may have been redeemed; nobody waits for it meanwhile.
+    holdOff: defineStatement(
+      'hold_off',
+      `UPDATE ${table} SET failure_count = least(failure_count + 1, 32767), retry_at = lease_expires_at,
+           last_error_code = $4, updated_at = now()
+         WHERE ${unlockedRow} AND lease_id = $3`,
+    ),
+
+    // $4 the version that was redeemed, $5 quarantine in ms, $6 code. With a takeover behind it the verdict may be
+    // about a pair that another holder already replaced: it is believed only when it comes again after the quarantine.
+    reject: defineStatement(
+      'reject',
+      `UPDATE ${table} SET lease_id = NULL, lease_expires_at = NULL, last_error_code = $6, updated_at = now(),
+           status = CASE WHEN open_leases <= 1 OR suspect_until IS NOT NULL
+             THEN 'reauthentication_required' ELSE status END,
+           suspect_until = CASE WHEN open_leases <= 1 OR suspect_until IS NOT NULL
+             THEN NULL ELSE now() + $5 * interval '1 ms' END
+         WHERE ${unlockedRow} AND lease_id = $3 AND token_version = $4
+         RETURNING status`,
+    ),
+  };
+}

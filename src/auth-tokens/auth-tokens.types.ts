@@ -1,0 +1,36 @@
+import type { SealedToken } from '../crypto/sealed-token.js';
+
+/** Names one row: a user and an identity provider. */
+export interface AuthTokensKey {
+  readonly keycloakUserId: string;
+  readonly idp: string;
+}
+
+/** A sealed token pair to store. Expiries are epoch seconds, whole; 0 = does not expire. */
+export interface SealedTokens {
+  readonly accessToken: SealedToken;
+  /** Empty when the provider gave no refresh token. */
+  readonly refreshToken: SealedToken | '';
+  readonly accessTokenExpiresAt: number;
+  readonly refreshTokenExpiresAt: number;
+}
+
+/** A sealed token pair as it is stored. */
+export interface StoredTokens extends SealedTokens {
+  /** Names the stored refresh-token instance: a 63-bit integer in decimal. */
+  readonly version: string;
+}
+
+/** What a refresh callback brought back. */
+export type RefreshedTokens = SealedTokens;
+
+/**
+ * Decides about a stale pair and refreshes it: receives the sealed refresh token and both expiries, and resolves to
+ * the new sealed pair, or to `null` to keep the stored one.
+ */
+export type CheckExpirationAndRefresh = (
+  idp: string,
+  sealedRefreshToken: SealedToken,
+  accessTokenExpiresAt: number,
+  refreshTokenExpiresAt: number,
+) => Promise<RefreshedTokens | null>;

@@ -1,0 +1,132 @@
+import { setTimeout as delay } from 'node:timers/promises';
+
+import { Injectable } from '@nestjs/common';
+
+import type { RefreshPolicy } from '../identity-providers/refresh-policy.js';
+import { isConfigurationCode } from '../identity-providers/token-answer.js';
+import {
+  ProviderMisconfiguredError,
+  RefreshInProgressError,
+  RefreshUnavailableError,
+  TokenStoreUnavailableError,
+} from '../tokens.errors.js';
+import type { AuthTokensRow, Lease } from './auth-tokens.row.js';
+import { AuthTokensTable, randomVersion } from './auth-tokens.table.js';
+import type { AuthTokensKey } from './auth-tokens.types.js';
+import type { Redeem } from './redeemer.js';
+import { RefreshOptions } from './refresh.options.js';
+import { RefreshExchange, type RefreshResult } from './refresh-exchange.js';
+
+const FIRST_PAUSE_MS = 50;
+const LONGEST_PAUSE_MS = 1000;
+
+/** What a refresh starts from. */
+export interface StaleRow {
+  readonly key: AuthTokensKey;
+  readonly row: AuthTokensRow;
+  /** Whether the provider's API refused the access token. */
+  readonly isRejected: boolean;
+}
+
+/**
+ * Gets a stale row refreshed: takes its lease and runs the exchange, or waits for whoever holds the lease, by looking
+ * at the row now and then. Waiting never ends in redeeming without the lease. Never rejects.
+ */
+@Injectable()
+export class LeasedRefresh {
+  constructor(
+    private readonly table: AuthTokensTable,
+    private readonly exchange: RefreshExchange,
+    private readonly options: RefreshOptions,
+  ) {}
+
+  async run(stale: StaleRow, redeem: Redeem, policy: RefreshPolicy): Promise<RefreshResult> {
+    try {
+      return await this.#leaseOrWait(stale, redeem, policy);
+    } catch (error) {
+      return { kind: 'failed', error, isPassing: true };
+    }
+  }
+
+  async #leaseOrWait(stale: StaleRow, redeem: Redeem, policy: RefreshPolicy): Promise<RefreshResult> {
+    const { key } = stale;
+    const deadline = performance.now() + this.options.waitTimeoutMs;
+    let attempt = 0;
+    for (;;) {
+      const lease = await this.#acquire(stale, policy);
+      if (lease) return this.exchange.run(key, lease, redeem, policy);
+
+      let leasedForMs = 0;
+      do {
+        const row = await this.table.loadCommitted(key);
+        if (row?.tokens.version !== stale.row.tokens.version || row.status !== 'active') return { kind: 'moved', row };
+        const refusal = refusalOf(key, row);
+        if (refusal) return { kind: 'failed', error: refusal, isPassing: true };
+        leasedForMs = row.leasedForMs;
+        const isPointless = leasedForMs > 0 ? canServeMeanwhile(stale, policy) : isLockedUp(row, stale, policy);
+        const pause = pauseMs(attempt++);
+        if (isPointless || performance.now() + pause >= deadline) {
+          return { kind: 'failed', error: new RefreshInProgressError(key), isPassing: true };
+        }
+        await delay(pause);
+      } while (leasedForMs > 0);
+    }
+  }
+
+  async #acquire({ key, row, isRejected }: StaleRow, policy: RefreshPolicy): Promise<Lease | null> {
+    const lease = {
+      id: randomVersion(),
+      leaseMs: policy.leaseMs,
+      seenVersion: row.tokens.version,
+      mayTakeOver: mayTakeOver(policy, isRejected),
+    };
+    try {
+      return await this.table.acquire(key, lease);
+    } catch (error) {
+      if (!(error instanceof TokenStoreUnavailableError)) throw error;
+      // The lease may have been granted and only its answer lost: asking again under the same id finds it.
+      return this.table.acquire(key, lease);
+    }
+  }
+}
+
+/** Why nobody may refresh this row now, if so. */
+function refusalOf(key: AuthTokensKey, row: AuthTokensRow): Error | undefined {
+  const { backingOffForMs, suspectForMs, lastErrorCode } = row;
+  if (backingOffForMs > 0) {
+    if (lastErrorCode && isConfigurationCode(lastErrorCode)) return new ProviderMisconfiguredError(key, lastErrorCode);
+    return new RefreshUnavailableError(key, `the last try failed (${lastErrorCode ?? 'unknown'})`, backingOffForMs);
+  }
+  if (suspectForMs > 0) {
+    return new RefreshUnavailableError(
+      key,
+      `"${lastErrorCode ?? ''}" may be due to a race and is being watched`,
+      suspectForMs,
+    );
+  }
+  return undefined;
+}
+
+/** Whether callers get the old access token while another process refreshes: it works and outlives the refresh. */
+export function canServeMeanwhile({ row, isRejected }: StaleRow, policy: RefreshPolicy): boolean {
+  return policy.oldAccessTokenSurvives && !isRejected && row.accessTokenValidForSeconds > 0;
+}
+
+/**
+ * Whether a dead lease may be taken over although the access token is valid. A single-use refresh token that may have
+ * been redeemed is not worth the risk then: sent again, it would end the grant.
+ */
+function mayTakeOver({ replayWindowMs }: RefreshPolicy, isRejected: boolean): boolean {
+  return replayWindowMs > 0 || isRejected;
+}
+
+/** Whether waiting is of no use because nobody may refresh this row before its access token has expired. */
+function isLockedUp(row: AuthTokensRow, { isRejected }: StaleRow, policy: RefreshPolicy): boolean {
+  return row.hasDeadLease && row.accessTokenValidForSeconds > 0 && !mayTakeOver(policy, isRejected);
+}
+
+/** Full jitter on a doubling pause. */
+function pauseMs(attempt: number): number {
+  const longest = Math.min(FIRST_PAUSE_MS * 2 ** (attempt + 1), LONGEST_PAUSE_MS);
+  return FIRST_PAUSE_MS + Math.random() * (longest - FIRST_PAUSE_MS);
+}
