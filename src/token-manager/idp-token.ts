@@ -1,0 +1,32 @@
+import { inspect } from 'node:util';
+
+/**
+ * A usable access token. Prints and serialises without the token, however it is logged or returned: the token is no
+ * field of the object, so that copies and serialisers that ignore `toJSON` do not find it either.
+ */
+export class IdpToken {
+  readonly #accessToken: string;
+
+  constructor(
+    accessToken: string,
+    /** Epoch seconds; 0 = does not expire. */
+    readonly expiresAt: number,
+    /** Names the stored token; pass it as `rejectedVersion` when the provider's API refuses the token. */
+    readonly version: string,
+  ) {
+    this.#accessToken = accessToken;
+  }
+
+  /** The access token in plaintext. */
+  get accessToken(): string {
+    return this.#accessToken;
+  }
+
+  toJSON(): object {
+    return { accessToken: '[redacted]', expiresAt: this.expiresAt, version: this.version };
+  }
+
+  [inspect.custom](): string {
+    return `IdpToken ${inspect(this.toJSON())}`;
+  }
+}

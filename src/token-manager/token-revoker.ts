@@ -1,0 +1,104 @@
+import { setTimeout as delay } from 'node:timers/promises';
+
+import { Injectable, Logger, type OnApplicationBootstrap, type OnModuleDestroy } from '@nestjs/common';
+
+import { TokenCipher } from '../crypto/token.cipher.js';
+import type { RevocationAnswer } from '../identity-providers/identity-provider.js';
+import { LEASE_MARGIN_MS } from '../identity-providers/refresh-policy.js';
+import { IdentityProviderRegistry } from '../identity-providers/identity-provider.registry.js';
+import { type ClaimedRevocation, TokenRevocationsTable } from '../token-revocations/token-revocations.table.js';
+import { authTokenLocation } from './token-locations.js';
+
+const POLL_INTERVAL_MS = 10_000;
+const BATCH = 20;
+/** With a backoff of up to an hour this is most of a day; then the tokens are left to expire. */
+const MAX_ATTEMPTS = 24;
+
+/**
+ * Revokes deleted pairs at their providers, from the outbox table, in every process that runs the module: each pair is
+ * taken up by one of them, and taken up again after a backoff until the provider has answered. A provider that is down
+ * delays nobody.
+ */
+@Injectable()
+export class TokenRevoker implements OnApplicationBootstrap, OnModuleDestroy {
+  readonly #logger = new Logger(TokenRevoker.name);
+  #timer: NodeJS.Timeout | undefined;
+  #round: Promise<void> | undefined;
+  #isStopped = false;
+
+  constructor(
+    private readonly revocations: TokenRevocationsTable,
+    private readonly providers: IdentityProviderRegistry,
+    private readonly cipher: TokenCipher,
+  ) {}
+
+  onApplicationBootstrap(): void {
+    this.#timer = setInterval(() => {
+      this.wake();
+    }, POLL_INTERVAL_MS);
+    this.#timer.unref();
+  }
+
+  /** Looks at the outbox now instead of at the next interval. Returns at once. */
+  wake(): void {
+    if (this.#isStopped) return;
+    this.#round ??= this.#runRound().finally(() => (this.#round = undefined));
+  }
+
+  /** Lets the requests under way end; what is left in the outbox is another process's or the next start's. */
+  async onModuleDestroy(): Promise<void> {
+    this.#isStopped = true;
+    clearInterval(this.#timer);
+    await this.#round;
+  }
+
+  async #runRound(): Promise<void> {
+    try {
+      for (;;) {
+        const claimed = await this.revocations.claim(this.providers.revocable, BATCH);
+        await Promise.all(claimed.map((revocation) => this.#revoke(revocation)));
+        if (claimed.length < BATCH || this.#isStopped) return;
+      }
+    } catch (error) {
+      this.#logger.warn(`The outbox of revocations cannot be worked on: ${String(error)}`);
+    }
+  }
+
+  async #revoke(revocation: ClaimedRevocation): Promise<void> {
+    const { id, keycloakUserId, idp, attempts } = revocation;
+    const answer = await this.#ask(revocation);
+    if (answer.kind === 'revoked') {
+      await this.revocations.remove(id);
+      return;
+    }
+    const subject = `The tokens of user "${keycloakUserId}" at "${idp}"`;
+    if (answer.kind === 'refused' || attempts >= MAX_ATTEMPTS) {
+      this.#logger.error(`${subject} are not revoked (${answer.code}) and stay valid until they expire.`);
+      await this.revocations.remove(id);
+      return;
+    }
+    this.#logger.warn(`${subject} are not revoked yet (${answer.code}).`);
+    await this.revocations.postpone(id, answer.code, answer.retryAfterMs);
+  }
+
+  async #ask(revocation: ClaimedRevocation): Promise<RevocationAnswer> {
+    const provider = this.providers.find(revocation.idp);
+    if (!provider?.revoke) return { kind: 'refused', code: 'NOT_SUPPORTED' };
+    const overdue = new AbortController();
+    try {
+      const refreshToken = revocation.refreshToken;
+      const answer = provider.revoke({
+        accessToken: this.cipher.open(revocation.accessToken, authTokenLocation(revocation, 'access_token')),
+        refreshToken: refreshToken && this.cipher.open(refreshToken, authTokenLocation(revocation, 'refresh_token')),
+      });
+      const timeout: RevocationAnswer = { kind: 'unavailable', code: 'TIMEOUT' };
+      const timeoutMs = provider.policy.exchangeTimeoutMs + LEASE_MARGIN_MS;
+      return await Promise.race([answer, delay(timeoutMs, timeout, { signal: overdue.signal })]);
+    } catch {
+      // An unknown key can come back with the next deployment; a provider of the host may reject against its promise.
+      return { kind: 'unavailable', code: 'NOT_SENT' };
+    } finally {
+      overdue.abort();
+    }
+  }
+}
