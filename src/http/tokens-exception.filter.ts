@@ -1,0 +1,71 @@
+import { STATUS_CODES } from 'node:http';
+
+import { type ArgumentsHost, Catch, type ExceptionFilter, Logger } from '@nestjs/common';
+import { HttpAdapterHost } from '@nestjs/core';
+
+import { TokensError, type TokensErrorCode } from '../tokens.errors.js';
+
+/** The HTTP status of each error and what the client, who cannot see the message, may do. */
+const ANSWERS: Record<TokensErrorCode, { status: number; detail: string }> = {
+  ERR_TOKENS_CONFIGURATION: { status: 500, detail: 'The server is not configured for this request.' },
+  ERR_TOKENS_INVALID_INPUT: { status: 400, detail: 'The user or the tokens of this request cannot be used.' },
+  ERR_TOKENS_NOT_FOUND: { status: 403, detail: 'Connect the account at the identity provider first.' },
+  ERR_TOKENS_REAUTHENTICATION_REQUIRED: { status: 403, detail: 'Connect the account at the identity provider again.' },
+  ERR_TOKENS_REFRESH_IN_PROGRESS: { status: 503, detail: 'The tokens are being refreshed. Try again shortly.' },
+  ERR_TOKENS_REFRESH_UNAVAILABLE: { status: 503, detail: 'The identity provider cannot be reached. Try again later.' },
+  ERR_TOKENS_PROVIDER_MISCONFIGURED: { status: 500, detail: 'The identity provider refuses this server.' },
+  ERR_TOKENS_UNSUPPORTED_PROVIDER: { status: 400, detail: 'This identity provider is not supported.' },
+  ERR_TOKENS_DECRYPTION: { status: 500, detail: 'The stored tokens cannot be read.' },
+  ERR_TOKENS_STORE_UNAVAILABLE: { status: 503, detail: 'The token store cannot be reached. Try again shortly.' },
+  ERR_TOKENS_KEYCLOAK_UNAVAILABLE: { status: 503, detail: 'Keycloak cannot be reached. Try again shortly.' },
+  ERR_TOKENS_KEYCLOAK_SESSION_EXPIRED: { status: 401, detail: 'The session has ended. Log in again.' },
+};
+
+/**
+ * Answers every {@link TokensError} with `application/problem+json`: `type`, `title`, `status`, `detail`, `code`, and
+ * `idp` and `reason` where the error has them; `Retry-After` where trying again helps. The message of the error is for
+ * the operator: it is logged for statuses from 500 on and never sent.
+ *
+ * @see RFC 9457
+ */
+@Catch(TokensError)
+export class TokensExceptionFilter implements ExceptionFilter<TokensError> {
+  readonly #logger = new Logger(TokensExceptionFilter.name);
+
+  constructor(private readonly adapterHost: HttpAdapterHost) {}
+
+  catch(error: TokensError, host: ArgumentsHost): void {
+    const { status, detail } = ANSWERS[error.code];
+    if (status >= 500) this.#logger.error(`${error.code}: ${error.message}`);
+    const { httpAdapter } = this.adapterHost;
+    const response: unknown = host.switchToHttp().getResponse();
+    if (httpAdapter.isHeadersSent(response)) {
+      httpAdapter.end(response);
+      return;
+    }
+    httpAdapter.setHeader(response, 'Content-Type', 'application/problem+json');
+    if (error.retryable) httpAdapter.setHeader(response, 'Retry-After', retryAfterSeconds(error));
+    const problem = {
+      type: 'about:blank',
+      title: STATUS_CODES[status],
+      status,
+      detail,
+      code: error.code,
+      idp: idpOf(error),
+      reason: 'reason' in error ? error.reason : undefined,
+    };
+    // Serialised here: Fastify takes only text for a media type of its own.
+    httpAdapter.reply(response, JSON.stringify(problem), status);
+  }
+}
+
+function retryAfterSeconds(error: TokensError): string {
+  const retryAfterMs = 'retryAfterMs' in error && typeof error.retryAfterMs === 'number' ? error.retryAfterMs : 1000;
+  return String(Math.max(1, Math.ceil(retryAfterMs / 1000)));
+}
+
+function idpOf(error: TokensError): unknown {
+  if ('idp' in error) return error.idp;
+  const subject: unknown = 'subject' in error ? error.subject : undefined;
+  return typeof subject === 'object' && subject !== null && 'idp' in subject ? subject.idp : undefined;
+}

@@ -1,0 +1,75 @@
+export { AuthTokenStore } from './auth-tokens/auth-token.store.js';
+export { AuthTokens, type AuthTokensStatus } from './auth-tokens/auth-tokens.entity.js';
+export type {
+  AuthTokensKey,
+  CheckExpirationAndRefresh,
+  RefreshedTokens,
+  SealedTokens,
+  StoredTokens,
+} from './auth-tokens/auth-tokens.types.js';
+export type { RefreshOptions } from './auth-tokens/refresh.options.js';
+export { UserAuthTokens } from './auth-tokens/user-auth-tokens.js';
+export type {
+  EncryptionKeyOptions,
+  EncryptionOptions,
+  LegacyFernetKeyOptions,
+  SealingKeyOptions,
+} from './crypto/encryption.options.js';
+export type { SealedToken, TokenLocation } from './crypto/sealed-token.js';
+export { TokenCipher } from './crypto/token.cipher.js';
+export { QueryRunnerScope, type TransactionOptions } from './database/query-runner.scope.js';
+export { runTokenMigrations, tokensMigrations } from './database/run-token-migrations.js';
+export type { IsolationLevel } from './database/transaction-context.js';
+export type { UserIdResolver } from './http/http.options.js';
+export { IdpTokenGuard } from './http/idp-token.guard.js';
+export { IdpToken } from './http/idp-token.decorator.js';
+export { QueryRunnerInterceptor } from './http/query-runner.interceptor.js';
+export type { RequestWithIdpTokens } from './http/request-with-idp-tokens.js';
+export { RequireIdpToken } from './http/require-idp-token.decorator.js';
+export { TokensExceptionFilter } from './http/tokens-exception.filter.js';
+export type {
+  IdentityProvider,
+  IssuedTokens,
+  RefreshAnswer,
+  RevocationAnswer,
+  TokenPair,
+} from './identity-providers/identity-provider.js';
+export type {
+  AzureDevOpsOptions,
+  BitbucketDataCenterOptions,
+  BitbucketOptions,
+  GitHubOptions,
+  GitLabOptions,
+  IdentityProvidersOptions,
+  OAuth2Options,
+} from './identity-providers/identity-providers.options.js';
+export type { ClientAuthentication } from './identity-providers/oauth2.provider.js';
+export { ProviderType } from './identity-providers/provider-type.js';
+export { completePolicy, type RefreshPolicy } from './identity-providers/refresh-policy.js';
+export { OfflineTokenStore } from './offline-tokens/offline-token.store.js';
+export { StoredOfflineToken } from './offline-tokens/stored-offline-token.entity.js';
+export { UserOfflineToken } from './offline-tokens/user-offline-token.js';
+export { type GetIdpTokenOptions, type IdpTokens, TokenManager } from './token-manager/token.manager.js';
+export { TokenRevocation } from './token-revocations/token-revocation.entity.js';
+export { tokensEntities } from './tokens.entities.js';
+export {
+  InvalidTokenInputError,
+  KeycloakSessionExpiredError,
+  KeycloakUnavailableError,
+  ProviderMisconfiguredError,
+  type ReauthenticationReason,
+  ReauthenticationRequiredError,
+  RefreshInProgressError,
+  RefreshUnavailableError,
+  TokenDecryptionError,
+  TokensConfigurationError,
+  TokensError,
+  type TokensErrorCode,
+  type TokensErrorSubject,
+  TokensNotFoundError,
+  TokenStoreUnavailableError,
+  UnsupportedProviderError,
+} from './tokens.errors.js';
+export { TokensModule } from './tokens.module.js';
+export type { TokensModuleExtras } from './tokens.module-definition.js';
+export type { TokensModuleOptions } from './tokens.options.js';

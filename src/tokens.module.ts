@@ -1,0 +1,78 @@
+import { type Abstract, type FactoryProvider, Inject, Module, type OnModuleInit, type Type } from '@nestjs/common';
+import { DataSource } from 'typeorm';
+
+import { AuthTokenStore } from './auth-tokens/auth-token.store.js';
+import { AuthTokensTable } from './auth-tokens/auth-tokens.table.js';
+import { LeasedRefresh } from './auth-tokens/leased-refresh.js';
+import { RefreshExchange } from './auth-tokens/refresh-exchange.js';
+import { RefreshOptions } from './auth-tokens/refresh.options.js';
+import { RefreshedPairCommitter } from './auth-tokens/refreshed-pair.committer.js';
+import { TokenRefresher } from './auth-tokens/token-refresher.js';
+import { Keyring } from './crypto/keyring.js';
+import { TokenCipher } from './crypto/token.cipher.js';
+import { DatabaseOptions, TOKENS_DATA_SOURCE } from './database/database.options.js';
+import { QueryRunnerScope } from './database/query-runner.scope.js';
+import { StatementExecutor } from './database/statement-executor.js';
+import { tablePathOf } from './database/table-path.js';
+import { HttpOptions } from './http/http.options.js';
+import { IdentityProviderRegistry } from './identity-providers/identity-provider.registry.js';
+import { OfflineTokenStore } from './offline-tokens/offline-token.store.js';
+import { RefreshTokenRedeemer } from './token-manager/refresh-token.redeemer.js';
+import { TokenManager } from './token-manager/token.manager.js';
+import { TokenRevoker } from './token-manager/token-revoker.js';
+import { TokenRevocationsTable } from './token-revocations/token-revocations.table.js';
+import { tokensEntities } from './tokens.entities.js';
+import { ConfigurableModuleClass, MODULE_OPTIONS_TOKEN } from './tokens.module-definition.js';
+import { readTokensOptions, TOKENS_OPTIONS, type TokensOptions } from './tokens.options.js';
+
+/**
+ * Stores and refreshes the identity-provider tokens of an application's users. The host registers `tokensEntities`
+ * with the data source that it gives to `TypeOrmModule`, and imports this module by `forRoot` or `forRootAsync`.
+ *
+ * Two instances on two data sources share nothing; import each where it is meant to be injected.
+ */
+@Module({
+  providers: [
+    { provide: TOKENS_OPTIONS, inject: [MODULE_OPTIONS_TOKEN], useFactory: readTokensOptions },
+    fromOptions(
+      DatabaseOptions,
+      (options) =>
+        new DatabaseOptions(options.connectionTimeoutMs, options.preparedStatements, options.hostQueryRunner),
+    ),
+    fromOptions(HttpOptions, ({ userId }) => new HttpOptions(userId)),
+    fromOptions(RefreshOptions, ({ refresh }) => refresh),
+    fromOptions(Keyring, ({ keyring }) => keyring),
+    fromOptions(IdentityProviderRegistry, ({ identityProviders }) => new IdentityProviderRegistry(identityProviders)),
+    QueryRunnerScope,
+    StatementExecutor,
+    TokenCipher,
+    AuthTokensTable,
+    RefreshedPairCommitter,
+    RefreshExchange,
+    LeasedRefresh,
+    TokenRefresher,
+    TokenRevocationsTable,
+    RefreshTokenRedeemer,
+    AuthTokenStore,
+    OfflineTokenStore,
+    TokenRevoker,
+    TokenManager,
+  ],
+  exports: [TokenManager, AuthTokenStore, OfflineTokenStore, QueryRunnerScope, TokenCipher, HttpOptions],
+})
+export class TokensModule extends ConfigurableModuleClass implements OnModuleInit {
+  constructor(@Inject(TOKENS_DATA_SOURCE) private readonly dataSource: DataSource) {
+    super();
+  }
+
+  /** Entities that were forgotten stop the boot, not the first request. A data source may also be initialised later. */
+  onModuleInit(): void {
+    if (!this.dataSource.isInitialized) return;
+    for (const entity of tokensEntities) tablePathOf(this.dataSource, entity);
+  }
+}
+
+/** Hands one part of the options to the classes that need no more than it. */
+function fromOptions<T>(provide: Type<T> | Abstract<T>, useFactory: (options: TokensOptions) => T): FactoryProvider<T> {
+  return { provide, inject: [TOKENS_OPTIONS], useFactory };
+}

@@ -1,0 +1,551 @@
+import { describe, expect, it, jest } from '@jest/globals';
+
+import { completePolicy } from './identity-providers/refresh-policy.js';
+import type { IdentityProvider } from './identity-providers/identity-provider.js';
+import { TokensConfigurationError } from './tokens.errors.js';
+import { readTokensOptions, type TokensModuleOptions } from './tokens.options.js';
+
+const SECRET = Buffer.alloc(32, 1).toString('base64');
+const CLIENT = { clientId: 'id', clientSecret: 'client-secret' };
+const MINIMAL: TokensModuleOptions = {
+  encryption: { keys: [{ id: 'k', secret: SECRET }] },
+  identityProviders: {},
+};
+
+/** The faults that reading the minimal options with these changes ends with; options without a fault fail the test. */
+function faults(changes: object, base: object = MINIMAL): string[] {
+  const message = configurationError({ ...base, ...changes }).message;
+  expect(message.split('\n')[0]).toBe('The options of TokensModule are wrong:');
+  return message
+    .split('\n')
+    .slice(1)
+    .map((line) => line.replace(/^- /, ''));
+}
+
+function configurationError(options: unknown): TokensConfigurationError {
+  try {
+    readTokensOptions(options);
+  } catch (error) {
+    if (error instanceof TokensConfigurationError) return error;
+    throw error;
+  }
+  throw new Error('the options were accepted');
+}
+
+function providerOf(entry: object, idp = 'github'): IdentityProvider | undefined {
+  return readTokensOptions({ ...MINIMAL, identityProviders: { [idp]: entry } }).identityProviders.get(idp);
+}
+
+/** A provider that the host implements. */
+function ownProvider(policy: unknown = completePolicy()) {
+  return { policy, refresh: jest.fn(), revoke: jest.fn() };
+}
+
+describe('The options', () => {
+  it('have a default for all but the keys and the providers', () => {
+    const { userId, keyring, ...options } = readTokensOptions(MINIMAL);
+    expect(keyring.keyIds).toEqual(['k']);
+    expect(options).toEqual({
+      identityProviders: new Map(),
+      refresh: {
+        leewaySeconds: 900,
+        waitTimeoutMs: 8000,
+        backoffBaseMs: 1000,
+        backoffMaxMs: 60_000,
+        commitWaitMs: 5000,
+        shutdownTimeoutMs: 60_000,
+      },
+      preparedStatements: true,
+      connectionTimeoutMs: 10_000,
+      hostQueryRunner: undefined,
+    });
+    expect(userId({ user: { sub: 'user-1' } })).toBe('user-1');
+    for (const request of [{}, { user: {} }, { user: { sub: 7 } }, undefined, null])
+      expect(userId(request)).toBe(undefined);
+  });
+
+  it('are taken as they are given', () => {
+    const refresh = {
+      leewaySeconds: 0,
+      waitTimeoutMs: 0,
+      backoffBaseMs: 1,
+      backoffMaxMs: 2,
+      commitWaitMs: 0,
+      shutdownTimeoutMs: 0,
+    };
+    const given = { refresh, preparedStatements: false, connectionTimeoutMs: 1 };
+    expect(readTokensOptions({ ...MINIMAL, ...given })).toMatchObject(given);
+    expect(readTokensOptions({ ...MINIMAL, refresh: { waitTimeoutMs: 1 } }).refresh).toMatchObject({
+      waitTimeoutMs: 1,
+      leewaySeconds: 900,
+    });
+  });
+
+  it('keep functions by identity and call none of them', () => {
+    const hostQueryRunner = jest.fn(() => undefined);
+    const userId = jest.fn(() => undefined);
+    const provider = ownProvider();
+    const options = readTokensOptions({
+      ...MINIMAL,
+      hostQueryRunner,
+      userId,
+      identityProviders: { acme: provider },
+    });
+    expect(options.hostQueryRunner).toBe(hostQueryRunner);
+    expect(options.userId).toBe(userId);
+    expect(options.identityProviders.get('acme')).toBe(provider);
+    for (const each of [hostQueryRunner, userId, provider.refresh, provider.revoke]) {
+      expect(each).not.toHaveBeenCalled();
+    }
+  });
+
+  it('keep their default where a field is undefined or null, as a configuration file may leave it', () => {
+    for (const nothing of [undefined, null]) {
+      const options = {
+        ...MINIMAL,
+        refresh: { leewaySeconds: nothing, waitTimeoutMs: nothing },
+        preparedStatements: nothing,
+        connectionTimeoutMs: nothing,
+        hostQueryRunner: nothing,
+        userId: nothing,
+        identityProviders: { github: { ...CLIENT, baseUrl: nothing, tokenEndpoint: nothing, policy: nothing } },
+      };
+      const { identityProviders, ...others } = readTokensOptions(options);
+      const { identityProviders: none, ...defaults } = readTokensOptions(MINIMAL);
+      expect(none.size).toBe(0);
+      expect(others).toEqual(defaults);
+      expect(JSON.stringify(identityProviders.get('github'))).toBe(JSON.stringify(providerOf(CLIENT)));
+      expect(readTokensOptions({ ...options, refresh: nothing }).refresh).toEqual(defaults.refresh);
+    }
+  });
+
+  it('leave out the providers whose entry is undefined', () => {
+    const identityProviders = { github: undefined, gitlab: CLIENT };
+    expect([...readTokensOptions({ ...MINIMAL, identityProviders }).identityProviders.keys()]).toEqual(['gitlab']);
+  });
+
+  it('do not change the object that was given', () => {
+    const given = { ...MINIMAL, refresh: { waitTimeoutMs: 1 }, identityProviders: { github: { ...CLIENT } } };
+    const copy = structuredClone(given);
+    readTokensOptions(given);
+    expect(given).toEqual(copy);
+  });
+});
+
+describe('A fault in the options', () => {
+  it('is an error that stops the boot and is not retryable', () => {
+    expect(configurationError({})).toMatchObject({ code: 'ERR_TOKENS_CONFIGURATION', retryable: false });
+  });
+
+  it.each([undefined, null, {}, [], 'options', 7])('names what is missing when the options are %j', (options) => {
+    expect(configurationError(options).message.split('\n- ').slice(1)).toEqual([
+      'encryption is missing: give it the keys that seal the tokens',
+      'identityProviders is missing: name the providers whose tokens are stored, {} for none',
+    ]);
+  });
+
+  it.each([
+    ['encryption', 'keys', 'encryption is missing: give it the keys that seal the tokens'],
+    ['identityProviders', 7, 'identityProviders is missing: name the providers whose tokens are stored, {} for none'],
+    ['refresh', 7, 'refresh must be an object'],
+    ['refresh', [], 'refresh must be an object'],
+    ['preparedStatements', 'false', 'preparedStatements must be a boolean value'],
+    ['connectionTimeoutMs', 0, 'connectionTimeoutMs must not be less than 1'],
+    ['connectionTimeoutMs', 600_001, 'connectionTimeoutMs must not be greater than 600000'],
+    ['connectionTimeoutMs', 1.5, 'connectionTimeoutMs must be an integer number'],
+    ['connectionTimeoutMs', '5000', 'connectionTimeoutMs must be an integer number'],
+    ['hostQueryRunner', {}, 'hostQueryRunner must be a function'],
+    ['userId', 'sub', 'userId must be a function'],
+    ['encrypton', {}, 'encrypton is not an option'],
+    ['refreshLeewaySeconds', 5, 'refreshLeewaySeconds is not an option'],
+  ])('names the option %s when it is %j', (option, value, fault) => {
+    expect(faults({ [option]: value })).toContain(fault);
+  });
+
+  it.each([
+    ['leewaySeconds', -1],
+    ['leewaySeconds', 0.5],
+    ['waitTimeoutMs', -1],
+    ['waitTimeoutMs', 600_001],
+    ['backoffBaseMs', 0],
+    ['backoffMaxMs', 0],
+    ['commitWaitMs', -1],
+    ['shutdownTimeoutMs', -1],
+    ['shutdownTimeoutMs', Number.NaN],
+    ['shutdownTimeoutMs', '60000'],
+    ['leeway', 900],
+  ])('names the option refresh.%s when it is %j', (option, value) => {
+    const found = faults({ refresh: { [option]: value } });
+    expect(found.filter((fault) => !fault.startsWith(`refresh.${option} `))).toEqual([]);
+  });
+
+  it.each<[string, unknown, string]>([
+    ['no list', 'x', 'encryption.keys must be an array'],
+    ['missing', undefined, 'encryption.keys must be an array'],
+    ['empty', [], 'encryption.keys must hold at least one key'],
+    ['of a key that is no object', [7], 'encryption.keys[0].id must be 1 to 64 letters, digits, "-" or "_"'],
+    [
+      'of a key without an id',
+      [{ secret: SECRET }],
+      'encryption.keys[0].id must be 1 to 64 letters, digits, "-" or "_"',
+    ],
+    [
+      'of an id with a dot',
+      [{ id: 'a.b', secret: SECRET }],
+      'encryption.keys[0].id must be 1 to 64 letters, digits, "-" or "_"',
+    ],
+    [
+      'of an id too long',
+      [{ id: 'a'.repeat(65), secret: SECRET }],
+      'encryption.keys[0].id must be 1 to 64 letters, digits, "-" or "_"',
+    ],
+    [
+      'of an id with a line break',
+      [{ id: 'a\n', secret: SECRET }],
+      'encryption.keys[0].id must be 1 to 64 letters, digits, "-" or "_"',
+    ],
+    [
+      'of one id for two keys',
+      [
+        { id: 'k', secret: SECRET },
+        { id: 'k', secret: Buffer.alloc(32, 2).toString('base64') },
+      ],
+      'encryption.keys[1].id is used twice: give each key an id of its own',
+    ],
+    [
+      'of one id for a key and the legacy key',
+      [
+        { id: 'k', secret: SECRET },
+        { id: 'k', legacyFernetSecret: 'x' },
+      ],
+      'encryption.keys[1].id is used twice: give each key an id of its own',
+    ],
+    [
+      'of a legacy key first',
+      [
+        { id: 'legacy', legacyFernetSecret: 'x' },
+        { id: 'k', secret: SECRET },
+      ],
+      'encryption.keys[0] cannot be a legacyFernetSecret: the first key seals, put a key with a secret first',
+    ],
+    [
+      'of two legacy keys',
+      [
+        { id: 'k', secret: SECRET },
+        { id: 'l1', legacyFernetSecret: 'x' },
+        { id: 'l2', legacyFernetSecret: 'y' },
+      ],
+      'encryption.keys can hold one legacyFernetSecret only: Fernet texts do not name their key',
+    ],
+    [
+      'of an empty legacy secret',
+      [
+        { id: 'k', secret: SECRET },
+        { id: 'l', legacyFernetSecret: '' },
+      ],
+      'encryption.keys[1].legacyFernetSecret should not be empty',
+    ],
+    [
+      'of a key of both kinds',
+      [
+        { id: 'k', secret: SECRET },
+        { id: 'l', secret: SECRET, legacyFernetSecret: 'x' },
+      ],
+      'encryption.keys[1].secret is not an option',
+    ],
+    [
+      'of a key with an unknown field',
+      [{ id: 'k', secret: SECRET, kid: 'x' }],
+      'encryption.keys[0].kid is not an option',
+    ],
+  ])('names what is wrong with the keys: %s', (_, keys, fault) => {
+    expect(faults({ encryption: { keys } })).toContain(fault);
+  });
+
+  it.each([
+    ['31 bytes', Buffer.alloc(31, 1).toString('base64')],
+    ['33 bytes', Buffer.alloc(33, 1).toString('base64')],
+    ['hex', Buffer.alloc(32, 1).toString('hex')],
+    ['base64url', Buffer.alloc(32, 255).toString('base64url')],
+    ['no padding', SECRET.slice(0, -1)],
+    ['spare bits that are set', `${SECRET.slice(0, -2)}F=`],
+    ['a line break', `${SECRET}\n`],
+    ['a passphrase', 'correct horse battery staple correct horse!!'],
+    ['an empty text', ''],
+    ['bytes', Buffer.alloc(32, 1)],
+    ['nothing', undefined],
+  ])('refuses a secret that is not 32 bytes in base64: %s', (_, secret) => {
+    expect(faults({ encryption: { keys: [{ id: 'k', secret }] } })).toEqual([
+      'encryption.keys[0].secret must be 32 bytes in base64; make one with: openssl rand -base64 32',
+    ]);
+  });
+
+  it('accepts any 32 bytes as a secret', () => {
+    for (const byte of [0, 1, 127, 250, 255]) {
+      const secret = Buffer.alloc(32, byte).toString('base64');
+      expect(() => readTokensOptions({ ...MINIMAL, encryption: { keys: [{ id: 'k', secret }] } })).not.toThrow();
+    }
+  });
+
+  it('names unknown options of the encryption', () => {
+    expect(faults({ encryption: { ...MINIMAL.encryption, key: 'x' } })).toEqual(['encryption.key is not an option']);
+  });
+});
+
+const URL_RULE = 'must be an absolute http or https URL without credentials, query and fragment';
+const TOKEN_ENDPOINT = 'https://idp.example/token';
+
+describe('The entry of an identity provider', () => {
+  it.each([
+    ['github', {}, 'https://github.com/login/oauth/access_token'],
+    ['github', { baseUrl: 'https://ghe.example/' }, 'https://ghe.example/login/oauth/access_token'],
+    ['gitlab', {}, 'https://gitlab.com/oauth/token'],
+    ['gitlab', { baseUrl: 'https://example.com/git/' }, 'https://example.com/git/oauth/token'],
+    ['bitbucket', {}, 'https://bitbucket.org/site/oauth2/access_token'],
+    ['bitbucket_data_center', { baseUrl: 'https://bb.example/x' }, 'https://bb.example/x/rest/oauth2/latest/token'],
+    ['azure_devops', {}, 'https://login.microsoftonline.com/organizations/oauth2/v2.0/token'],
+    ['azure_devops', { tenant: 'a b' }, 'https://login.microsoftonline.com/a%20b/oauth2/v2.0/token'],
+    ['azure_devops', { authority: 'http://127.0.0.1:1' }, 'http://127.0.0.1:1/organizations/oauth2/v2.0/token'],
+    ['acme', { tokenEndpoint: TOKEN_ENDPOINT }, TOKEN_ENDPOINT],
+    ...['github', 'gitlab', 'bitbucket', 'azure_devops'].map(
+      (idp) => [idp, { tokenEndpoint: TOKEN_ENDPOINT }, TOKEN_ENDPOINT] as const,
+    ),
+  ])('of %s with %j has its token endpoint', (idp, entry, tokenEndpoint) => {
+    expect(JSON.parse(JSON.stringify(providerOf({ ...CLIENT, ...entry }, idp)))).toMatchObject({ tokenEndpoint });
+  });
+
+  it.each([
+    ['github', { exchangeTimeoutMs: 30_000, leaseMs: 95_000, replayWindowMs: 0, oldAccessTokenSurvives: false }],
+    ['gitlab', { exchangeTimeoutMs: 30_000, leaseMs: 95_000, replayWindowMs: 0, oldAccessTokenSurvives: false }],
+    [
+      'bitbucket',
+      { exchangeTimeoutMs: 10_000, leaseMs: 12_000, replayWindowMs: 600_000, oldAccessTokenSurvives: true },
+    ],
+    [
+      'bitbucket_data_center',
+      { exchangeTimeoutMs: 30_000, leaseMs: 95_000, replayWindowMs: 0, oldAccessTokenSurvives: false },
+    ],
+    ['azure_devops', { exchangeTimeoutMs: 10_000, leaseMs: 12_000, oldAccessTokenSurvives: true }],
+    ['acme', { exchangeTimeoutMs: 30_000, leaseMs: 95_000, replayWindowMs: 0, oldAccessTokenSurvives: false }],
+  ])('of %s has the policy that fits its refresh tokens', (idp, policy) => {
+    const where =
+      idp === 'bitbucket_data_center' ? { baseUrl: 'https://bb.example' } : { tokenEndpoint: TOKEN_ENDPOINT };
+    expect(providerOf({ ...CLIENT, ...where }, idp)?.policy).toMatchObject(policy);
+  });
+
+  it('takes a policy field by field', () => {
+    const policy = { leewaySeconds: 60, exchangeTimeoutMs: 5000 };
+    expect(providerOf({ ...CLIENT, policy })?.policy).toEqual({ ...completePolicy(), ...policy });
+  });
+
+  it('may be an instance of the host, also under a known name', () => {
+    for (const idp of ['acme', 'github']) {
+      const provider = ownProvider();
+      expect(providerOf(provider, idp)).toBe(provider);
+    }
+  });
+
+  it.each<[string, string, object | null, string[]]>([
+    [
+      'without credentials',
+      'github',
+      {},
+      [
+        'clientId should not be empty',
+        'clientId must be a string',
+        'clientSecret should not be empty',
+        'clientSecret must be a string',
+      ],
+    ],
+    ['with an empty secret', 'gitlab', { ...CLIENT, clientSecret: '' }, ['clientSecret should not be empty']],
+    ['with a misspelt field', 'bitbucket', { ...CLIENT, baseURL: 'https://x.example' }, ['baseURL is not an option']],
+    ['with a field of another provider', 'github', { ...CLIENT, scope: 'repo' }, ['scope is not an option']],
+    ['without a base URL', 'bitbucket_data_center', CLIENT, [`baseUrl ${URL_RULE}`]],
+    ['without a token endpoint', 'acme', CLIENT, [`tokenEndpoint ${URL_RULE}`]],
+    [
+      'with an unknown client authentication',
+      'acme',
+      { ...CLIENT, tokenEndpoint: TOKEN_ENDPOINT, clientAuthentication: 'private_key_jwt' },
+      ['clientAuthentication must be one of the following values: client_secret_basic, client_secret_post, none'],
+    ],
+    [
+      'with empty texts',
+      'azure_devops',
+      { ...CLIENT, tenant: '', scope: '' },
+      ['tenant should not be empty', 'scope should not be empty'],
+    ],
+    ['with a policy that is none', 'github', { ...CLIENT, policy: 'fast' }, ['policy must be an object']],
+    ['with a list as policy', 'github', { ...CLIENT, policy: [] }, ['policy must be an object']],
+    [
+      'with a wrong field in the policy',
+      'github',
+      { ...CLIENT, policy: { leaseMs: 2099, timeout: 5 } },
+      ['policy.timeout is not an option', 'policy.leaseMs must not be less than 2100'],
+    ],
+    [
+      'with a lease too short for its exchange',
+      'github',
+      { ...CLIENT, policy: { leaseMs: 31_999 } },
+      [
+        'policy: leaseMs (31999) must be at least exchangeTimeoutMs (30000) + 2000: ' +
+          'an exchange that outlives its lease would be started twice',
+      ],
+    ],
+    [
+      'with an exchange too long for the lease that its provider has by default',
+      'bitbucket',
+      { ...CLIENT, policy: { exchangeTimeoutMs: 10_001 } },
+      [
+        'policy: leaseMs (12000) must be at least exchangeTimeoutMs (10001) + 2000: ' +
+          'an exchange that outlives its lease would be started twice',
+      ],
+    ],
+    [
+      'of the host without a policy',
+      'acme',
+      ownProvider(null),
+      ['policy: it is missing: make one with completePolicy()'],
+    ],
+    [
+      'of the host with a lease too short',
+      'acme',
+      ownProvider({ ...completePolicy(), leaseMs: 30_000 }),
+      [
+        'policy: leaseMs (30000) must be at least exchangeTimeoutMs (30000) + 2000: ' +
+          'an exchange that outlives its lease would be started twice',
+      ],
+    ],
+  ])('is faulty %s', (_, idp, entry, expected) => {
+    const found = faults({ identityProviders: { [idp]: entry } });
+    const path = `identityProviders.${idp}.`;
+    expect(found.toSorted()).toEqual(expected.map((fault) => `${path}${fault}`).toSorted());
+  });
+
+  it.each([null, 7, 'x', [], true])('is faulty when it is %j', (entry) => {
+    expect(faults({ identityProviders: { acme: entry } })).toEqual(
+      expect.arrayContaining([
+        `identityProviders.acme.tokenEndpoint ${URL_RULE}`,
+        'identityProviders.acme.clientId must be a string',
+        'identityProviders.acme.clientSecret must be a string',
+      ]),
+    );
+  });
+
+  it.each([
+    'idp.example/token',
+    '//idp.example/token',
+    '/token',
+    'ftp://idp.example/token',
+    'javascript:alert(1)',
+    'https://user:password@idp.example/token',
+    'https://user@idp.example/token',
+    'https://idp.example/token?a=b',
+    'https://idp.example/token#a',
+    'https://idp.example:99999/token',
+    'https://idp.example/to ken',
+    ' https://idp.example/token',
+    'https://idp.example/token\n',
+    'https://1.2.3.4.5/token',
+    'http://',
+    '',
+    7,
+    {},
+  ])('refuses %j as a URL', (url) => {
+    expect(faults({ identityProviders: { acme: { ...CLIENT, tokenEndpoint: url } } })).toEqual([
+      `identityProviders.acme.tokenEndpoint ${URL_RULE}`,
+    ]);
+    for (const [idp, field] of [
+      ['github', 'baseUrl'],
+      ['github', 'apiBaseUrl'],
+      ['github', 'tokenEndpoint'],
+      ['gitlab', 'baseUrl'],
+      ['gitlab', 'redirectUri'],
+      ['bitbucket', 'baseUrl'],
+      ['bitbucket_data_center', 'baseUrl'],
+      ['azure_devops', 'authority'],
+    ] as const) {
+      expect(
+        faults({ identityProviders: { [idp]: { baseUrl: 'https://b.example', ...CLIENT, [field]: url } } }),
+      ).toContain(`identityProviders.${idp}.${field} ${URL_RULE}`);
+    }
+  });
+
+  it.each([
+    'http://localhost:3000/token',
+    'http://127.0.0.1:3000/token',
+    'http://[::1]:3000/token',
+    'https://keycloak/realms/x/token',
+    'http://my_service:8080/token',
+    'https://idp.example/a/b%20c/token/',
+    'HTTPS://IDP.EXAMPLE/token',
+  ])('accepts %j as a URL', (url) => {
+    expect(providerOf({ ...CLIENT, tokenEndpoint: url, revocationEndpoint: url }, 'acme')).toBeDefined();
+  });
+});
+
+describe('A wholly wrong set of options', () => {
+  const wrong = {
+    encryption: {
+      keys: [
+        { id: 'legacy', legacyFernetSecret: 's3cret-legacy' },
+        { id: 'k 1', secret: 's3cret-short' },
+        { id: 'k', secret: SECRET, extra: 's3cret-extra' },
+        { id: 'k', secret: 's3cret-again' },
+      ],
+      salt: 's3cret-salt',
+    },
+    identityProviders: {
+      github: { clientId: '', clientSecret: ['s3cret-list'], baseUrl: 's3cret-url' },
+      gitlab: { ...CLIENT, redirectUri: 'https://s3cret:s3cret@x.example', token: 's3cret-token' },
+      bitbucket_data_center: { clientId: 's3cret-id', clientSecret: 's3cret' },
+      acme: { clientSecret: 's3cret', clientAuthentication: 's3cret-style', policy: { leaseMs: 's3cret-lease' } },
+      own: ownProvider(null),
+    },
+    refresh: { leewaySeconds: 's3cret-leeway', retries: 's3cret-retries' },
+    preparedStatements: 's3cret-yes',
+    connectionTimeoutMs: 's3cret-soon',
+    hostQueryRunner: 's3cret-runner',
+    userId: 's3cret-user',
+    s3cretless: 's3cret-top',
+  };
+
+  it('gives one error that names every fault', () => {
+    const found = faults(wrong, {});
+    const named = new Set(found.map((fault) => /^[^ ]+/.exec(fault)?.[0].replace(/:$/, '')));
+    expect([...named].toSorted()).toEqual([
+      'connectionTimeoutMs',
+      'encryption.keys[0]',
+      'encryption.keys[1].id',
+      'encryption.keys[1].secret',
+      'encryption.keys[2].extra',
+      'encryption.keys[3].id',
+      'encryption.keys[3].secret',
+      'encryption.salt',
+      'hostQueryRunner',
+      'identityProviders.acme.clientAuthentication',
+      'identityProviders.acme.clientId',
+      'identityProviders.acme.policy.leaseMs',
+      'identityProviders.acme.tokenEndpoint',
+      'identityProviders.bitbucket_data_center.baseUrl',
+      'identityProviders.github.baseUrl',
+      'identityProviders.github.clientId',
+      'identityProviders.github.clientSecret',
+      'identityProviders.gitlab.redirectUri',
+      'identityProviders.gitlab.token',
+      'identityProviders.own.policy',
+      'preparedStatements',
+      'refresh.leewaySeconds',
+      'refresh.retries',
+      's3cretless',
+      'userId',
+    ]);
+  });
+
+  it('repeats no secret and no value', () => {
+    const error = configurationError(wrong);
+    for (const text of [error.message, error.stack, JSON.stringify(error)]) {
+      expect(text).not.toMatch(/s3cret(?!less)/);
+      expect(text).not.toContain(SECRET);
+    }
+  });
+});

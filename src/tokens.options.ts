@@ -1,0 +1,128 @@
+import { IsBoolean, IsEmpty, IsInt, IsObject, IsOptional, Max, Min, ValidateBy } from 'class-validator';
+import type { QueryRunner } from 'typeorm';
+
+import { RefreshOptions } from './auth-tokens/refresh.options.js';
+import type { EncryptionOptions } from './crypto/encryption.options.js';
+import { Keyring } from './crypto/keyring.js';
+import { encryptionFaults } from './crypto/encryption-faults.js';
+import { subjectOfUser, type UserIdResolver } from './http/http.options.js';
+import {
+  type IdentityProvidersOptions,
+  readIdentityProviders,
+} from './identity-providers/identity-providers.options.js';
+import type { IdentityProvider } from './identity-providers/identity-provider.js';
+import { faultsOf, instantiate } from './options-validation.js';
+import { TokensConfigurationError } from './tokens.errors.js';
+
+/** Options of {@link TokensModule}. Durations carry their unit in the name. */
+export interface TokensModuleOptions {
+  encryption: EncryptionOptions;
+  identityProviders: IdentityProvidersOptions;
+  refresh?: Partial<RefreshOptions>;
+  /**
+   * Whether statements are prepared by name. Default: true. Switch it off for a pooler that loses them, such as
+   * PgBouncer before 1.21 in transaction mode.
+   */
+  preparedStatements?: boolean;
+  /** How long a statement waits for a free connection of the pool, in milliseconds. Default: 10,000. */
+  connectionTimeoutMs?: number;
+  /** Offers the query runner of the host's current transaction, so that token writes join it. */
+  hostQueryRunner?: () => QueryRunner | undefined;
+  /** Reads the user id from a request, for {@link IdpTokenGuard}. Default: `request.user.sub`. */
+  userId?: UserIdResolver;
+}
+
+function IsFunctionValue(): PropertyDecorator {
+  return ValidateBy({
+    name: 'isFunction',
+    validator: {
+      validate: (value) => typeof value === 'function',
+      defaultMessage: () => '$property must be a function',
+    },
+  });
+}
+
+/** The rules and defaults of the options that are not a group of their own. */
+class OptionsRules {
+  @IsObject({ message: 'encryption is missing: give it the keys that seal the tokens' })
+  encryption!: EncryptionOptions;
+
+  @IsObject({ message: 'identityProviders is missing: name the providers whose tokens are stored, {} for none' })
+  identityProviders!: IdentityProvidersOptions;
+
+  @IsObject({ message: 'refresh must be an object' })
+  refresh: Partial<RefreshOptions> = {};
+
+  @IsBoolean()
+  preparedStatements = true;
+
+  @IsInt()
+  @Min(1)
+  @Max(600_000)
+  connectionTimeoutMs = 10_000;
+
+  @IsOptional()
+  @IsFunctionValue()
+  hostQueryRunner?: () => QueryRunner | undefined;
+
+  @IsFunctionValue()
+  userId: UserIdResolver = subjectOfUser;
+
+  @IsEmpty({ message: 'dataSource stands beside useFactory, not in what it returns' })
+  dataSource?: undefined;
+
+  @IsEmpty({ message: 'isGlobal stands beside useFactory, not in what it returns' })
+  isGlobal?: undefined;
+}
+
+/** The options with every default filled in and the providers made. */
+export interface TokensOptions {
+  /** The keys; prints without them. */
+  readonly keyring: Keyring;
+  readonly identityProviders: ReadonlyMap<string, IdentityProvider>;
+  readonly refresh: RefreshOptions;
+  readonly preparedStatements: boolean;
+  readonly connectionTimeoutMs: number;
+  readonly hostQueryRunner?: () => QueryRunner | undefined;
+  readonly userId: UserIdResolver;
+}
+
+/** Injection token of the validated options. They print without a secret. */
+export const TOKENS_OPTIONS = Symbol('TOKENS_OPTIONS');
+
+/**
+ * Checks the options and fills in their defaults.
+ *
+ * @throws {@link TokensConfigurationError} that names every fault, not only the first
+ */
+export function readTokensOptions(plain: unknown): TokensOptions {
+  const options = instantiate(OptionsRules, plain);
+  const refresh = instantiate(RefreshOptions, options.refresh);
+  const { providers, faults: providerFaults } = readIdentityProviders(Object(options.identityProviders) as object);
+
+  const faults = [
+    ...faultsOf(options, ''),
+    ...(isObject(options.encryption) ? encryptionFaults(options.encryption, 'encryption') : []),
+    ...providerFaults,
+    ...faultsOf(refresh, 'refresh'),
+  ];
+  if (faults.length > 0) {
+    throw new TokensConfigurationError(
+      `The options of TokensModule are wrong:\n${faults.map((f) => `- ${f}`).join('\n')}`,
+    );
+  }
+  const { preparedStatements, connectionTimeoutMs, hostQueryRunner, userId } = options;
+  return {
+    preparedStatements,
+    connectionTimeoutMs,
+    hostQueryRunner,
+    userId,
+    keyring: new Keyring(options.encryption.keys),
+    refresh,
+    identityProviders: providers,
+  };
+}
+
+function isObject(value: unknown): boolean {
+  return typeof value === 'object' && value !== null;
+}
