@@ -1,0 +1,24 @@
+import { ApiProperty } from '@nestjs/swagger';
+import type { IdpToken } from 'nestjs-idp-tokens';
+
+/** What the identity provider says of the account of the user, and with which token it was asked. */
+export class AccountDto {
+  @ApiProperty({ example: 'alice' })
+  readonly userId: string;
+
+  @ApiProperty({ description: 'Id of the account at the provider.', example: 'alice-at-demo' })
+  readonly accountId: string;
+
+  @ApiProperty({ description: 'Names the stored tokens: a refresh changes it.' })
+  readonly tokenVersion: string;
+
+  @ApiProperty({ example: '2026-11-24T12:00:00.000Z' })
+  readonly tokenExpiresAt: string;
+
+  constructor(userId: string, accountId: string, token: IdpToken) {
+    this.userId = userId;
+    this.accountId = accountId;
+    this.tokenVersion = token.version;
+    this.tokenExpiresAt = new Date(token.expiresAt * 1000).toISOString();
+  }
+}

@@ -1,0 +1,25 @@
+import type { INestApplication } from '@nestjs/common';
+import { NestFactory } from '@nestjs/core';
+import { DocumentBuilder, SwaggerModule } from '@nestjs/swagger';
+
+import type { AppConfig } from './app.config.js';
+import { AppModule } from './app.module.js';
+
+/** Makes the application, with its pages on /docs; the caller lets it listen and closes it. */
+export async function createApp(config: AppConfig): Promise<INestApplication> {
+  const app = await NestFactory.create(AppModule.forRoot(config), {
+    logger: false, // what goes wrong here is thrown, and told by the caller
+    abortOnError: false,
+    forceCloseConnections: true,
+  });
+  app.useLogger(['error', 'warn']);
+  const description = new DocumentBuilder()
+    .setTitle('nestjs-idp-tokens demo')
+    .setDescription('Sign in, link an account at the identity provider "demo", call the provider with its token.')
+    .addBearerAuth()
+    .build();
+  SwaggerModule.setup('docs', app, () => SwaggerModule.createDocument(app, description), {
+    swaggerOptions: { persistAuthorization: true },
+  });
+  return app;
+}

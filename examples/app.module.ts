@@ -1,0 +1,50 @@
+import { type DynamicModule, Module, ValidationPipe } from '@nestjs/common';
+import { APP_FILTER, APP_PIPE } from '@nestjs/core';
+import { TypeOrmModule } from '@nestjs/typeorm';
+import { tokensEntities, TokensExceptionFilter, TokensModule } from 'nestjs-idp-tokens';
+
+import { AccountModule } from './account/account.module.js';
+import { AppConfig } from './app.config.js';
+import { AppConfigModule } from './app-config.module.js';
+import { LinkModule } from './link/link.module.js';
+import { SessionModule } from './session/session.module.js';
+
+/**
+ * A host application: it signs its users in, links their accounts at the identity provider `demo`, and calls the
+ * provider in their name.
+ */
+@Module({
+  imports: [
+    TypeOrmModule.forRootAsync({
+      inject: [AppConfig],
+      useFactory: ({ databaseUrl }: AppConfig) => ({ type: 'postgres', url: databaseUrl, entities: tokensEntities }),
+    }),
+    TokensModule.forRootAsync({
+      isGlobal: true,
+      inject: [AppConfig],
+      useFactory: ({ tokensKey, idp }: AppConfig) => ({
+        encryption: { keys: [{ id: 'demo', secret: tokensKey }] },
+        identityProviders: {
+          demo: {
+            tokenEndpoint: idp.tokenEndpoint,
+            revocationEndpoint: idp.revocationEndpoint,
+            clientId: idp.clientId,
+            clientSecret: idp.clientSecret,
+          },
+        },
+      }),
+    }),
+    SessionModule,
+    LinkModule,
+    AccountModule,
+  ],
+  providers: [
+    { provide: APP_FILTER, useClass: TokensExceptionFilter },
+    { provide: APP_PIPE, useValue: new ValidationPipe({ whitelist: true, forbidNonWhitelisted: true }) },
+  ],
+})
+export class AppModule {
+  static forRoot(config: AppConfig): DynamicModule {
+    return { module: AppModule, imports: [AppConfigModule.forRoot(config)] };
+  }
+}

@@ -1,0 +1,52 @@
+import { parseArgs } from 'node:util';
+
+export const USAGE = `
+Usage: npm start [-- --once]
+
+Starts PostgreSQL, an OAuth server and a NestJS application on this machine, shows on
+them what nestjs-idp-tokens does, and stays up until Ctrl-C.
+
+  --once   stop after the tour
+  --help   print this
+
+Environment
+  PORT         port of the application; default 3000, with --once any free one
+  TOKENS_KEY   key that seals the tokens, 32 bytes in base64; default: a random one
+`.trim();
+
+/** What the demo was asked to do. */
+export interface CommandLine {
+  readonly isHelp: boolean;
+  readonly isOnce: boolean;
+  /** Port of the application; 0 = any free one. */
+  readonly port: number;
+}
+
+/** The demo was asked for something that it does not know. */
+export class UsageError extends Error {}
+
+/** @throws {@link UsageError} */
+export function readCommandLine(args: string[], env: NodeJS.ProcessEnv): CommandLine {
+  const { help, once } = readFlags(args);
+  return { isHelp: help, isOnce: once, port: readPort(env.PORT) ?? (once ? 0 : 3000) };
+}
+
+function readFlags(args: string[]): { help: boolean; once: boolean } {
+  try {
+    const { values } = parseArgs({
+      args,
+      options: { help: { type: 'boolean', short: 'h', default: false }, once: { type: 'boolean', default: false } },
+    });
+    return values;
+  } catch (error) {
+    const fault = error instanceof Error ? error.message : String(error);
+    throw new UsageError(`${fault}\n\n${USAGE}`);
+  }
+}
+
+function readPort(text: string | undefined): number | undefined {
+  if (!text) return undefined;
+  const port = Number(text);
+  if (/^\d+$/.test(text) && port <= 65_535) return port;
+  throw new UsageError(`PORT must be a number from 0 to 65535, not "${text}".`);
+}

@@ -1,0 +1,51 @@
+import { once } from 'node:events';
+
+import type { CommandLine } from './command-line.js';
+import { RunningParts } from './running-parts.js';
+import { ACCESS_TOKEN_TTL_SECONDS, startDemo } from './start.js';
+import { StepList } from './tour/step-list.js';
+import { takeTour } from './tour/tour.js';
+
+/**
+ * Starts everything, takes the tour, and stays up unless it is meant to run once. Resolves when everything is stopped,
+ * after the tour or after SIGINT or SIGTERM.
+ *
+ * @throws {@link TourFailure} and whatever starting may throw, with everything stopped
+ */
+export async function runDemo({ isOnce, port }: CommandLine): Promise<void> {
+  const interruption = new AbortController();
+  const { signal } = interruption;
+  for (const name of ['SIGINT', 'SIGTERM']) {
+    // Not `once`: npm passes on the SIGINT that the terminal has sent here already.
+    process.on(name, () => {
+      interruption.abort();
+    });
+  }
+  const parts = new RunningParts();
+  const steps = new StepList(signal);
+  try {
+    const demo = await startDemo(port, parts, steps);
+    await takeTour(demo, steps, signal);
+    if (!isOnce) {
+      console.log(invitation(demo.baseUrl));
+      if (!signal.aborted) await once(signal, 'abort');
+    }
+  } catch (error) {
+    if (!signal.aborted) throw error;
+  } finally {
+    await parts.stop();
+  }
+  console.log('Stopped.');
+}
+
+function invitation(baseUrl: string): string {
+  return `
+The application is up. Its pages and routes: ${baseUrl}/docs
+
+  POST /session   sign in; put the session token into "Authorize"
+  GET /link       open the URL in a new tab and log in as anybody
+  GET /me         call the provider; access tokens live ${ACCESS_TOKEN_TTL_SECONDS} s, so a later call refreshes
+  DELETE /link    delete the tokens here and revoke them at the provider
+
+Ctrl-C stops everything.`;
+}

@@ -1,0 +1,16 @@
+import { runTokenMigrations } from 'nestjs-idp-tokens';
+import { DataSource } from 'typeorm';
+
+/**
+ * Brings the tables of the module up to date, as a deployment does before it starts the application.
+ *
+ * @returns the names of the migrations that were missing
+ */
+export async function migrate(databaseUrl: string): Promise<string[]> {
+  const dataSource = await new DataSource({ type: 'postgres', url: databaseUrl }).initialize();
+  try {
+    return await runTokenMigrations(dataSource);
+  } finally {
+    await dataSource.destroy();
+  }
+}

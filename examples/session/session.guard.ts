@@ -1,0 +1,28 @@
+import type { IncomingMessage } from 'node:http';
+
+import { type CanActivate, type ExecutionContext, Injectable, UnauthorizedException } from '@nestjs/common';
+
+import { SessionTokens } from './session-tokens.service.js';
+
+/** A request that may have passed {@link SessionGuard}. `user.sub` is where `IdpTokenGuard` looks by default. */
+export interface RequestWithUser extends IncomingMessage {
+  user?: { readonly sub: string };
+}
+
+/** Lets requests with a valid session in and puts their user on the request. */
+@Injectable()
+export class SessionGuard implements CanActivate {
+  constructor(private readonly sessionTokens: SessionTokens) {}
+
+  async canActivate(context: ExecutionContext): Promise<boolean> {
+    const request = context.switchToHttp().getRequest<RequestWithUser>();
+    const sessionToken = /^Bearer (\S+)$/i.exec(request.headers.authorization ?? '')?.[1];
+    if (!sessionToken) throw new UnauthorizedException('Get a session token from POST /session and send it as Bearer.');
+    try {
+      request.user = { sub: await this.sessionTokens.verify(sessionToken) };
+    } catch (error) {
+      throw new UnauthorizedException('The session is over. Get a new one from POST /session.', { cause: error });
+    }
+    return true;
+  }
+}

@@ -1,0 +1,68 @@
+import { randomBytes } from 'node:crypto';
+
+import type { INestApplication } from '@nestjs/common';
+
+import { AppConfig } from './app.config.js';
+import { createApp } from './app.factory.js';
+import { migrate } from './migrate.js';
+import type { RunningParts } from './running-parts.js';
+import { type AuthorizationServer, startAuthorizationServer } from './support/authorization-server.js';
+import { freePort } from './support/free-port.js';
+import { type PostgresServer, startPostgres } from './support/postgres.js';
+import type { StepList } from './tour/step-list.js';
+
+/** Short, so that the tour need not wait long; long enough for all of its requests. */
+export const ACCESS_TOKEN_TTL_SECONDS = 5;
+
+/** The running demo. */
+export interface Demo {
+  readonly app: INestApplication;
+  readonly authorizationServer: AuthorizationServer;
+  readonly baseUrl: string;
+}
+
+/**
+ * Starts PostgreSQL, the authorization server and the application.
+ *
+ * @param port of the application; 0 = any free one
+ * @param parts is given everything that must be stopped, also when starting fails half-way
+ */
+export async function startDemo(port: number, parts: RunningParts, steps: StepList): Promise<Demo> {
+  const usedPort = await freePort(port);
+  const baseUrl = `http://localhost:${usedPort}`;
+  const client = {
+    clientId: 'nestjs-idp-tokens-demo',
+    clientSecret: randomBytes(32).toString('base64url'),
+  };
+
+  const postgres = await steps.run('Start PostgreSQL', async (note) => {
+    const server: PostgresServer = parts.add(await startPostgres());
+    note(new URL(server.url).host);
+    return server;
+  });
+  await steps.run('Run the migrations', async (note) => {
+    note(`${(await migrate(postgres.url)).length} applied`);
+  });
+  const authorizationServer = await steps.run('Start the OAuth server', async (note) => {
+    const server = parts.add(
+      await startAuthorizationServer({
+        ...client,
+        redirectUris: [`${baseUrl}/link/callback`],
+        accessTokenTtlSeconds: ACCESS_TOKEN_TTL_SECONDS,
+      }),
+    );
+    note(server.issuer);
+    return server;
+  });
+  const app = await steps.run('Start the application', async (note) => {
+    const { issuer, tokenEndpoint, revocationEndpoint } = authorizationServer;
+    const tokensKey = process.env.TOKENS_KEY || randomBytes(32).toString('base64');
+    const idp = { ...client, issuer, tokenEndpoint, revocationEndpoint };
+    const created = await createApp(new AppConfig(baseUrl, postgres.url, tokensKey, idp));
+    parts.add({ stop: () => created.close() });
+    await created.listen(usedPort, '127.0.0.1');
+    note(baseUrl);
+    return created;
+  });
+  return { app, authorizationServer, baseUrl };
+}

@@ -1,0 +1,48 @@
+import { type ChildProcess, fork } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+
+/** A script that runs in a process of its own and has said that it is ready. */
+export interface RunningScript<Ready> {
+  readonly child: ChildProcess;
+  /** What the script sent when it was ready. */
+  readonly ready: Ready;
+  /** Ends the script and settles when its process is gone. */
+  stop(): Promise<void>;
+}
+
+/**
+ * Starts a script in a process of its own, outside of the terminal's group, and waits for its first message: what it
+ * has to say when it is ready, or `{ error }`. The script ends when this process does.
+ *
+ * @param script URL of the script without its extension: compiled it is .js, under a TypeScript loader .ts
+ */
+export async function startScript<Ready>(script: URL, args: string[] = []): Promise<RunningScript<Ready>> {
+  const compiled = `${fileURLToPath(script)}.js`;
+  const [path, execArgv] = existsSync(compiled) ? [compiled, []] : [`${fileURLToPath(script)}.ts`, ['--import', 'tsx']];
+  const child = fork(path, args, { execArgv, detached: true, stdio: ['ignore', 'inherit', 'inherit', 'ipc'] });
+  const ready = await firstMessage<Ready>(child);
+  return {
+    child,
+    ready,
+    async stop() {
+      if (child.exitCode !== null || child.signalCode !== null) return;
+      const exit = once(child, 'exit');
+      if (child.connected) child.disconnect();
+      await exit;
+    },
+  };
+}
+
+async function firstMessage<Ready>(child: ChildProcess): Promise<Ready> {
+  const message = await new Promise<unknown>((resolve, reject) => {
+    child.once('message', resolve);
+    child.once('error', reject);
+    child.once('exit', (code) => {
+      reject(new Error(`${child.spawnfile} ${child.spawnargs.slice(1).join(' ')} exited with ${String(code)}`));
+    });
+  });
+  if (typeof message === 'object' && message !== null && 'error' in message) throw new Error(String(message.error));
+  return message as Ready;
+}

@@ -1,0 +1,68 @@
+import { generateKeyPair, randomBytes } from 'node:crypto';
+import { promisify } from 'node:util';
+
+import type { Configuration, JWK } from 'oidc-provider';
+
+import { mapStorage } from './map-adapter.js';
+
+/** The one client of the authorization server and how long its access tokens live. */
+export interface ProviderSettings {
+  readonly clientId: string;
+  readonly clientSecret: string;
+  readonly redirectUris: string[];
+  readonly accessTokenTtlSeconds: number;
+}
+
+const HOUR = 3600;
+const FORTNIGHT = 14 * 24 * HOUR;
+
+/**
+ * An authorization server as strict as they come: single-use refresh tokens whose reuse revokes the grant, PKCE, a
+ * confidential client. Everybody may log in, under any name and with any password.
+ */
+export async function providerConfiguration(settings: ProviderSettings): Promise<Configuration> {
+  return {
+    adapter: mapStorage(),
+    clients: [
+      {
+        client_id: settings.clientId,
+        client_secret: settings.clientSecret,
+        redirect_uris: settings.redirectUris,
+        grant_types: ['authorization_code', 'refresh_token'],
+        response_types: ['code'],
+        token_endpoint_auth_method: 'client_secret_basic',
+      },
+    ],
+    rotateRefreshToken: true,
+    pkce: { required: () => true },
+    scopes: ['openid', 'profile', 'offline_access'],
+    claims: { openid: ['sub'], profile: ['name'] },
+    findAccount: (_ctx, login) => ({ accountId: login, claims: () => ({ sub: login, name: login }) }),
+    features: {
+      devInteractions: { enabled: true },
+      revocation: { enabled: true, allowedPolicy: (_ctx, client, token) => token.clientId === client.clientId },
+      rpInitiatedLogout: { enabled: false },
+    },
+    ttl: {
+      AccessToken: settings.accessTokenTtlSeconds,
+      AuthorizationCode: 60,
+      IdToken: HOUR,
+      RefreshToken: FORTNIGHT,
+      Interaction: HOUR,
+      Session: FORTNIGHT,
+      Grant: FORTNIGHT,
+    },
+    cookies: { keys: [randomBytes(32).toString('hex')] },
+    jwks: { keys: [await signingKey()] },
+    clientBasedCORS: () => false,
+    renderError: (ctx, { error, error_description }) => {
+      ctx.type = 'text';
+      ctx.body = `${error}: ${error_description ?? ''}\n`;
+    },
+  };
+}
+
+async function signingKey(): Promise<JWK> {
+  const { privateKey } = await promisify(generateKeyPair)('rsa', { modulusLength: 2048 });
+  return { ...privateKey.export({ format: 'jwk' }), use: 'sig', alg: 'RS256' };
+}

@@ -1,0 +1,52 @@
+import { authorize } from '../support/authorization-code-flow.js';
+import { TourFailure } from './tour-failure.js';
+
+/** An answer of the application. */
+export interface Answer {
+  readonly status: number;
+  /** A field of the JSON body. @throws {@link TourFailure} when it is not there */
+  text(field: string): string;
+  readonly cookies: string[];
+}
+
+/** One user of the application, who reaches it by HTTP only. */
+export class AppClient {
+  #sessionToken = '';
+
+  constructor(private readonly baseUrl: string) {}
+
+  async signIn(userId: string): Promise<void> {
+    const headers = { 'content-type': 'application/json' };
+    const answer = await this.#request('/session', { method: 'POST', body: JSON.stringify({ userId }), headers });
+    this.#sessionToken = answer.text('sessionToken');
+  }
+
+  /** Links an account in a code flow, with the pages of the provider filled in as a person would. */
+  async linkAccount(login: string): Promise<void> {
+    const begun = await this.#request('/link');
+    const callback = await authorize(begun.text('authorizationUrl'), { login });
+    const cookie = begun.cookies.map((line) => line.split(';')[0]).join('; ');
+    const finished = await this.#request(`${callback.pathname}${callback.search}`, { headers: { cookie } });
+    if (finished.status !== 200) throw new TourFailure(`linking was answered with ${finished.status}.`);
+  }
+
+  getAccount(): Promise<Answer> {
+    return this.#request('/me');
+  }
+
+  async #request(path: string, init: RequestInit = {}): Promise<Answer> {
+    const headers = new Headers(init.headers);
+    if (this.#sessionToken) headers.set('authorization', `Bearer ${this.#sessionToken}`);
+    const response = await fetch(`${this.baseUrl}${path}`, { ...init, headers });
+    const body: unknown = await response.json();
+    return {
+      status: response.status,
+      cookies: response.headers.getSetCookie(),
+      text: (field) => {
+        const value: unknown = typeof body === 'object' && body !== null ? Reflect.get(body, field) : undefined;
+        if (typeof value === 'string') return value;
+        throw new TourFailure(`${path} was answered with ${response.status} and without ${field}.`);
+      },
+    };
+  }
+}
