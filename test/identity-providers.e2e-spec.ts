@@ -1,0 +1,686 @@
+import { generateKeyPairSync, sign } from 'node:crypto';
+import type { ServerResponse } from 'node:http';
+import { createServer as createHttpsServer } from 'node:https';
+import { createServer as createTcpServer, type AddressInfo, type Server, type Socket } from 'node:net';
+import { inspect } from 'node:util';
+import { gzipSync } from 'node:zlib';
+
+import { afterEach, describe, expect, it } from '@jest/globals';
+
+import { readIdentityProviders } from '../src/identity-providers/identity-providers.options.js';
+import type { IdentityProvider, RefreshAnswer, TokenPair } from '../src/index.js';
+import type { ProviderStandInSettings } from './support/provider-dialects.js';
+import { ProviderStandIn, type Responder } from './support/provider-stand-in.js';
+
+const MIB = 1024 * 1024;
+/** Nobody listens there. */
+const NOWHERE = 'http://127.0.0.1:2';
+
+const started: ProviderStandIn[] = [];
+const closings: (() => Promise<void>)[] = [];
+
+async function start(settings: ProviderStandInSettings): Promise<ProviderStandIn> {
+  const standIn = await ProviderStandIn.start(settings);
+  started.push(standIn);
+  return standIn;
+}
+
+afterEach(async () => {
+  const violations = started.flatMap((standIn) => standIn.violations);
+  await Promise.all([
+    ...started.splice(0).map((standIn) => standIn.stop()),
+    ...closings.splice(0).map((close) => close()),
+  ]);
+  expect(violations).toEqual([]);
+});
+
+/** The provider that the options make of an entry. */
+function providerOf(idp: string, entry: object): IdentityProvider {
+  const { providers, faults } = readIdentityProviders({ [idp]: entry });
+  const provider = providers.get(idp);
+  if (!provider) throw new Error(faults.join('\n'));
+  return provider;
+}
+
+/** Redeems a refresh token and counts the requests that it took: always one. */
+async function redeem(provider: IdentityProvider, standIn: ProviderStandIn, refreshToken: string) {
+  const before = standIn.requests.length;
+  const answer = await provider.refresh(refreshToken);
+  expect(standIn.requests.length - before).toBe(1);
+  return answer;
+}
+
+function tokensOf(answer: RefreshAnswer) {
+  if (answer.kind !== 'success') throw new Error(`the refresh came to ${inspect(answer)}`);
+  return answer.tokens;
+}
+
+function json(body: object, headers: Record<string, string | number> = {}): Responder {
+  return (response) =>
+    response.writeHead(200, { 'content-type': 'application/json', ...headers }).end(JSON.stringify(body));
+}
+
+const ODD = { clientId: 'client:1 ü', clientSecret: 'p@ss:w%rd+&=/ ü"\\' };
+
+interface Scenario {
+  idp: string;
+  standIn: ProviderStandInSettings;
+  entry: (standIn: ProviderStandIn) => object;
+  accessTokenExpiresIn: number;
+  refreshTokenExpiresIn?: number;
+  /** Codes of an unknown refresh token and of an unknown application. */
+  codes: [string, string];
+  isReplayable?: boolean;
+}
+
+const RFC_CODES: [string, string] = ['invalid_grant', 'invalid_client'];
+const GITHUB = {
+  idp: 'github',
+  accessTokenExpiresIn: 28800,
+  refreshTokenExpiresIn: 15897600,
+  codes: ['bad_refresh_token', 'incorrect_client_credentials'] as [string, string],
+};
+const GITLAB = { idp: 'gitlab', accessTokenExpiresIn: 7200, codes: RFC_CODES };
+const AZURE = { idp: 'azure_devops', accessTokenExpiresIn: 3599, codes: RFC_CODES, isReplayable: true };
+const ACME = { idp: 'acme', accessTokenExpiresIn: 300, codes: RFC_CODES };
+
+const SCENARIOS: [string, Scenario][] = [
+  ['GitHub Enterprise', { ...GITHUB, standIn: { kind: 'github' }, entry: ({ baseUrl }) => ({ baseUrl }) }],
+  [
+    'GitHub with its token endpoint elsewhere',
+    {
+      ...GITHUB,
+      standIn: { kind: 'github', basePath: '/proxy' },
+      entry: ({ baseUrl }) => ({ baseUrl: NOWHERE, tokenEndpoint: `${baseUrl}/login/oauth/access_token` }),
+    },
+  ],
+  ['GitLab', { ...GITLAB, standIn: { kind: 'gitlab' }, entry: ({ baseUrl }) => ({ baseUrl }) }],
+  [
+    'GitLab below a path, with a redirect URI',
+    {
+      ...GITLAB,
+      standIn: {
+        kind: 'gitlab',
+        basePath: '/git',
+        refreshParameters: { redirect_uri: 'https://app.example/callback' },
+        ...ODD,
+      },
+      entry: ({ baseUrl }) => ({ baseUrl: `${baseUrl}/`, redirectUri: 'https://app.example/callback' }),
+    },
+  ],
+  [
+    'Bitbucket Cloud',
+    {
+      idp: 'bitbucket',
+      standIn: { kind: 'bitbucket', ...ODD },
+      entry: ({ baseUrl }) => ({ baseUrl }),
+      accessTokenExpiresIn: 7200,
+      codes: RFC_CODES,
+      isReplayable: true,
+    },
+  ],
+  [
+    'Bitbucket Data Center below a path',
+    {
+      idp: 'bitbucket_data_center',
+      standIn: { kind: 'bitbucket_data_center', basePath: '/bitbucket' },
+      entry: ({ baseUrl }) => ({ baseUrl }),
+      accessTokenExpiresIn: 7200,
+      codes: RFC_CODES,
+    },
+  ],
+  [
+    'Azure DevOps',
+    {
+      ...AZURE,
+      standIn: {
+        kind: 'azure_devops',
+        refreshParameters: { scope: '499b84ac-1321-427f-aa17-267ca6975798/.default offline_access' },
+      },
+      entry: ({ baseUrl }) => ({ authority: baseUrl }),
+    },
+  ],
+  [
+    'Azure DevOps of one tenant with a scope',
+    {
+      ...AZURE,
+      standIn: {
+        kind: 'azure_devops',
+        tenant: 'contoso.onmicrosoft.com',
+        refreshParameters: { scope: 'vso.code offline_access' },
+      },
+      entry: ({ baseUrl }) => ({
+        authority: `${baseUrl}/`,
+        tenant: 'contoso.onmicrosoft.com',
+        scope: 'vso.code offline_access',
+      }),
+    },
+  ],
+  [
+    'a custom provider, which takes client_secret_basic',
+    { ...ACME, standIn: { kind: 'oauth2', ...ODD }, entry: ({ baseUrl }) => ({ tokenEndpoint: `${baseUrl}/token` }) },
+  ],
+  [
+    'a custom provider that takes client_secret_post and a scope',
+    {
+      ...ACME,
+      standIn: {
+        kind: 'oauth2',
+        clientAuthentication: 'client_secret_post',
+        refreshParameters: { scope: 'a b' },
+        ...ODD,
+      },
+      entry: ({ baseUrl }) => ({
+        tokenEndpoint: `${baseUrl}/token`,
+        clientAuthentication: 'client_secret_post',
+        scope: 'a b',
+      }),
+    },
+  ],
+  [
+    'a custom provider of public clients',
+    {
+      ...ACME,
+      standIn: { kind: 'oauth2', clientAuthentication: 'none', ...ODD },
+      entry: ({ baseUrl }) => ({ tokenEndpoint: `${baseUrl}/token`, clientAuthentication: 'none' }),
+    },
+  ],
+];
+
+describe.each(SCENARIOS)('%s', (_, scenario) => {
+  async function connect(client: object = {}) {
+    const standIn = await start(scenario.standIn);
+    const entry = { ...standIn.client, ...client, ...scenario.entry(standIn) };
+    return { standIn, provider: providerOf(scenario.idp, entry) };
+  }
+
+  it('gives new tokens for a refresh token, and again for each new one', async () => {
+    const { standIn, provider } = await connect();
+    let { refreshToken } = standIn.issue();
+    for (let round = 0; round < 3; round++) {
+      const tokens = tokensOf(await redeem(provider, standIn, refreshToken));
+      expect(tokens).toEqual({
+        accessToken: expect.any(String),
+        refreshToken: expect.any(String),
+        accessTokenExpiresIn: scenario.accessTokenExpiresIn,
+        refreshTokenExpiresIn: scenario.refreshTokenExpiresIn,
+      });
+      expect(standIn.liveAccessTokens).toContain(tokens.accessToken);
+      expect(tokens.refreshToken).not.toBe(refreshToken);
+      refreshToken = tokens.refreshToken ?? '';
+    }
+  });
+
+  it('answers a second redemption of one refresh token as its policy expects', async () => {
+    const { standIn, provider } = await connect();
+    const { accessToken, refreshToken } = standIn.issue();
+    tokensOf(await redeem(provider, standIn, refreshToken));
+    const { replayWindowMs, oldAccessTokenSurvives } = provider.policy;
+    expect(replayWindowMs > 0).toBe(scenario.isReplayable ?? false);
+    expect(standIn.liveAccessTokens.has(accessToken)).toBe(oldAccessTokenSurvives);
+    await expect(redeem(provider, standIn, refreshToken)).resolves.toMatchObject(
+      scenario.isReplayable ? { kind: 'success' } : { kind: 'terminal', code: scenario.codes[0] },
+    );
+  });
+
+  it('ends the grant of a refresh token that the provider does not know', async () => {
+    const { standIn, provider } = await connect();
+    const answer = await redeem(provider, standIn, 'expired+/=& token');
+    expect(answer).toEqual({ kind: 'terminal', code: scenario.codes[0] });
+    expect(new URLSearchParams(standIn.requests[0]?.body).get('refresh_token')).toBe('expired+/=& token');
+  });
+
+  it('names a configuration fault, and leaves the refresh token good, when the application is not known', async () => {
+    const isPublic = scenario.standIn.clientAuthentication === 'none';
+    const { standIn, provider } = await connect(isPublic ? { clientId: 'other' } : { clientSecret: 'other' });
+    const { refreshToken } = standIn.issue();
+    const answer = await redeem(provider, standIn, refreshToken);
+    expect(answer).toEqual({ kind: 'configuration', code: scenario.codes[1] });
+    expect(standIn.isLive(refreshToken)).toBe(true);
+  });
+
+  it('keeps the secret of the application out of everything that is printed', async () => {
+    const { standIn, provider } = await connect();
+    const { clientSecret } = standIn.client;
+    for (const text of [JSON.stringify(provider), inspect(provider, { depth: 9, showHidden: true })]) {
+      expect(text).not.toContain(clientSecret);
+      expect(text).not.toContain(JSON.stringify(clientSecret).slice(1, -1));
+    }
+    expect(JSON.stringify(provider)).toContain(`:${standIn.port}/`);
+  });
+});
+
+describe('The lifetime of an access token', () => {
+  it('is unlimited at GitHub when the expiry of tokens is switched off', async () => {
+    const standIn = await start({ kind: 'github' });
+    const provider = providerOf('github', { ...standIn.client, baseUrl: standIn.baseUrl });
+    standIn.answerNext(json({ access_token: 'gho_1', scope: 'repo', token_type: 'bearer' }));
+    await expect(redeem(provider, standIn, 'ghr_1')).resolves.toEqual({
+      kind: 'success',
+      tokens: { accessToken: 'gho_1' },
+    });
+  });
+
+  it.each(['gitlab', 'bitbucket'] as const)('is two hours at %s when the answer names none', async (kind) => {
+    const standIn = await start({ kind });
+    const provider = providerOf(kind, { ...standIn.client, baseUrl: standIn.baseUrl });
+    for (const expiry of [{}, { expires_in: null }, { expires_in: 0 }]) {
+      standIn.answerNext(json({ access_token: 'a', ...expiry }));
+      await expect(redeem(provider, standIn, 'r')).resolves.toMatchObject({
+        kind: 'success',
+        tokens: { accessTokenExpiresIn: 7200 },
+      });
+    }
+    standIn.answerNext(json({ access_token: 'a', expires_in: 60 }));
+    expect(tokensOf(await redeem(provider, standIn, 'r')).accessTokenExpiresIn).toBe(60);
+  });
+
+  it('is read from the form that GitHub sends to whoever does not ask for JSON', async () => {
+    const standIn = await start({ kind: 'github' });
+    const provider = providerOf('github', { ...standIn.client, baseUrl: standIn.baseUrl });
+    standIn.answerNext((response) => {
+      response.writeHead(200, { 'content-type': 'application/x-www-form-urlencoded; charset=utf-8' });
+      response.end('access_token=ghu_2&expires_in=28800&refresh_token=ghr_2&refresh_token_expires_in=15897600');
+    });
+    await expect(redeem(provider, standIn, 'ghr_1')).resolves.toMatchObject({
+      kind: 'success',
+      tokens: { accessToken: 'ghu_2', refreshToken: 'ghr_2', accessTokenExpiresIn: 28800 },
+    });
+  });
+});
+
+describe('Revoking a pair', () => {
+  const REVOCABLE: [string, string, ProviderStandInSettings, (standIn: ProviderStandIn) => object][] = [
+    ['GitHub Enterprise', 'github', { kind: 'github', clientId: 'Iv1.8a/61f9b' }, ({ baseUrl }) => ({ baseUrl })],
+    [
+      'GitHub with its API elsewhere',
+      'github',
+      { kind: 'github', clientId: 'Iv1.8a61f9b' },
+      ({ baseUrl }) => ({ apiBaseUrl: `${baseUrl}/api/v3/` }),
+    ],
+    ['GitLab below a path', 'gitlab', { kind: 'gitlab', basePath: '/git', ...ODD }, ({ baseUrl }) => ({ baseUrl })],
+    [
+      'Bitbucket Data Center',
+      'bitbucket_data_center',
+      { kind: 'bitbucket_data_center' },
+      ({ baseUrl }) => ({ baseUrl }),
+    ],
+    ...(['client_secret_basic', 'client_secret_post', 'none'] as const).map(
+      (clientAuthentication): [string, string, ProviderStandInSettings, (standIn: ProviderStandIn) => object] => [
+        `a custom provider with ${clientAuthentication}`,
+        'acme',
+        { kind: 'oauth2', clientAuthentication, ...ODD },
+        ({ baseUrl }) => ({ tokenEndpoint: NOWHERE, revocationEndpoint: `${baseUrl}/revoke`, clientAuthentication }),
+      ],
+    ),
+  ];
+
+  async function revocable(
+    settings: ProviderStandInSettings,
+    idp: string,
+    entry: (standIn: ProviderStandIn) => object,
+    client: object = {},
+  ) {
+    const standIn = await start(settings);
+    const provider = providerOf(idp, { ...standIn.client, ...client, ...entry(standIn) });
+    const revoke = async (pair: TokenPair) => {
+      const before = standIn.requests.length;
+      const answer = await provider.revoke?.(pair);
+      expect(standIn.requests.length - before).toBe(1);
+      return answer;
+    };
+    return { standIn, revoke };
+  }
+
+  it.each(REVOCABLE)('ends it at %s', async (_, idp, settings, entry) => {
+    const { standIn, revoke } = await revocable(settings, idp, entry);
+    const [pair, other] = [standIn.issue(), standIn.issue()];
+    await expect(revoke(pair)).resolves.toEqual({ kind: 'revoked' });
+    expect(standIn.liveAccessTokens.has(pair.accessToken)).toBe(false);
+    expect(standIn.liveAccessTokens.has(other.accessToken)).toBe(true);
+    expect(standIn.isLive(other.refreshToken)).toBe(true);
+  });
+
+  it.each(REVOCABLE)('ends the access token at %s when there is no refresh token', async (_, idp, settings, entry) => {
+    const { standIn, revoke } = await revocable(settings, idp, entry);
+    const { accessToken } = standIn.issue();
+    await expect(revoke({ accessToken, refreshToken: '' })).resolves.toEqual({ kind: 'revoked' });
+    expect(standIn.liveAccessTokens.has(accessToken)).toBe(false);
+  });
+
+  it.each(REVOCABLE)('is done when %s does not know it any more', async (_, idp, settings, entry) => {
+    const { revoke } = await revocable(settings, idp, entry);
+    await expect(revoke({ accessToken: 'gone', refreshToken: 'gone' })).resolves.toEqual({ kind: 'revoked' });
+  });
+
+  it.each(REVOCABLE.filter(([, , { clientAuthentication }]) => clientAuthentication !== 'none'))(
+    'can be asked again at %s when the application is not known',
+    async (_, idp, settings, entry) => {
+      const { standIn, revoke } = await revocable(settings, idp, entry, { clientSecret: 'other' });
+      const pair = standIn.issue();
+      await expect(revoke(pair)).resolves.toEqual({ kind: 'unavailable', code: 'http_401' });
+      expect(standIn.liveAccessTokens.has(pair.accessToken)).toBe(true);
+    },
+  );
+
+  it.each<[number, object]>([
+    [408, { kind: 'unavailable', code: 'http_408' }],
+    [429, { kind: 'unavailable', code: 'http_429', retryAfterMs: 7000 }],
+    [500, { kind: 'unavailable', code: 'http_500' }],
+    [503, { kind: 'unavailable', code: 'http_503', retryAfterMs: 7000 }],
+    [301, { kind: 'unavailable', code: 'http_301' }],
+    [404, { kind: 'unavailable', code: 'http_404' }],
+    [400, { kind: 'refused', code: 'http_400' }],
+    [403, { kind: 'unavailable', code: 'http_403', retryAfterMs: 7000 }],
+    [422, { kind: 'refused', code: 'http_422' }],
+  ])('says of an answer of %i whether it can be asked again', async (status, answer) => {
+    const { standIn, revoke } = await revocable({ kind: 'gitlab' }, 'gitlab', ({ baseUrl }) => ({ baseUrl }));
+    standIn.answerNext((response) => {
+      response.writeHead(status, { 'retry-after': '7', location: '/elsewhere' }).end('ghu_echo');
+    });
+    await expect(revoke(standIn.issue())).resolves.toMatchObject(answer);
+  });
+
+  it('can be asked again when the answer is lost or nobody answers', async () => {
+    const { standIn, revoke } = await revocable({ kind: 'gitlab' }, 'gitlab', ({ baseUrl }) => ({ baseUrl }));
+    standIn.answerNext(reset);
+    await expect(revoke(standIn.issue())).resolves.toMatchObject({ kind: 'unavailable' });
+    const nobody = providerOf('gitlab', { ...standIn.client, baseUrl: NOWHERE });
+    await expect(nobody.revoke?.(standIn.issue())).resolves.toEqual({ kind: 'unavailable', code: 'ECONNREFUSED' });
+  });
+
+  it.each([
+    ['bitbucket', {}],
+    ['azure_devops', {}],
+    ['acme', { tokenEndpoint: NOWHERE }],
+  ])('is not offered by %s, which has no endpoint for it', (idp, entry) => {
+    expect(typeof providerOf(idp, { clientId: 'c', clientSecret: 's', ...entry }).revoke).toBe('undefined');
+  });
+});
+
+/** Breaks the connection with a TCP reset. */
+function reset(response: ServerResponse): void {
+  response.socket?.resetAndDestroy();
+}
+
+/** Breaks the connection off in an orderly way. */
+function close(response: ServerResponse): void {
+  response.socket?.end();
+}
+
+describe('A refresh over a network that fails', () => {
+  async function connect(policy: object = {}) {
+    const standIn = await start({ kind: 'oauth2' });
+    const provider = providerOf('acme', { ...standIn.client, tokenEndpoint: `${standIn.baseUrl}/token`, policy });
+    return { standIn, provider, refreshToken: standIn.issue().refreshToken };
+  }
+
+  /** Redeems once with an answer of its own, and shows that the provider stays reachable afterwards. */
+  async function answered(responder: Responder, policy: object = {}): Promise<RefreshAnswer> {
+    const { standIn, provider, refreshToken } = await connect(policy);
+    standIn.answerNext(responder);
+    const answer = await redeem(provider, standIn, refreshToken);
+    expect((await redeem(provider, standIn, refreshToken)).kind).toBe('success');
+    return answer;
+  }
+
+  describe('ends at its deadline', () => {
+    const DEADLINE_MS = 300;
+
+    it.each<[string, Responder]>([
+      ['nothing arrives', () => undefined],
+      [
+        'the head arrives and no body',
+        (response) => {
+          response.writeHead(200, { 'content-type': 'application/json' }).flushHeaders();
+        },
+      ],
+      [
+        'the body drips in',
+        (response) => {
+          response.writeHead(200, { 'content-type': 'application/json' }).write('{"access_token":"a","x":"');
+          const drip = setInterval(() => response.write('x'), 20);
+          response.on('close', () => {
+            clearInterval(drip);
+          });
+        },
+      ],
+      [
+        'the body lacks its last byte',
+        (response) => {
+          response.writeHead(200, { 'content-type': 'application/json', 'content-length': 21 });
+          response.write('{"access_token":"a"}');
+        },
+      ],
+    ])('when %s', async (_, responder) => {
+      const { standIn, provider, refreshToken } = await connect({ exchangeTimeoutMs: DEADLINE_MS });
+      standIn.answerNext(responder);
+      const before = performance.now();
+      const answer = await redeem(provider, standIn, refreshToken);
+      const elapsed = performance.now() - before;
+      expect(answer).toEqual({ kind: 'ambiguous', code: 'TIMEOUT' });
+      expect(elapsed).toBeGreaterThan(DEADLINE_MS - 10);
+      expect(elapsed).toBeLessThan(DEADLINE_MS + 2000);
+    });
+
+    it.each(['http', 'https'])('when a server accepts the %s connection and stays silent', async (scheme) => {
+      const sockets: Socket[] = [];
+      const port = await listen(
+        createTcpServer((socket) => sockets.push(socket)),
+        sockets,
+      );
+      const provider = providerOf('acme', {
+        clientId: 'c',
+        clientSecret: 's',
+        tokenEndpoint: `${scheme}://127.0.0.1:${port}/token`,
+        policy: { exchangeTimeoutMs: DEADLINE_MS },
+      });
+      await expect(provider.refresh('r')).resolves.toEqual({ kind: 'ambiguous', code: 'TIMEOUT' });
+      expect(sockets).toHaveLength(1);
+    });
+  });
+
+  it('is ambiguous when the connection breaks after the request', async () => {
+    for (const responder of [reset, close]) {
+      const answer = await answered(responder);
+      expect(answer).toEqual({ kind: 'ambiguous', code: expect.stringMatching(/^(ECONNRESET|UND_ERR_SOCKET)$/) });
+    }
+  });
+
+  it('is not sent again when a connection breaks that has served before', async () => {
+    const { standIn, provider, refreshToken } = await connect();
+    const tokens = tokensOf(await redeem(provider, standIn, refreshToken));
+    for (const responder of [reset, close, reset]) {
+      standIn.answerNext(responder);
+      expect((await redeem(provider, standIn, tokens.refreshToken ?? '')).kind).toBe('ambiguous');
+    }
+    expect((await redeem(provider, standIn, tokens.refreshToken ?? '')).kind).toBe('success');
+  });
+
+  it.each<[string, Responder]>([
+    [
+      'the body is shorter than announced',
+      (response) => {
+        response.writeHead(200, { 'content-type': 'application/json', 'content-length': 500 });
+        response.write('{"access_token":"a"}', () => response.socket?.end());
+      },
+    ],
+    [
+      'the body stops between two chunks',
+      (response) => {
+        response.writeHead(200, { 'content-type': 'application/json' });
+        response.write('{"access_token":"a"}', () => response.socket?.resetAndDestroy());
+      },
+    ],
+    ['the answer is no HTTP', (response) => response.socket?.end('SSH-2.0-OpenSSH_9.6\r\n')],
+    [
+      'the body cannot be decompressed',
+      (response) => response.writeHead(200, { 'content-encoding': 'gzip' }).end('{"access_token":"a"}'),
+    ],
+  ])('is ambiguous when %s', async (_, responder) => {
+    expect(await answered(responder)).toEqual({ kind: 'ambiguous', code: expect.stringMatching(/^[A-Z0-9_]+$/) });
+  });
+
+  it('reads a body of 1 MiB and none that is larger, compressed or not', async () => {
+    const body = JSON.stringify({ access_token: 'a' }).padEnd(MIB);
+    const plain =
+      (text: string): Responder =>
+      (response) =>
+        response.writeHead(200).end(text);
+    const gzip =
+      (text: string): Responder =>
+      (response) =>
+        response.writeHead(200, { 'content-encoding': 'gzip' }).end(gzipSync(text));
+    for (const inForm of [plain, gzip]) {
+      expect((await answered(inForm(body))).kind).toBe('success');
+      expect(await answered(inForm(`${body} `))).toEqual({ kind: 'ambiguous', code: 'BODY_TOO_LARGE' });
+    }
+  });
+
+  it('stops reading an endless body', async () => {
+    let isClosed = (): void => undefined;
+    const closed = new Promise<void>((resolve) => (isClosed = resolve));
+    const answer = await answered((response) => {
+      response.writeHead(200, { 'content-type': 'application/json' });
+      const pour = (): void => {
+        while (!response.destroyed && response.write(' '.repeat(64 * 1024)));
+      };
+      response.on('drain', pour).on('close', isClosed);
+      pour();
+    });
+    expect(answer).toEqual({ kind: 'ambiguous', code: 'BODY_TOO_LARGE' });
+    await closed;
+  });
+
+  it('reads characters that arrive in pieces', async () => {
+    const bytes = Buffer.from(JSON.stringify({ access_token: 'grün' }));
+    const middle = bytes.indexOf(Buffer.from('ü')) + 1;
+    const answer = await answered((response) => {
+      response.writeHead(200, { 'content-type': 'application/json' });
+      response.write(bytes.subarray(0, middle), () => setImmediate(() => response.end(bytes.subarray(middle))));
+    });
+    expect(tokensOf(answer).accessToken).toBe('grün');
+  });
+
+  it.each([301, 302, 303, 307, 308])('does not follow a redirect of %i', async (status) => {
+    const target = await start({ kind: 'oauth2' });
+    const answer = await answered((response) => {
+      response.writeHead(status, { location: `${target.baseUrl}/token` }).end();
+    });
+    expect(answer).toEqual({ kind: 'configuration', code: `http_${status}` });
+    expect(target.requests).toEqual([]);
+  });
+
+  it.each<[number, RefreshAnswer['kind']]>([
+    [401, 'configuration'],
+    [403, 'not-redeemed'], // it says when to come back
+    [407, 'ambiguous'],
+    [408, 'ambiguous'],
+    [421, 'configuration'], // fetch sends a request again after 421 if it can
+    [425, 'configuration'],
+    [429, 'not-redeemed'],
+    [500, 'ambiguous'],
+    [503, 'not-redeemed'],
+  ])('is sent once when the answer is %i', async (status, kind) => {
+    const answer = await answered((response) => {
+      response.writeHead(status, { 'www-authenticate': 'Basic realm="x"', 'retry-after': '0' }).end();
+    });
+    expect(answer.kind).toBe(kind);
+  });
+
+  it('announces the length of its body, which many token endpoints insist on', async () => {
+    const { standIn, provider, refreshToken } = await connect();
+    await redeem(provider, standIn, `${refreshToken}ü`);
+    const [request] = standIn.requests;
+    expect(request?.headers['transfer-encoding']).toBeUndefined();
+    expect(request?.headers['content-length']).toBe(String(Buffer.byteLength(request?.body ?? '')));
+  });
+
+  it('sends every refresh token with its own request and mixes up no answers', async () => {
+    const { standIn, provider } = await connect();
+    const pairs = Array.from({ length: 30 }, () => standIn.issue());
+    const answers = await Promise.all(pairs.map(({ refreshToken }) => provider.refresh(refreshToken)));
+    expect(new Set(answers.map((answer) => tokensOf(answer).refreshToken)).size).toBe(30);
+    expect(standIn.requests).toHaveLength(30);
+  });
+
+  describe('is certainly not redeemed', () => {
+    function reachable(tokenEndpoint: string): IdentityProvider {
+      return providerOf('acme', { clientId: 'c', clientSecret: 's', tokenEndpoint });
+    }
+
+    it.each(['127.0.0.1', 'localhost'])('when %s refuses the connection', async (host) => {
+      const gone = await ProviderStandIn.start({ kind: 'oauth2' });
+      const { port } = gone;
+      await gone.stop();
+      await expect(reachable(`http://${host}:${port}/token`).refresh('r')).resolves.toEqual({
+        kind: 'not-redeemed',
+        code: 'ECONNREFUSED',
+      });
+      expect(gone.requests).toEqual([]);
+    });
+
+    it('when the name of the host does not resolve', async () => {
+      // No resolver looks for a label of more than 63 characters, so this needs no network.
+      const { exchange } = await import('../src/identity-providers/http-exchange.js');
+      const request = { method: 'POST', url: `http://${'x'.repeat(64)}.invalid/`, headers: {}, body: '' } as const;
+      await expect(exchange(request, 10_000)).resolves.toEqual({
+        kind: 'not-sent',
+        code: expect.stringMatching(/^(ENOTFOUND|EAI_AGAIN|EAI_FAIL)$/),
+      });
+    });
+
+    it('when the server does not speak TLS', async () => {
+      const standIn = await start({ kind: 'oauth2' });
+      const answer = await reachable(`${standIn.baseUrl.replace('http:', 'https:')}/token`).refresh('r');
+      expect(answer).toEqual({ kind: 'not-redeemed', code: expect.stringMatching(/^(ERR_SSL_|EPROTO)/) });
+      expect(standIn.requests).toEqual([]);
+    });
+
+    it('when the certificate of the server is not trusted', async () => {
+      let requests = 0;
+      const server = createHttpsServer(selfSigned('127.0.0.1'), (_, response) => {
+        requests++;
+        response.end();
+      });
+      const port = await listen(server);
+      await expect(reachable(`https://127.0.0.1:${port}/token`).refresh('r')).resolves.toEqual({
+        kind: 'not-redeemed',
+        code: 'DEPTH_ZERO_SELF_SIGNED_CERT',
+      });
+      expect(requests).toBe(0);
+    });
+  });
+});
+
+/** Starts a server for one test. */
+async function listen(server: Server, sockets: Socket[] = []): Promise<number> {
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  closings.push(async () => {
+    for (const socket of sockets) socket.destroy();
+    await new Promise((resolve) => server.close(resolve));
+  });
+  return (server.address() as AddressInfo).port;
+}
+
+/** A certificate that its own key signed: X.509 v1 by hand, so that the repository holds no private key. */
+function selfSigned(commonName: string): { key: string; cert: string } {
+  const der = (tag: number, ...parts: Buffer[]): Buffer => {
+    const content = Buffer.concat(parts);
+    const length = content.length < 128 ? [content.length] : [0x82, content.length >> 8, content.length & 0xff];
+    return Buffer.concat([Buffer.from([tag, ...length]), content]);
+  };
+  const sequence = (...parts: Buffer[]): Buffer => der(0x30, ...parts);
+  const { privateKey, publicKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
+  const ecdsaWithSha256 = sequence(Buffer.from('06082a8648ce3d040302', 'hex'));
+  const name = sequence(der(0x31, sequence(Buffer.from('0603550403', 'hex'), der(0x0c, Buffer.from(commonName)))));
+  const validity = sequence(...['250101000000Z', '491231235959Z'].map((time) => der(0x17, Buffer.from(time))));
+  const spki = publicKey.export({ type: 'spki', format: 'der' });
+  const content = sequence(der(0x02, Buffer.of(1)), ecdsaWithSha256, name, validity, name, spki);
+  const signature = der(0x03, Buffer.of(0), sign('sha256', content, privateKey));
+  const cert = sequence(content, ecdsaWithSha256, signature).toString('base64');
+  return {
+    key: privateKey.export({ type: 'pkcs8', format: 'pem' }).toString(),
+    cert: `-----BEGIN CERTIFICATE-----\n${cert}\n-----END CERTIFICATE-----\n`,
+  };
+}

@@ -1,0 +1,7 @@
+import { describe } from '@jest/globals';
+
+import { describeFaults } from './faults.js';
+
+describe('with a provider in mode replay-same,', () => {
+  describeFaults('replay-same');
+});

@@ -1,0 +1,78 @@
+import { type INestApplication, type LoggerService, type ModuleMetadata } from '@nestjs/common';
+import { APP_FILTER } from '@nestjs/core';
+import { ExpressAdapter } from '@nestjs/platform-express';
+import { FastifyAdapter, type NestFastifyApplication } from '@nestjs/platform-fastify';
+import { Test, type TestingModule } from '@nestjs/testing';
+import { TypeOrmModule } from '@nestjs/typeorm';
+import { DataSource } from 'typeorm';
+
+import { tokensEntities, TokensExceptionFilter, TokensModule, type TokensModuleOptions } from '../../src/index.js';
+import { newKey } from './tokens-app.js';
+
+/** The HTTP platforms of Nest, for `describe.each`. */
+export const httpPlatforms = [
+  { platform: 'Express', createApplication: createExpressApplication },
+  { platform: 'Fastify', createApplication: createFastifyApplication },
+];
+
+/** What {@link startHttpHost} builds a host from. */
+export interface HttpHostSetup extends Pick<ModuleMetadata, 'controllers' | 'providers'> {
+  databaseUrl: string;
+  options?: Partial<TokensModuleOptions>;
+  createApplication: (testing: TestingModule) => Promise<INestApplication>;
+}
+
+/** A host that listens on a port of its own. */
+export interface HttpHost {
+  readonly app: INestApplication;
+  readonly dataSource: DataSource;
+  readonly url: string;
+  /** What the application logged on these two levels. */
+  readonly logged: { readonly error: string[]; readonly debug: string[] };
+}
+
+/** Starts a host with the module and its exception filter; it ends with `app.close()`. */
+export async function startHttpHost(setup: HttpHostSetup): Promise<HttpHost> {
+  const { databaseUrl, options, createApplication, controllers = [], providers = [] } = setup;
+  const testing = await Test.createTestingModule({
+    imports: [
+      TypeOrmModule.forRoot({ type: 'postgres', url: databaseUrl, entities: tokensEntities, retryAttempts: 0 }),
+      TokensModule.forRoot({
+        encryption: { keys: [{ id: 'test', secret: newKey() }] },
+        identityProviders: {},
+        ...options,
+      }),
+    ],
+    controllers,
+    providers: [{ provide: APP_FILTER, useClass: TokensExceptionFilter }, ...providers],
+  }).compile();
+  const logged: HttpHost['logged'] = { error: [], debug: [] };
+  testing.useLogger(loggerInto(logged));
+  const app = await createApplication(testing);
+  // A server that listens already: supertest would open and close one for each of several parallel requests.
+  await app.listen(0, '127.0.0.1');
+  return { app, dataSource: app.get(DataSource), url: await app.getUrl(), logged };
+}
+
+async function createExpressApplication(testing: TestingModule): Promise<INestApplication> {
+  const app = testing.createNestApplication(new ExpressAdapter());
+  await app.init();
+  return app;
+}
+
+async function createFastifyApplication(testing: TestingModule): Promise<INestApplication> {
+  const app = testing.createNestApplication<NestFastifyApplication>(new FastifyAdapter());
+  await app.init();
+  await app.getHttpAdapter().getInstance().ready();
+  return app;
+}
+
+function loggerInto(logged: HttpHost['logged']): LoggerService {
+  const ignore = () => undefined;
+  return {
+    log: ignore,
+    warn: ignore,
+    error: (message: unknown) => logged.error.push(String(message)),
+    debug: (message: unknown) => logged.debug.push(String(message)),
+  };
+}

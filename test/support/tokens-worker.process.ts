@@ -1,0 +1,51 @@
+/**
+ * An application with the module in a process of its own, as the package is built: takes calls over IPC and answers
+ * them. Ends when its parent does.
+ */
+import 'reflect-metadata';
+
+import { Module } from '@nestjs/common';
+import { NestFactory } from '@nestjs/core';
+import { TypeOrmModule } from '@nestjs/typeorm';
+import { TokenManager, tokensEntities, TokensModule } from 'nestjs-idp-tokens';
+
+import type { WorkerCall, WorkerSettings } from './tokens-worker.js';
+
+const { databaseUrl, poolSize, options } = JSON.parse(process.argv[2] ?? '{}') as WorkerSettings;
+
+@Module({
+  imports: [
+    TypeOrmModule.forRoot({ type: 'postgres', url: databaseUrl, entities: tokensEntities, poolSize }),
+    TokensModule.forRoot(options),
+  ],
+})
+class Worker {}
+
+const app = await NestFactory.createApplicationContext(Worker, { logger: false, abortOnError: false });
+const tokens = app.get(TokenManager);
+
+process.on('message', (call: WorkerCall) => {
+  void answer(call);
+});
+process.on('disconnect', () => process.exit(0));
+process.send?.({ pid: process.pid });
+
+async function answer({ id, kind, users, callers = 1, rejectedVersion }: WorkerCall): Promise<void> {
+  if (kind === 'close') {
+    await app.close();
+    process.send?.({ id, outcomes: [] });
+    return;
+  }
+  const calls = users.flatMap((user) =>
+    Array.from({ length: callers }, () => tokens.getIdpToken(user, 'hostile', { rejectedVersion })),
+  );
+  const outcomes = await Promise.all(
+    calls.map((pending) =>
+      pending.then(
+        ({ accessToken, version }) => ({ accessToken, version }),
+        (error: unknown) => ({ error: error instanceof Error ? error.name : String(error) }),
+      ),
+    ),
+  );
+  process.send?.({ id, outcomes });
+}

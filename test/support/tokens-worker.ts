@@ -1,0 +1,90 @@
+import { type ChildProcess, fork } from 'node:child_process';
+import { once } from 'node:events';
+import { fileURLToPath } from 'node:url';
+
+import type { TokensModuleOptions } from '../../src/index.js';
+
+/** What a worker is started with; must survive JSON. */
+export interface WorkerSettings {
+  databaseUrl: string;
+  poolSize?: number;
+  options: TokensModuleOptions;
+}
+
+export interface WorkerCall {
+  id: number;
+  kind: 'get' | 'close';
+  users: string[];
+  /** Concurrent callers for each user. */
+  callers?: number;
+  rejectedVersion?: string;
+}
+
+/** What one call of `getIdpToken` came to. */
+export interface Outcome {
+  accessToken?: string;
+  version?: string;
+  /** Name of the error class. */
+  error?: string;
+}
+
+/** A process that runs the built package. */
+export interface TokensWorker {
+  readonly child: ChildProcess;
+  /** Calls `getIdpToken` for every user at once, `callers` times each. */
+  get(users: string[], options?: { callers?: number; rejectedVersion?: string }): Promise<Outcome[]>;
+  /** `app.close()`, and the end of the process. */
+  close(): Promise<void>;
+  kill(signal: NodeJS.Signals): void;
+}
+
+/** tsx would compile the package's sources without decorator metadata; without path mapping it finds dist/. */
+const WITHOUT_PATH_MAPPING = fileURLToPath(new URL('../../tsconfig.examples.json', import.meta.url));
+
+export async function startTokensWorker(settings: WorkerSettings): Promise<TokensWorker> {
+  const child = fork(
+    fileURLToPath(new URL('./tokens-worker.process.ts', import.meta.url)),
+    [JSON.stringify(settings)],
+    {
+      execArgv: ['--import', 'tsx'],
+      env: { ...process.env, TSX_TSCONFIG_PATH: WITHOUT_PATH_MAPPING, NODE_OPTIONS: '' },
+      stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
+    },
+  );
+  await Promise.race([
+    once(child, 'message'),
+    once(child, 'exit').then(() => Promise.reject(new Error('The worker did not start; is dist/ built?'))),
+  ]);
+  let calls = 0;
+  const call = (request: Omit<WorkerCall, 'id'>): Promise<Outcome[]> => {
+    const id = ++calls;
+    return new Promise((resolve, reject) => {
+      const onExit = () => {
+        reject(new Error('The worker is gone.'));
+      };
+      const onMessage = (message: { id: number; outcomes: Outcome[] }) => {
+        if (message.id !== id) return;
+        child.off('message', onMessage);
+        child.off('exit', onExit);
+        resolve(message.outcomes);
+      };
+      child.on('message', onMessage);
+      child.once('exit', onExit);
+      child.send({ id, ...request });
+    });
+  };
+  return {
+    child,
+    get: (users, options) => call({ kind: 'get', users, ...options }),
+    async close() {
+      if (child.exitCode !== null || child.signalCode !== null) return;
+      const exit = once(child, 'exit');
+      await call({ kind: 'close', users: [] });
+      child.disconnect();
+      await exit;
+    },
+    kill(signal) {
+      child.kill(signal);
+    },
+  };
+}
