@@ -36,6 +36,12 @@ export type RefreshResult = (
 const OVERDUE = 'overdue';
 
 /**
+ * A process that was stopped past its lease finds its timer and the provider's answer due at once: what has arrived by
+ * then is read before the redeemer counts as overdue.
+ */
+const READING_GRACE_MS = 100;
+
+/**
  * One exchange with the provider under a lease: redeem, then commit, or give the lease back. Holds no connection,
  * transaction or row lock while the provider is called.
  */
@@ -74,8 +80,7 @@ export class RefreshExchange {
     const startedAt = lease.now();
     const pending = redeem(lease);
     const overrun = new AbortController();
-    const timeout = delay(Math.max(0, lease.leftMs()), OVERDUE, { signal: overrun.signal }).catch(() => OVERDUE);
-    const redemption = await Promise.race<Redemption | typeof OVERDUE>([pending, timeout as Promise<typeof OVERDUE>]);
+    const redemption = await Promise.race([pending, overdue(lease, overrun.signal)]);
     overrun.abort();
     if (redemption !== OVERDUE) return { redemption, startedAt };
     const late = pending.then((answer) =>
@@ -154,6 +159,17 @@ export class RefreshExchange {
   #warn({ keycloakUserId, idp }: AuthTokensKey, code: string): void {
     this.#logger.warn(`Refresh for user "${keycloakUserId}" at identity provider "${idp}" failed: ${code}`);
   }
+}
+
+/** Resolves when the lease has run out, and what arrived in time was read. */
+async function overdue(lease: Lease, signal: AbortSignal): Promise<typeof OVERDUE> {
+  try {
+    await delay(Math.max(0, lease.leftMs()), undefined, { signal });
+    await delay(READING_GRACE_MS, undefined, { signal });
+  } catch {
+    // The redeemer was in time.
+  }
+  return OVERDUE;
 }
 
 function unavailable(key: AuthTokensKey, cause: string, retryAfterMs?: number): RefreshResult {
