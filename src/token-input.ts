@@ -60,7 +60,7 @@ function checkId(id: unknown, name: string): string {
   if (id.includes('\0'))
     throw new InvalidTokenInputError(`${name} holds a NUL character, which PostgreSQL cannot store.`);
   // In UTF-8 every lone surrogate becomes U+FFFD: different ids would name one row.
-  if (/\p{Surrogate}/u.test(id))
+  if (!id.isWellFormed())
     throw new InvalidTokenInputError(`${name} holds half a surrogate pair, which PostgreSQL cannot store.`);
   return id;
 }

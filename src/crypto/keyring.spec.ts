@@ -1,3 +1,4 @@
+import { createHmac } from 'node:crypto';
 import { inspect } from 'node:util';
 
 import { describe, expect, it } from '@jest/globals';
@@ -5,6 +6,17 @@ import { describe, expect, it } from '@jest/globals';
 import { Keyring } from './keyring.js';
 
 const secret = Buffer.alloc(32, 1).toString('base64');
+
+/** Copied out, because the next row key is written over it. */
+function rowKey(keyring: Keyring, keyId: string, user: string, idp: string): string {
+  return Buffer.from(keyring.rowKey(keyId, user, idp) ?? []).toString('hex');
+}
+
+function lengthOf(text: string): Buffer {
+  const bytes = Buffer.alloc(4);
+  bytes.writeUInt32BE(Buffer.byteLength(text));
+  return bytes;
+}
 
 describe('Keyring', () => {
   it('seals with its first sealing key and opens with every one', () => {
@@ -17,19 +29,26 @@ describe('Keyring', () => {
     expect(keyring.keyIds).toEqual(['new', 'old']);
   });
 
-  it('derives the 32-byte key of a row as HKDF-Expand does', () => {
-    // RFC 5869, test case 1: PRK and info as given there, the first 32 bytes of OKM.
+  it('derives the 32-byte key of a row as HKDF-Expand does: one HMAC of the names and the number 1', () => {
     const prk = Buffer.from('077709362c2e32df0ddc3f0dc47bba6390b6c73bb50f9c3122ec844ad7c2b3e5', 'hex');
     const keyring = new Keyring([{ id: 'k', secret: prk.toString('base64') }]);
-    expect(keyring.rowKey('k', Buffer.from('f0f1f2f3f4f5f6f7f8f9', 'hex'))?.toString('hex')).toBe(
-      '3cb25f25faacd57a90434f64d0362f2a2d2d0a90cf1a5a4c5db02d56ecc4c5bf',
-    );
+    for (const user of ['ada', 'zoë', '用户', '🙂', 'u'.repeat(255), '世'.repeat(1500)]) {
+      const info = ['k', user, 'github'].flatMap((name) => [lengthOf(name), Buffer.from(name)]);
+      const expected = createHmac('sha256', prk).update(Buffer.concat(info)).update(Uint8Array.of(1)).digest('hex');
+      expect(rowKey(keyring, 'k', user, 'github')).toBe(expected);
+    }
   });
 
   it('gives rows of different names different keys', () => {
     const keyring = new Keyring([{ id: 'k', secret }]);
-    const keys = ['a', 'b', 'ab', ''].map((info) => keyring.rowKey('k', Buffer.from(info))?.toString('hex'));
-    expect(new Set(keys).size).toBe(4);
+    const names = [
+      ['ada', 'github'],
+      ['adag', 'ithub'],
+      ['ad', 'agithub'],
+      ['', 'adagithub'],
+      ['github', 'ada'],
+    ] as const;
+    expect(new Set(names.map(([user, idp]) => rowKey(keyring, 'k', user, idp))).size).toBe(names.length);
   });
 
   it('has no row key for an id that is not in the ring, a legacy one included', () => {
@@ -37,7 +56,7 @@ describe('Keyring', () => {
       { id: 'k', secret },
       { id: 'legacy', legacyFernetSecret: 'x' },
     ]);
-    for (const id of ['K', 'legacy', '', '__proto__']) expect(keyring.rowKey(id, Buffer.alloc(0))).toBeUndefined();
+    for (const id of ['K', 'legacy', '', '__proto__']) expect(keyring.rowKey(id, 'ada', 'github')).toBeUndefined();
   });
 
   it('prints its key ids and nothing else', () => {

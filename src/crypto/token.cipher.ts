@@ -1,17 +1,21 @@
-import { createCipheriv, createDecipheriv, randomBytes } from 'node:crypto';
+import { createCipheriv, createDecipheriv } from 'node:crypto';
 
 import { Injectable } from '@nestjs/common';
 
 import { TokenDecryptionError } from '../tokens.errors.js';
 import { KEY_ID } from './encryption.options.js';
+import { FieldBytes } from './field-bytes.js';
 import { openFernet } from './fernet.js';
 import { Keyring } from './keyring.js';
+import { randomBytes } from './random.js';
 import type { SealedToken, TokenLocation } from './sealed-token.js';
 
 const FORMAT = 'v1';
+const PREFIX = `${FORMAT}.`;
 const NONCE_BYTES = 12;
 const TAG_BYTES = 16;
 const ALGORITHM = 'aes-256-gcm';
+const DECIPHER_OPTIONS = { authTagLength: TAG_BYTES };
 
 /**
  * Seals tokens with AES-256-GCM under a key of their row and opens them again. Synchronous and stateless: about 5 µs a
@@ -22,6 +26,8 @@ const ALGORITHM = 'aes-256-gcm';
  */
 @Injectable()
 export class TokenCipher {
+  readonly #authenticated = new FieldBytes();
+
   constructor(private readonly keyring: Keyring) {}
 
   /** Encrypts a token for one place in the database with the first key of the ring. */
@@ -29,9 +35,9 @@ export class TokenCipher {
     const keyId = this.keyring.sealingKeyId;
     const nonce = randomBytes(NONCE_BYTES);
     const cipher = createCipheriv(ALGORITHM, this.#rowKey(keyId, location), nonce);
-    cipher.setAAD(associatedData(keyId, location));
+    cipher.setAAD(this.#associatedData(keyId, location));
     const body = Buffer.concat([nonce, cipher.update(plaintext, 'utf8'), cipher.final(), cipher.getAuthTag()]);
-    return `${FORMAT}.${keyId}.${body.toString('base64url')}` as SealedToken;
+    return `${PREFIX}${keyId}.${body.toString('base64url')}` as SealedToken;
   }
 
   /**
@@ -41,22 +47,22 @@ export class TokenCipher {
    * altered, cut, or sealed for another row, user, provider or column, or is no sealed text at all
    */
   open(text: string, location: TokenLocation): string {
-    const [format, keyId, body, ...rest] = text.split('.');
-    if (format !== FORMAT || !keyId || !KEY_ID.test(keyId) || !body || rest.length > 0) {
-      return this.#openLegacy(text, location);
-    }
+    const keyIdEnd = text.indexOf('.', PREFIX.length);
+    if (!text.startsWith(PREFIX) || keyIdEnd < 0) return this.#openLegacy(text, location);
 
-    const bytes = Buffer.from(body, 'base64url');
+    const keyId = text.slice(PREFIX.length, keyIdEnd);
     const key = this.#rowKey(keyId, location);
-    const isComplete = bytes.length >= NONCE_BYTES + TAG_BYTES && bytes.toString('base64url') === body;
-    if (!isComplete) throw unreadable(location, 'is cut short or altered', keyId);
+    const bytes = decode(text.slice(keyIdEnd + 1));
+    if (!bytes) throw unreadable(location, 'is cut short or altered', keyId);
 
-    const decipher = createDecipheriv(ALGORITHM, key, bytes.subarray(0, NONCE_BYTES), { authTagLength: TAG_BYTES });
-    decipher.setAAD(associatedData(keyId, location));
-    decipher.setAuthTag(bytes.subarray(-TAG_BYTES));
+    const tagStart = bytes.length - TAG_BYTES;
+    const decipher = createDecipheriv(ALGORITHM, key, bytes.subarray(0, NONCE_BYTES), DECIPHER_OPTIONS);
+    decipher.setAAD(this.#associatedData(keyId, location));
+    decipher.setAuthTag(bytes.subarray(tagStart));
     try {
-      const start = decipher.update(bytes.subarray(NONCE_BYTES, -TAG_BYTES), undefined, 'utf8');
-      return start + decipher.final('utf8');
+      const plaintext = decipher.update(bytes.subarray(NONCE_BYTES, tagStart));
+      decipher.final();
+      return plaintext.toString('utf8');
     } catch {
       throw unreadable(
         location,
@@ -66,14 +72,19 @@ export class TokenCipher {
     }
   }
 
-  #rowKey(keyId: string, { keycloakUserId, idp }: TokenLocation): Buffer {
-    const key = this.keyring.rowKey(keyId, lengthPrefixed(keyId, keycloakUserId, idp));
+  #rowKey(keyId: string, location: TokenLocation): Uint8Array {
+    const key = this.keyring.rowKey(keyId, location.keycloakUserId, location.idp);
     if (key) return key;
+    if (!KEY_ID.test(keyId)) throw unreadable(location, 'is cut short or altered');
     throw new TokenDecryptionError(
       `A stored token names the encryption key "${keyId}", which is not in encryption.keys ` +
         `(${this.keyring.keyIds.join(', ')}). Add that key again, after the first one.`,
       keyId,
     );
+  }
+
+  #associatedData(keyId: string, { table, column, keycloakUserId, idp }: TokenLocation): Buffer {
+    return this.#authenticated.of(FORMAT, keyId, table, column, keycloakUserId, idp);
   }
 
   #openLegacy(text: string, location: TokenLocation): string {
@@ -84,21 +95,15 @@ export class TokenCipher {
   }
 }
 
-function associatedData(keyId: string, { table, column, keycloakUserId, idp }: TokenLocation): Buffer {
-  return lengthPrefixed(FORMAT, keyId, table, column, keycloakUserId, idp);
-}
+const DECODED = Buffer.allocUnsafeSlow(8192);
 
-/** Joins fields so that no two lists of fields give the same bytes: each is preceded by its length in 4 bytes. */
-function lengthPrefixed(...fields: string[]): Buffer {
-  const size = fields.reduce((sum, field) => sum + 4 + Buffer.byteLength(field), 0);
-  const bytes = Buffer.allocUnsafe(size);
-  let position = 0;
-  for (const field of fields) {
-    const written = bytes.write(field, position + 4, 'utf8');
-    bytes.writeUInt32BE(written, position);
-    position += 4 + written;
-  }
-  return bytes;
+/** The bytes of a sealed body, until the next call writes over them; undefined unless it is base64url of enough bytes. */
+function decode(body: string): Buffer | undefined {
+  const bytes = body.length <= DECODED.length ? DECODED : Buffer.allocUnsafe(body.length);
+  const length = bytes.write(body, 'base64url');
+  // Node skips what is not base64url; encoding it again shows whether it did.
+  const isCanonical = bytes.toString('base64url', 0, length) === body;
+  return isCanonical && length >= NONCE_BYTES + TAG_BYTES ? bytes.subarray(0, length) : undefined;
 }
 
 function unreadable(location: TokenLocation, fault: string, keyId?: string): TokenDecryptionError {
