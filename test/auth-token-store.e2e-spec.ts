@@ -5,6 +5,7 @@ import type { DataSource } from 'typeorm';
 import { AuthTokenStore, InvalidTokenInputError, type SealedToken, type SealedTokens } from '../src/index.js';
 import { connectionsInUse, createTestDatabase, type TestDatabase } from './support/test-database.js';
 import { createTokensApp } from './support/tokens-app.js';
+import { until } from './support/until.js';
 
 const HOUR = 3600;
 
@@ -19,8 +20,8 @@ beforeAll(async () => {
   store = app.get(AuthTokenStore);
 });
 
-afterEach(() => {
-  expect(connectionsInUse(dataSource)).toBe(0);
+afterEach(async () => {
+  await until(() => connectionsInUse(dataSource) === 0);
 });
 
 afterAll(async () => {

@@ -13,6 +13,7 @@ import { DatabaseProxy } from './support/database-proxy.js';
 import { everythingPrinted } from './support/secrets.js';
 import { connectionsInUse, createTestDatabase, type TestDatabase } from './support/test-database.js';
 import { createTokensApp } from './support/tokens-app.js';
+import { until } from './support/until.js';
 
 let database: TestDatabase;
 let proxy: DatabaseProxy;
@@ -38,8 +39,8 @@ beforeEach(async () => {
   await tokens.storeIdpTokens(user, 'github', { accessToken: 'secret-access', refreshToken: 'secret-refresh' });
 });
 
-afterEach(() => {
-  expect(connectionsInUse(dataSource)).toBe(0);
+afterEach(async () => {
+  await until(() => connectionsInUse(dataSource) === 0);
 });
 
 afterAll(async () => {
@@ -189,8 +190,11 @@ describe('preparedStatements: false', () => {
     const manager = prepared.app.get(TokenManager);
     await manager.getIdpToken('nobody', 'github').catch(() => undefined);
     await manager.getIdpToken('nobody', 'github').catch(() => undefined);
-    const names: unknown = await prepared.dataSource.query('SELECT name FROM pg_prepared_statements');
-    expect(names).toEqual([{ name: expect.stringMatching(/^idp_tokens_load_[0-9a-f]{12}$/) }]);
+    const names: unknown = await prepared.dataSource.query('SELECT name FROM pg_prepared_statements ORDER BY name');
+    expect(names).toEqual([
+      { name: expect.stringMatching(/^idp_tokens_find_access_token_[0-9a-f]{12}$/) },
+      { name: expect.stringMatching(/^idp_tokens_load_[0-9a-f]{12}$/) },
+    ]);
     await prepared.app.close();
   });
 });

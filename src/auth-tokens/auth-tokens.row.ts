@@ -4,18 +4,23 @@ import type { SealedToken } from '../crypto/sealed-token.js';
 import type { AuthTokensStatus } from './auth-tokens.entity.js';
 import type { AuthTokensKey, StoredTokens } from './auth-tokens.types.js';
 
+/** What a caller needs of a row whose access token is fresh, times as distances from the database's present. */
+export interface AccessTokenRow {
+  readonly tokens: Pick<StoredTokens, 'accessToken' | 'accessTokenExpiresAt' | 'version'>;
+  /** Seconds until the access token expires, negative when it has; Infinity = never. */
+  readonly accessTokenValidForSeconds: number;
+  /** Seconds between issue and expiry of the access token; Infinity = does not expire. */
+  readonly accessTokenLifetimeSeconds: number;
+}
+
 /** A stored pair with the state of its refresh, every time as a distance from the database's present. */
-export interface AuthTokensRow {
+export interface AuthTokensRow extends AccessTokenRow {
   readonly tokens: StoredTokens;
   /** The version that was redeemed for this pair; null after a login. */
   readonly parentVersion: string | null;
   readonly status: AuthTokensStatus;
-  /** Seconds until the access token expires, negative when it has; Infinity = never. */
-  readonly accessTokenValidForSeconds: number;
   /** Seconds until the refresh token expires, negative when it has; Infinity = never. */
   readonly refreshTokenValidForSeconds: number;
-  /** Seconds between issue and expiry of the access token; Infinity = does not expire. */
-  readonly accessTokenLifetimeSeconds: number;
   /** Milliseconds left of somebody's lease; 0 = none. */
   readonly leasedForMs: number;
   /** Whether a lease ran out without its holder having said how the exchange ended. */
@@ -64,6 +69,17 @@ export function readRow(row: QueryResultRow): AuthTokensRow {
   };
 }
 
+/** Reads the columns of {@link ACCESS_TOKEN_COLUMNS}. */
+export function readAccessToken(row: QueryResultRow): AccessTokenRow {
+  const [version = '', ...times] = (row.version_and_times as string).split(' ');
+  const [accessTokenExpiresAt = NaN, issuedAt = NaN, present = NaN] = times.map(Number);
+  return {
+    tokens: { accessToken: row.access_token as SealedToken, accessTokenExpiresAt, version },
+    accessTokenValidForSeconds: secondsUntil(accessTokenExpiresAt, present),
+    accessTokenLifetimeSeconds: secondsUntil(accessTokenExpiresAt, issuedAt),
+  };
+}
+
 /** Reads the columns of {@link TOKEN_COLUMNS}. */
 export function readTokens(row: QueryResultRow): StoredTokens {
   return {
@@ -88,6 +104,13 @@ export const ROW_COLUMNS = `${TOKEN_COLUMNS}, parent_version::text AS parent_ver
   date_part('epoch', clock_timestamp()) AS present, date_part('epoch', issued_at) AS issued_at,
   date_part('epoch', lease_expires_at) AS lease_ends_at, date_part('epoch', retry_at) AS retry_at,
   date_part('epoch', suspect_until) AS suspect_until`;
+
+/**
+ * What {@link readAccessToken} reads. The numbers share a column because each one costs: in columns of their own they
+ * make a single read 5 % slower.
+ */
+export const ACCESS_TOKEN_COLUMNS = `access_token, concat_ws(' ', token_version, access_token_expires_at,
+  date_part('epoch', issued_at), date_part('epoch', clock_timestamp())) AS version_and_times`;
 
 /** Distance to an expiry from a moment; an expiry of 0 is never. */
 function secondsUntil(expiresAt: number, moment: number): number {

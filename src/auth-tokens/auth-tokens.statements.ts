@@ -1,13 +1,29 @@
 import { defineStatement, type Statement } from '../database/statement.js';
-import { ROW_COLUMNS, TOKEN_COLUMNS } from './auth-tokens.row.js';
+import { ACCESS_TOKEN_COLUMNS, ROW_COLUMNS, TOKEN_COLUMNS } from './auth-tokens.row.js';
 
 /** The statements on `auth_tokens`, by what they do. Each is one round trip. */
 export type AuthTokensStatements = Record<
-  'load' | 'loadMany' | 'store' | 'delete' | 'acquire' | 'commit' | 'supersede' | 'release' | 'holdOff' | 'reject',
+  | 'findAccessToken'
+  | 'findAccessTokens'
+  | 'load'
+  | 'store'
+  | 'delete'
+  | 'acquire'
+  | 'commit'
+  | 'supersede'
+  | 'release'
+  | 'holdOff'
+  | 'reject',
   Statement
 >;
 
 const KEY = 'keycloak_user_id = $1 AND identity_provider = $2';
+
+/**
+ * Many users of one provider. The sub-select hides the array from the planner, which would otherwise plan each call
+ * anew for its number of users: measured at 120 µs instead of 96 for one user, 133 instead of 109 for four.
+ */
+const KEYS = 'keycloak_user_id = ANY((SELECT $1::text[])::text[]) AND identity_provider = $2';
 
 /** What a new pair clears: the state of the refresh that led to it, or of those it makes obsolete. */
 const RESET = `lease_id = NULL, lease_expires_at = NULL, open_leases = 0, retry_at = NULL, failure_count = 0,
@@ -24,14 +40,18 @@ export function authTokensStatements(table: string): AuthTokensStatements {
   const unlockedRow = `id = (SELECT id FROM ${table} WHERE ${KEY} FOR NO KEY UPDATE NOWAIT)`;
 
   return {
-    load: defineStatement('load', `SELECT ${ROW_COLUMNS} FROM ${table} WHERE ${KEY}`),
-
-    loadMany: defineStatement(
-      'load_many',
-      `SELECT keycloak_user_id, identity_provider, ${ROW_COLUMNS}
-         FROM unnest($1::text[], $2::text[]) AS wanted (wanted_user_id, wanted_idp)
-         JOIN ${table} ON keycloak_user_id = wanted_user_id AND identity_provider = wanted_idp`,
+    // The hot path: every column left out here is text that PostgreSQL need not write and Node need not read.
+    findAccessToken: defineStatement(
+      'find_access_token',
+      `SELECT ${ACCESS_TOKEN_COLUMNS} FROM ${table} WHERE ${KEY} AND status = 'active'`,
     ),
+
+    findAccessTokens: defineStatement(
+      'find_access_tokens',
+      `SELECT keycloak_user_id, ${ACCESS_TOKEN_COLUMNS} FROM ${table} WHERE ${KEYS} AND status = 'active'`,
+    ),
+
+    load: defineStatement('load', `SELECT keycloak_user_id, ${ROW_COLUMNS} FROM ${table} WHERE ${KEYS}`),
 
     // The update stands first because a refused INSERT … ON CONFLICT spends an identity value: with 2^31 of them,
     // logins alone would use the sequence up. ON CONFLICT is what makes two first stores of one key both succeed.

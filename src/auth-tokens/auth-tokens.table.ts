@@ -1,21 +1,28 @@
-import { randomBytes } from 'node:crypto';
-
 import { setTimeout as delay } from 'node:timers/promises';
 
 import { Inject, Injectable } from '@nestjs/common';
-import DataLoader from 'dataloader';
 import type { QueryResultRow } from 'pg';
 import { DataSource } from 'typeorm';
 
+import { randomBytes } from '../crypto/random.js';
 import { TOKENS_DATA_SOURCE } from '../database/database.options.js';
 import { QueryRunnerScope } from '../database/query-runner.scope.js';
 import { StatementExecutor } from '../database/statement-executor.js';
 import { tablePathOf } from '../database/table-path.js';
 import { TokenStoreUnavailableError } from '../tokens.errors.js';
 import { AuthTokens, type AuthTokensStatus } from './auth-tokens.entity.js';
-import { type AuthTokensRow, type Lease, readRow, readTokens, rowName } from './auth-tokens.row.js';
+import {
+  type AccessTokenRow,
+  type AuthTokensRow,
+  type Lease,
+  readAccessToken,
+  readRow,
+  readTokens,
+  rowName,
+} from './auth-tokens.row.js';
 import { type AuthTokensStatements, authTokensStatements } from './auth-tokens.statements.js';
 import type { AuthTokensKey, SealedTokens, StoredTokens } from './auth-tokens.types.js';
+import { BatchedLookup } from './batched-lookup.js';
 
 /** A pair that a refresh brought, on its way into the row. */
 export interface RefreshedPair extends StoredTokens {
@@ -28,7 +35,6 @@ export interface RefreshedPair extends StoredTokens {
   readonly issuedAt: number;
 }
 
-const MAX_BATCH = 256;
 const LOCK_NOT_AVAILABLE = '55P03';
 /** The pauses double from 10 ms, so a row that stays locked is given up after 1.3 s. */
 const LONGEST_LOCK_PAUSE_MS = 640;
@@ -36,10 +42,12 @@ const LONGEST_LOCK_PAUSE_MS = 640;
 /** The table `auth_tokens`: one method a statement. Every method throws {@link TokenStoreUnavailableError}. */
 @Injectable()
 export class AuthTokensTable {
-  readonly #loader = new DataLoader<AuthTokensKey, AuthTokensRow | null>((keys) => this.#loadMany(keys), {
-    cache: false,
-    maxBatchSize: MAX_BATCH,
-  });
+  readonly #rows = new BatchedLookup((users, idp) => this.#lookUp('load', [users, idp], readRow));
+  readonly #accessTokens = new BatchedLookup((users, idp) =>
+    users.length === 1
+      ? this.#lookUp('findAccessToken', [users[0], idp], readAccessToken, users[0])
+      : this.#lookUp('findAccessTokens', [users, idp], readAccessToken),
+  );
   #statements: AuthTokensStatements | undefined;
 
   constructor(
@@ -48,18 +56,25 @@ export class AuthTokensTable {
     private readonly scope: QueryRunnerScope,
   ) {}
 
-  /** Loads a row in the surrounding transaction; outside of one, the loads of one tick share one statement. */
-  async load(key: AuthTokensKey): Promise<AuthTokensRow | null> {
-    // A lazy transaction that has not begun has nothing to show, and beginning it for a read would hold a connection.
-    if (!this.scope.context()?.hasBegun) return this.#loader.load(key);
-    const rows = await this.executor.execute(this.#sql.load, keyValues(key), 'load tokens');
-    return rows[0] ? readRow(rows[0]) : null;
+  /** Whether access tokens are being looked up at this moment. */
+  get isReading(): boolean {
+    return this.#accessTokens.isBusy;
+  }
+
+  /** Finds the access token of an active row, in the same way as {@link load}; null for every other row. */
+  findAccessToken(key: AuthTokensKey): Promise<AccessTokenRow | null> {
+    if (this.#isOutside()) return this.#accessTokens.load(key);
+    return this.#inside('findAccessToken', keyValues(key), readAccessToken);
+  }
+
+  /** Loads a row in the surrounding transaction; outside of one, concurrent loads share statements. */
+  load(key: AuthTokensKey): Promise<AuthTokensRow | null> {
+    return this.#isOutside() ? this.#rows.load(key) : this.#inside('load', [[key.keycloakUserId], key.idp], readRow);
   }
 
   /** Loads a row as it is committed, whatever transaction surrounds the call. */
   async loadCommitted(key: AuthTokensKey): Promise<AuthTokensRow | null> {
-    const row = await this.#detached('load', keyValues(key), 'load tokens');
-    return row ? readRow(row) : null;
+    return (await this.#lookUp('load', [[key.keycloakUserId], key.idp], readRow)).get(key.keycloakUserId) ?? null;
   }
 
   /** Inserts or replaces the pair in one statement: of two concurrent first stores both succeed and the later wins. */
@@ -149,27 +164,35 @@ export class AuthTokensTable {
     }
   }
 
-  async #loadMany(keys: readonly AuthTokensKey[]): Promise<(AuthTokensRow | null)[]> {
-    const wanted = new Map(keys.map((key) => [rowName(key), key]));
-    if (wanted.size === 1) {
-      const row = await this.loadCommitted([...wanted.values()][0] as AuthTokensKey);
-      return keys.map(() => row);
-    }
-    const users = [...wanted.values()].map(({ keycloakUserId }) => keycloakUserId);
-    const idps = [...wanted.values()].map(({ idp }) => idp);
-    const rows = await this.executor.executeDetached(this.#sql.loadMany, [users, idps], 'load tokens');
-    const found = new Map(rows.map((row) => [rowName(keyOf(row)), readRow(row)]));
-    return keys.map((key) => found.get(rowName(key)) ?? null);
+  /** A lazy transaction that has not begun has nothing to show, and beginning it for a read would hold a connection. */
+  #isOutside(): boolean {
+    return !this.scope.context()?.hasBegun;
+  }
+
+  async #inside<Row>(name: keyof AuthTokensStatements, values: unknown[], read: Read<Row>): Promise<Row | null> {
+    const [row] = await this.executor.execute(this.#sql[name], values, 'load tokens');
+    return row ? read(row) : null;
+  }
+
+  /** @param user of a statement about a single user, which need not repeat the id */
+  async #lookUp<Row>(
+    name: keyof AuthTokensStatements,
+    values: unknown[],
+    read: Read<Row>,
+    user?: string,
+  ): Promise<Map<string, Row>> {
+    const rows = await this.executor.executeDetached(this.#sql[name], values, 'load tokens');
+    const found = new Map<string, Row>();
+    for (const row of rows) found.set(user ?? (row.keycloak_user_id as string), read(row));
+    return found;
   }
 }
+
+type Read<Row> = (row: QueryResultRow) => Row;
 
 /** 63 random bits in decimal, for versions and leases. */
 export function randomVersion(): string {
   return (randomBytes(8).readBigUInt64BE() >> 1n).toString();
-}
-
-function keyOf(row: QueryResultRow): AuthTokensKey {
-  return { keycloakUserId: String(row.keycloak_user_id), idp: String(row.identity_provider) };
 }
 
 function keyValues({ keycloakUserId, idp }: AuthTokensKey): unknown[] {

@@ -1,6 +1,7 @@
 import { describe, expect, it } from '@jest/globals';
 
-import { type AuthTokensRow, readRow, rowName } from './auth-tokens.row.js';
+import { type AuthTokensRow, readRow } from './auth-tokens.row.js';
+import type { AuthTokensKey } from './auth-tokens.types.js';
 import { isFresh, isUsable, type TokenDemand } from './token-freshness.js';
 
 const HOUR = 3600;
@@ -28,17 +29,17 @@ function row({ left, lifetime = 8 * HOUR }: Times): AuthTokensRow {
   });
 }
 
-const NAMES = Array.from({ length: 2000 }, (_, index) => rowName({ keycloakUserId: `user-${index}`, idp: 'github' }));
-const NAME = rowName({ keycloakUserId: 'user-1', idp: 'github' });
+const KEYS = Array.from({ length: 2000 }, (_, index) => ({ keycloakUserId: `user-${index}`, idp: 'github' }));
+const KEY = { keycloakUserId: 'user-1', idp: 'github' };
 
 interface Circumstances extends Times {
   leewaySeconds?: number;
   demand?: TokenDemand;
-  name?: string;
+  key?: AuthTokensKey;
 }
 
-function fresh({ leewaySeconds = 900, demand = {}, name = NAME, ...times }: Circumstances): boolean {
-  return isFresh(row(times), demand, name, leewaySeconds);
+function fresh({ leewaySeconds = 900, demand = {}, key = KEY, ...times }: Circumstances): boolean {
+  return isFresh(row(times), demand, key, leewaySeconds);
 }
 
 /** The validity, in tenths of a second, up to which a token counts as stale. */
@@ -54,7 +55,7 @@ function staleUpTo(circumstances: Omit<Circumstances, 'left'>): number {
 
 describe('The leeway before the expiry of an access token', () => {
   it('is the configured one, spread by a quarter up and down, when the lifetime is ten times as long', () => {
-    const leeways = NAMES.map((name) => staleUpTo({ name, lifetime: 10 * HOUR, leewaySeconds: 900 }));
+    const leeways = KEYS.map((key) => staleUpTo({ key, lifetime: 10 * HOUR, leewaySeconds: 900 }));
     expect(Math.min(...leeways)).toBeGreaterThanOrEqual(0.75 * 900 - 0.1);
     expect(Math.min(...leeways)).toBeLessThan(0.77 * 900);
     expect(Math.max(...leeways)).toBeLessThanOrEqual(1.25 * 900);
@@ -63,19 +64,19 @@ describe('The leeway before the expiry of an access token', () => {
 
   it('is spread evenly: each tenth of the range holds about a tenth of the rows', () => {
     const counts = new Array<number>(10).fill(0);
-    for (const name of NAMES) {
-      const share = (staleUpTo({ name, lifetime: 10 * HOUR, leewaySeconds: 1000 }) - 750) / 500;
+    for (const key of KEYS) {
+      const share = (staleUpTo({ key, lifetime: 10 * HOUR, leewaySeconds: 1000 }) - 750) / 500;
       const tenth = Math.min(9, Math.max(0, Math.floor(share * 10)));
       counts[tenth] = (counts[tenth] ?? 0) + 1;
     }
     for (const count of counts) {
-      expect(count).toBeGreaterThan(NAMES.length / 20);
-      expect(count).toBeLessThan(NAMES.length / 6);
+      expect(count).toBeGreaterThan(KEYS.length / 20);
+      expect(count).toBeLessThan(KEYS.length / 6);
     }
   });
 
   it('is a tenth of the lifetime when that is shorter', () => {
-    const leeways = NAMES.map((name) => staleUpTo({ name, lifetime: 1000, leewaySeconds: 900 }));
+    const leeways = KEYS.map((key) => staleUpTo({ key, lifetime: 1000, leewaySeconds: 900 }));
     expect(Math.min(...leeways)).toBeGreaterThanOrEqual(74.9);
     expect(Math.min(...leeways)).toBeLessThan(77);
     expect(Math.max(...leeways)).toBeLessThanOrEqual(125);
@@ -83,16 +84,16 @@ describe('The leeway before the expiry of an access token', () => {
   });
 
   it('is the same for a row at all times and with any lifetime, in proportion', () => {
-    for (const name of NAMES.slice(0, 20)) {
-      const factor = staleUpTo({ name, lifetime: 20 * HOUR, leewaySeconds: 1000 }) / 1000;
-      expect(staleUpTo({ name, lifetime: 20 * HOUR, leewaySeconds: 1000 }) / 1000).toBe(factor);
-      expect(staleUpTo({ name, lifetime: 5000, leewaySeconds: 1000 }) / 500).toBeCloseTo(factor, 2);
+    for (const key of KEYS.slice(0, 20)) {
+      const factor = staleUpTo({ key, lifetime: 20 * HOUR, leewaySeconds: 1000 }) / 1000;
+      expect(staleUpTo({ key, lifetime: 20 * HOUR, leewaySeconds: 1000 }) / 1000).toBe(factor);
+      expect(staleUpTo({ key, lifetime: 5000, leewaySeconds: 1000 }) / 500).toBeCloseTo(factor, 2);
     }
   });
 
   it('differs between the providers of one user', () => {
     const leeways = ['github', 'gitlab', 'bitbucket', 'azure_devops'].map((idp) =>
-      staleUpTo({ name: rowName({ keycloakUserId: 'user-1', idp }), lifetime: 10 * HOUR }),
+      staleUpTo({ key: { keycloakUserId: 'user-1', idp }, lifetime: 10 * HOUR }),
     );
     expect(new Set(leeways).size).toBe(4);
   });
@@ -133,7 +134,7 @@ describe('A demand for validity', () => {
 
   it('is not spread', () => {
     const demand = { minValiditySeconds: 2 * HOUR };
-    for (const name of NAMES.slice(0, 50)) expect(staleUpTo({ name, demand })).toBe(2 * HOUR);
+    for (const key of KEYS.slice(0, 50)) expect(staleUpTo({ key, demand })).toBe(2 * HOUR);
   });
 });
 

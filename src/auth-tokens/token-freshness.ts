@@ -1,4 +1,5 @@
-import type { AuthTokensRow } from './auth-tokens.row.js';
+import type { AccessTokenRow } from './auth-tokens.row.js';
+import type { AuthTokensKey } from './auth-tokens.types.js';
 
 /** What one caller asks of a token. */
 export interface TokenDemand {
@@ -15,24 +16,26 @@ const LEEWAY_SHARE_OF_LIFETIME = 0.1;
 const DEMAND_SHARE_OF_LIFETIME = 0.5;
 
 /** Whether a token may be handed out without a refresh. */
-export function isFresh(row: AuthTokensRow, demand: TokenDemand, name: string, leewaySeconds: number): boolean {
+export function isFresh(row: AccessTokenRow, demand: TokenDemand, key: AuthTokensKey, leewaySeconds: number): boolean {
   if (row.tokens.version === demand.rejectedVersion) return false;
   const lifetime = row.accessTokenLifetimeSeconds;
-  const leeway = Math.min(leewaySeconds, Math.max(0, lifetime * LEEWAY_SHARE_OF_LIFETIME)) * spread(name);
+  const leeway = Math.min(leewaySeconds, Math.max(0, lifetime * LEEWAY_SHARE_OF_LIFETIME)) * spread(key);
   const demanded = Math.min(demand.minValiditySeconds ?? 0, Math.max(0, lifetime * DEMAND_SHARE_OF_LIFETIME));
   return row.accessTokenValidForSeconds > Math.max(leeway, demanded);
 }
 
 /** Whether a stale token still works, so that it may be handed out while no refresh succeeds. */
-export function isUsable(row: AuthTokensRow, demand: TokenDemand): boolean {
+export function isUsable(row: AccessTokenRow, demand: TokenDemand): boolean {
   return row.accessTokenValidForSeconds > 0 && row.tokens.version !== demand.rejectedVersion;
 }
 
 /** A factor from 0.75 to 1.25 that is the same for a row at all times. FNV-1a: no need for more than an even spread. */
-function spread(name: string): number {
-  let hash = 0x811c9dc5;
-  for (let index = 0; index < name.length; index++) {
-    hash = Math.imul(hash ^ name.charCodeAt(index), 0x01000193);
-  }
-  return 0.75 + (hash >>> 0) / 2 ** 33;
+function spread({ keycloakUserId, idp }: AuthTokensKey): number {
+  return 0.75 + (hash(idp, hash(keycloakUserId)) >>> 0) / 2 ** 33;
+}
+
+function hash(text: string, start = 0x811c9dc5): number {
+  let result = start;
+  for (let index = 0; index < text.length; index++) result = Math.imul(result ^ text.charCodeAt(index), 0x01000193);
+  return result;
 }

@@ -87,7 +87,11 @@ export class TokenManager {
     const key = checkKey({ keycloakUserId: userId, idp });
     const provider = this.providers.get(idp);
     if (options.minValiditySeconds !== undefined) checkSeconds(options.minValiditySeconds, 'minValiditySeconds');
-    const row = await this.refresher.load(key, this.redeemer.redeemerFor(key, provider), options);
+    const found = await this.refresher.find(key, options.signal);
+    const row =
+      found && this.refresher.isFresh(found, key, options)
+        ? found
+        : await this.refresher.load(key, this.redeemer.redeemerFor(key, provider), options);
     if (!row) throw new TokensNotFoundError(key);
     const { accessToken, accessTokenExpiresAt, version } = row.tokens;
     return new IdpToken(this.#openAccessToken(key, accessToken), accessTokenExpiresAt, version);
