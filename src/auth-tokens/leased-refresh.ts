@@ -15,7 +15,8 @@ import { AuthTokensTable, randomVersion } from './auth-tokens.table.js';
 import type { AuthTokensKey } from './auth-tokens.types.js';
 import type { Redeem } from './redeemer.js';
 import { RefreshOptions } from './refresh.options.js';
-import { RefreshExchange, type RefreshResult } from './refresh-exchange.js';
+import { passing, RefreshExchange, type RefreshResult } from './refresh-exchange.js';
+import { RefreshPace } from './refresh-pace.js';
 
 const FIRST_PAUSE_MS = 50;
 const LONGEST_PAUSE_MS = 1000;
@@ -34,42 +35,52 @@ export interface StaleRow {
  */
 @Injectable()
 export class LeasedRefresh {
+  readonly #pace: RefreshPace;
+
   constructor(
     private readonly table: AuthTokensTable,
     private readonly exchange: RefreshExchange,
     private readonly options: RefreshOptions,
-  ) {}
+  ) {
+    this.#pace = new RefreshPace(() => table.isReading);
+  }
 
   async run(stale: StaleRow, redeem: Redeem, policy: RefreshPolicy): Promise<RefreshResult> {
     try {
       return await this.#leaseOrWait(stale, redeem, policy);
     } catch (error) {
-      return { kind: 'failed', error, isPassing: true };
+      return passing(error);
     }
+  }
+
+  /** Starts nothing more; what is under way goes on. */
+  stop(): void {
+    this.#pace.end();
   }
 
   async #leaseOrWait(stale: StaleRow, redeem: Redeem, policy: RefreshPolicy): Promise<RefreshResult> {
     const { key } = stale;
     const deadline = performance.now() + this.options.waitTimeoutMs;
-    let attempt = 0;
-    for (;;) {
-      const lease = await this.#acquire(stale, policy);
-      if (lease) return this.exchange.run(key, lease, redeem, policy);
-
-      let leasedForMs = 0;
-      do {
-        const row = await this.table.loadCommitted(key);
-        if (row?.tokens.version !== stale.row.tokens.version || row.status !== 'active') return { kind: 'moved', row };
-        const refusal = refusalOf(key, row);
-        if (refusal) return { kind: 'failed', error: refusal, isPassing: true };
-        leasedForMs = row.leasedForMs;
-        const isPointless = leasedForMs > 0 ? canServeMeanwhile(stale, policy) : isLockedUp(row, stale, policy);
-        const pause = pauseMs(attempt++);
-        if (isPointless || performance.now() + pause >= deadline) {
-          return { kind: 'failed', error: new RefreshInProgressError(key), isPassing: true };
-        }
-        await delay(pause);
-      } while (leasedForMs > 0);
+    let { row } = stale;
+    for (let attempt = 0; ; attempt++) {
+      if (!refusalOf(key, row) && row.leasedForMs === 0 && !isLockedUp(row, stale, policy)) {
+        if (!(await this.#pace.turn()))
+          return passing(new RefreshUnavailableError(key, 'the application is shutting down'));
+        const lease = await this.#acquire(stale, policy);
+        if (lease) return this.exchange.run(key, lease, redeem, policy);
+        const current = await this.table.loadCommitted(key);
+        if (!isStill(stale, current)) return { kind: 'moved', row: current };
+        row = current;
+      }
+      const refusal = refusalOf(key, row);
+      if (refusal) return passing(refusal);
+      const isPointless = row.leasedForMs > 0 ? canServeMeanwhile(stale, policy) : isLockedUp(row, stale, policy);
+      const pause = pauseMs(attempt);
+      if (isPointless || performance.now() + pause >= deadline) return passing(new RefreshInProgressError(key));
+      await delay(pause);
+      const current = await this.table.loadCommitted(key);
+      if (!isStill(stale, current)) return { kind: 'moved', row: current };
+      row = current;
     }
   }
 
@@ -88,6 +99,11 @@ export class LeasedRefresh {
       return this.table.acquire(key, lease);
     }
   }
+}
+
+/** Whether a row is the stale one yet: not replaced, not deleted, its grant not ended. */
+function isStill(stale: StaleRow, row: AuthTokensRow | null): row is AuthTokensRow {
+  return row?.tokens.version === stale.row.tokens.version && row.status === 'active';
 }
 
 /** Why nobody may refresh this row now, if so. */

@@ -1,5 +1,3 @@
-import { setTimeout as delay } from 'node:timers/promises';
-
 import { Injectable, Logger } from '@nestjs/common';
 
 import { LEASE_MARGIN_MS, type RefreshPolicy } from '../identity-providers/refresh-policy.js';
@@ -14,6 +12,7 @@ import type { AuthTokensKey, RefreshedTokens } from './auth-tokens.types.js';
 import type { Redeem, Redemption } from './redeemer.js';
 import { RefreshOptions } from './refresh.options.js';
 import { RefreshedPairCommitter } from './refreshed-pair.committer.js';
+import { within } from './within.js';
 
 /** How one refresh ended, for everybody who waited for it. */
 export type RefreshResult = (
@@ -33,7 +32,10 @@ export type RefreshResult = (
   readonly late?: Promise<unknown>;
 };
 
-const OVERDUE = 'overdue';
+/** A failure that keeps nobody from using a token that still works. */
+export function passing(error: unknown): RefreshResult {
+  return { kind: 'failed', error, isPassing: true };
+}
 
 /**
  * A process that was stopped past its lease finds its timer and the provider's answer due at once: what has arrived by
@@ -79,10 +81,10 @@ export class RefreshExchange {
   ): Promise<Attempt | (RefreshResult & { late: Promise<unknown> })> {
     const startedAt = lease.now();
     const pending = redeem(lease);
-    const overrun = new AbortController();
-    const redemption = await Promise.race([pending, overdue(lease, overrun.signal)]);
-    overrun.abort();
-    if (redemption !== OVERDUE) return { redemption, startedAt };
+    const redemption =
+      (await within(pending, lease.leftMs(), () => undefined)) ??
+      (await within(pending, READING_GRACE_MS, () => undefined));
+    if (redemption) return { redemption, startedAt };
     const late = pending.then((answer) =>
       answer.kind === 'success' ? this.committer.commit(key, pairOf(answer.tokens, lease, startedAt)) : undefined,
     );
@@ -107,7 +109,7 @@ export class RefreshExchange {
       case 'configuration': {
         const error = new ProviderMisconfiguredError(key, redemption.code);
         await this.#fail(key, lease, redemption.code);
-        return { kind: 'failed', error, isPassing: true };
+        return passing(error);
       }
       case 'not-redeemed': {
         const backoffMs = await this.#fail(key, lease, redemption.code, redemption.retryAfterMs);
@@ -122,7 +124,7 @@ export class RefreshExchange {
 
   async #commit(key: AuthTokensKey, pair: RefreshedPair): Promise<RefreshResult> {
     const landing = this.committer.commit(key, pair);
-    const outcome = await Promise.race([landing, delay(this.options.commitWaitMs, undefined, { ref: false })]);
+    const outcome = await within(landing, this.options.commitWaitMs, () => undefined);
     if (outcome?.kind === 'replaced') return { kind: 'moved', row: outcome.row };
     if (outcome?.kind === 'deleted') return { kind: 'moved', row: null };
     if (!outcome) {
@@ -161,19 +163,8 @@ export class RefreshExchange {
   }
 }
 
-/** Resolves when the lease has run out, and what arrived in time was read. */
-async function overdue(lease: Lease, signal: AbortSignal): Promise<typeof OVERDUE> {
-  try {
-    await delay(Math.max(0, lease.leftMs()), undefined, { signal });
-    await delay(READING_GRACE_MS, undefined, { signal });
-  } catch {
-    // The redeemer was in time.
-  }
-  return OVERDUE;
-}
-
 function unavailable(key: AuthTokensKey, cause: string, retryAfterMs?: number): RefreshResult {
-  return { kind: 'failed', error: new RefreshUnavailableError(key, cause, retryAfterMs), isPassing: true };
+  return passing(new RefreshUnavailableError(key, cause, retryAfterMs));
 }
 
 /** What one attempt came to, and when it began in epoch seconds of the database. */

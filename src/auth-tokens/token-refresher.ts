@@ -7,15 +7,16 @@ import { QueryRunnerScope } from '../database/query-runner.scope.js';
 import { IdentityProviderRegistry } from '../identity-providers/identity-provider.registry.js';
 import type { RefreshPolicy } from '../identity-providers/refresh-policy.js';
 import { ReauthenticationRequiredError, RefreshInProgressError, RefreshUnavailableError } from '../tokens.errors.js';
-import { type AuthTokensRow, rowName } from './auth-tokens.row.js';
+import { type AccessTokenRow, type AuthTokensRow, rowName } from './auth-tokens.row.js';
 import { AuthTokensTable } from './auth-tokens.table.js';
 import type { AuthTokensKey } from './auth-tokens.types.js';
 import { canServeMeanwhile, LeasedRefresh, type StaleRow } from './leased-refresh.js';
 import type { Redeemer } from './redeemer.js';
 import { RefreshOptions } from './refresh.options.js';
 import { RefreshedPairCommitter } from './refreshed-pair.committer.js';
-import type { RefreshResult } from './refresh-exchange.js';
+import { passing, type RefreshResult } from './refresh-exchange.js';
 import { isFresh, isUsable, type TokenDemand } from './token-freshness.js';
+import { within } from './within.js';
 
 /** What a caller asks of a token, and what ends its wait. */
 export interface FreshTokenRequest extends TokenDemand {
@@ -44,6 +45,18 @@ export class TokenRefresher implements OnModuleDestroy {
     private readonly options: RefreshOptions,
   ) {}
 
+  /** The access token of an active row, in one lean read; whether it meets a demand is for {@link isFresh} to say. */
+  find(key: AuthTokensKey, signal?: AbortSignal): Promise<AccessTokenRow | null> {
+    const lookup = this.table.findAccessToken(key);
+    return signal ? untilAborted(lookup, signal) : lookup;
+  }
+
+  /** Whether a token may be handed out as it is. */
+  isFresh(row: AccessTokenRow, key: AuthTokensKey, demand: TokenDemand): boolean {
+    const leewaySeconds = this.providers.policyOf(key.idp).leewaySeconds ?? this.options.leewaySeconds;
+    return isFresh(row, demand, key, leewaySeconds);
+  }
+
   /**
    * The row with a token that meets the demand, refreshed if need be; null when there is no row. While no refresh
    * succeeds for a passing reason, a token that still works is returned with its real expiry.
@@ -56,19 +69,20 @@ export class TokenRefresher implements OnModuleDestroy {
     signal?.throwIfAborted();
     const name = rowName(key);
     const policy = this.providers.policyOf(key.idp);
-    const leewaySeconds = policy.leewaySeconds ?? this.options.leewaySeconds;
     const deadline = performance.now() + this.options.waitTimeoutMs;
 
     let row = await (signal ? untilAborted(this.table.load(key), signal) : this.table.load(key));
     for (;;) {
       if (!row) return null;
       if (row.status !== 'active') throw new ReauthenticationRequiredError(key, 'refresh_rejected');
-      if (isFresh(row, request, name, leewaySeconds)) return row;
+      if (this.isFresh(row, key, request)) return row;
 
       const stale: StaleRow = { key, row, isRejected: row.tokens.version === request.rejectedVersion };
       const obstacle = await this.#obstacle(stale, name);
-      const flight = obstacle ? { source: redeemer.source, result: obstacle } : this.#fly(stale, redeemer, policy);
-      const result = await this.#withinWait(flight.result, stale, deadline, signal);
+      const flight = obstacle ? grounded(obstacle, redeemer) : this.#fly(stale, redeemer, policy);
+      const waitMs = deadline - performance.now();
+      const arrival = within(flight.result, waitMs, () => passing(new RefreshInProgressError(key)));
+      const result = await (signal ? untilAborted(arrival, signal) : arrival);
       // A callback's decision is for callers with a callback; the others look again, and start a flight of their own.
       const isForeign = flight.source !== redeemer.source;
       switch (result.kind) {
@@ -96,6 +110,7 @@ export class TokenRefresher implements OnModuleDestroy {
   /** Waits for the refreshes under way and for their pairs to be stored: what is lost here is lost for good. */
   async onModuleDestroy(): Promise<void> {
     this.#isStopping = true;
+    this.leasedRefresh.stop();
     const deadline = performance.now() + this.options.shutdownTimeoutMs;
     while (this.#landings.size > 0 && performance.now() < deadline) {
       await Promise.race([
@@ -109,18 +124,15 @@ export class TokenRefresher implements OnModuleDestroy {
   }
 
   /** Why this row cannot be refreshed at all, if so; a usable token is returned all the same. */
-  async #obstacle({ key, row }: StaleRow, name: string): Promise<RefreshResult | undefined> {
-    const failed = (error: Error): RefreshResult => ({ kind: 'failed', error, isPassing: true });
-    if (!row.tokens.refreshToken) return failed(new ReauthenticationRequiredError(key, 'no_refresh_token'));
-    if (row.refreshTokenValidForSeconds <= 0) {
-      return failed(new ReauthenticationRequiredError(key, 'refresh_token_expired'));
-    }
-    if (this.#isStopping) return failed(new RefreshUnavailableError(key, 'the application is shutting down'));
+  async #obstacle({ key, row }: StaleRow, name: string): Promise<Error | undefined> {
+    if (!row.tokens.refreshToken) return new ReauthenticationRequiredError(key, 'no_refresh_token');
+    if (row.refreshTokenValidForSeconds <= 0) return new ReauthenticationRequiredError(key, 'refresh_token_expired');
+    if (this.#isStopping) return new RefreshUnavailableError(key, 'the application is shutting down');
     if (this.scope.context()?.hasWritten(name)) {
       const committed = await this.table.loadCommitted(key);
       if (committed?.tokens.version === row.tokens.version) return undefined;
       const cause = 'they were stored in the current transaction, which must be committed first';
-      return failed(new RefreshUnavailableError(key, cause));
+      return new RefreshUnavailableError(key, cause);
     }
     return undefined;
   }
@@ -130,7 +142,7 @@ export class TokenRefresher implements OnModuleDestroy {
     const underWay = this.#flights.get(name);
     if (underWay) {
       if (!canServeMeanwhile(stale, policy)) return underWay;
-      return { source, result: { kind: 'failed', error: new RefreshInProgressError(stale.key), isPassing: true } };
+      return grounded(new RefreshInProgressError(stale.key), { source });
     }
     const result = this.scope.detached(() => this.leasedRefresh.run(stale, redeem, policy));
     const flight: Flight = { source, result };
@@ -156,36 +168,22 @@ export class TokenRefresher implements OnModuleDestroy {
       .finally(() => this.#landings.delete(landing));
     this.#landings.add(landing);
   }
-
-  async #withinWait(
-    result: RefreshResult | Promise<RefreshResult>,
-    { key }: StaleRow,
-    deadline: number,
-    signal: AbortSignal | undefined,
-  ): Promise<RefreshResult> {
-    const wait = new AbortController();
-    const timeout = delay(Math.max(0, deadline - performance.now()), undefined, {
-      signal: signal ? AbortSignal.any([signal, wait.signal]) : wait.signal,
-    }).then(
-      (): RefreshResult => ({ kind: 'failed', error: new RefreshInProgressError(key), isPassing: true }),
-      (): RefreshResult => ({ kind: 'failed', error: signal?.reason, isPassing: false }),
-    );
-    try {
-      return await Promise.race([result, timeout]);
-    } finally {
-      wait.abort();
-    }
-  }
 }
 
 /** A refresh that callers of this process share, and on whose behalf it redeems. */
 interface Flight {
   readonly source: Redeemer['source'];
-  readonly result: RefreshResult | Promise<RefreshResult>;
+  readonly result: Promise<RefreshResult>;
+}
+
+/** A flight that does not start. */
+function grounded(error: Error, { source }: Pick<Redeemer, 'source'>): Flight {
+  return { source, result: Promise.resolve(passing(error)) };
 }
 
 /** Settles as the work does, or rejects with the reason of the signal when that comes first. */
 async function untilAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
+  signal.throwIfAborted();
   const done = new AbortController();
   try {
     const aborted = once(signal, 'abort', { signal: done.signal }).then(() => Promise.reject(signal.reason as Error));
