@@ -1,0 +1,100 @@
+import 'reflect-metadata';
+
+import type { INestApplicationContext } from '@nestjs/common';
+import { Module } from '@nestjs/common';
+import { NestFactory } from '@nestjs/core';
+import { TypeOrmModule } from '@nestjs/typeorm';
+import {
+  runTokenMigrations,
+  TokenCipher,
+  type TokenLocation,
+  TokenManager,
+  tokensEntities,
+  TokensModule,
+  type TokensModuleOptions,
+} from 'nestjs-idp-tokens';
+import { DataSource } from 'typeorm';
+
+import { fill, vacuum } from '../support/database.js';
+import type { Contestant } from '../support/race.js';
+import { accessTokenOf, IDP, refreshTokenOf, userId } from '../support/users.js';
+
+/** The key of every run: bench results are no secrets. */
+const KEY = Buffer.alloc(32, 'nestjs-idp-tokens bench').toString('base64');
+
+export const BENCH_OPTIONS: TokensModuleOptions = {
+  encryption: { keys: [{ id: 'bench', secret: KEY }] },
+  identityProviders: { github: { clientId: 'bench', clientSecret: 'bench' } },
+};
+
+/** An application with the module. */
+export interface ModuleApp {
+  readonly app: INestApplicationContext;
+  readonly tokens: TokenManager;
+  readonly dataSource: DataSource;
+}
+
+export async function startModule(
+  url: string,
+  options: Partial<TokensModuleOptions> = {},
+  poolSize = 10,
+): Promise<ModuleApp> {
+  @Module({
+    imports: [
+      TypeOrmModule.forRoot({ type: 'postgres', url, entities: tokensEntities, poolSize }),
+      TokensModule.forRoot({ ...BENCH_OPTIONS, ...options }),
+    ],
+  })
+  class BenchModule {}
+
+  const app = await NestFactory.createApplicationContext(BenchModule, { logger: ['error'] });
+  const dataSource = app.get(DataSource);
+  await runTokenMigrations(dataSource);
+  return { app, dataSource, tokens: app.get(TokenManager) };
+}
+
+/** Fills `auth_tokens` with users; `expiresAt` in epoch seconds. */
+export async function seedModule(
+  { app, dataSource }: ModuleApp,
+  url: string,
+  users: number,
+  expiresAt: number,
+): Promise<void> {
+  const cipher = app.get(TokenCipher);
+  const location = (n: number, column: TokenLocation['column']): TokenLocation => ({
+    table: 'auth_tokens',
+    column,
+    keycloakUserId: userId(n),
+    idp: IDP,
+  });
+  await fill(
+    url,
+    `INSERT INTO auth_tokens (keycloak_user_id, identity_provider, access_token, refresh_token,
+         access_token_expires_at, refresh_token_expires_at)
+       SELECT id, '${IDP}', access_token, refresh_token, ${expiresAt}, 0
+         FROM unnest($1::text[], $2::text[], $3::text[]) AS rows (id, access_token, refresh_token)`,
+    users,
+    (n) => [
+      userId(n),
+      cipher.seal(accessTokenOf(n), location(n, 'access_token')),
+      cipher.seal(refreshTokenOf(n), location(n, 'refresh_token')),
+    ],
+  );
+  await vacuum(dataSource, 'auth_tokens');
+}
+
+export function moduleReads({ tokens }: ModuleApp, name = 'getIdpToken'): Contestant {
+  return { name, call: (n) => tokens.getIdpToken(userId(n), IDP) };
+}
+
+export function moduleWrites({ tokens }: ModuleApp, expiresAt: number): Contestant {
+  return {
+    name: 'storeIdpTokens',
+    call: (n) =>
+      tokens.storeIdpTokens(userId(n), IDP, {
+        accessToken: accessTokenOf(n),
+        refreshToken: refreshTokenOf(n),
+        accessTokenExpiresAt: expiresAt,
+      }),
+  };
+}

@@ -1,0 +1,12 @@
+/** Runs one suite in a process of its own, so that no suite inherits the heap of another, and sends its result. */
+import { SUITES, type SuiteName } from './suites.js';
+import { startServer } from './support/database.js';
+
+const name = process.argv[2] as SuiteName;
+const server = await startServer();
+try {
+  process.send?.({ result: await SUITES[name](server) });
+} finally {
+  await server.stop();
+}
+if (process.connected) process.disconnect();

@@ -1,0 +1,77 @@
+/** A Nest application on Fastify with a route that hands out nothing, bare and guarded, each with and without a login. */
+import 'reflect-metadata';
+
+import {
+  type CanActivate,
+  Controller,
+  type ExecutionContext,
+  Get,
+  Injectable,
+  Module,
+  UseGuards,
+} from '@nestjs/common';
+import { NestFactory } from '@nestjs/core';
+import { FastifyAdapter, type NestFastifyApplication } from '@nestjs/platform-fastify';
+import { TypeOrmModule } from '@nestjs/typeorm';
+import { generateKeyPair, jwtVerify, SignJWT } from 'jose';
+import { IdpTokenGuard, RequireIdpToken, tokensEntities, TokensModule } from 'nestjs-idp-tokens';
+
+import { BENCH_OPTIONS } from '../rivals/module.js';
+import { IDP, randomUsers, userId } from '../support/users.js';
+
+const [url = '', users = ''] = process.argv.slice(2);
+const nextUser = randomUsers(Number(users));
+const { publicKey, privateKey } = await generateKeyPair('RS256');
+const jwt = await new SignJWT({}).setProtectedHeader({ alg: 'RS256' }).setExpirationTime('1h').sign(privateKey);
+
+/** Verifies an RS256 signature, as every application does that takes access tokens. */
+@Injectable()
+class JwtGuard implements CanActivate {
+  async canActivate(context: ExecutionContext): Promise<boolean> {
+    const { headers } = context.switchToHttp().getRequest<{ headers: { authorization?: string } }>();
+    await jwtVerify(headers.authorization?.slice('Bearer '.length) ?? '', publicKey);
+    return true;
+  }
+}
+
+@Controller()
+class BenchController {
+  @Get('bare')
+  bare(): { ok: boolean } {
+    return { ok: true };
+  }
+
+  @Get('guarded')
+  @UseGuards(IdpTokenGuard)
+  @RequireIdpToken(IDP)
+  guarded(): { ok: boolean } {
+    return { ok: true };
+  }
+
+  @Get('login/bare')
+  @UseGuards(JwtGuard)
+  bareAfterLogin(): { ok: boolean } {
+    return { ok: true };
+  }
+
+  @Get('login/guarded')
+  @UseGuards(JwtGuard, IdpTokenGuard)
+  @RequireIdpToken(IDP)
+  guardedAfterLogin(): { ok: boolean } {
+    return { ok: true };
+  }
+}
+
+@Module({
+  imports: [
+    TypeOrmModule.forRoot({ type: 'postgres', url, entities: tokensEntities, poolSize: 10 }),
+    TokensModule.forRoot({ ...BENCH_OPTIONS, userId: () => userId(nextUser()) }),
+  ],
+  controllers: [BenchController],
+})
+class HttpModule {}
+
+const app = await NestFactory.create<NestFastifyApplication>(HttpModule, new FastifyAdapter(), { logger: ['error'] });
+await app.listen(0, '127.0.0.1');
+process.on('disconnect', () => process.exit(0));
+process.send?.({ url: await app.getUrl(), jwt });

@@ -1,0 +1,56 @@
+import pg from 'pg';
+
+import { startBetterAuth } from '../rivals/better-auth.js';
+import { bareReads, seedPlainTokens } from '../rivals/bare-pg.js';
+import { moduleReads, seedModule, startModule } from '../rivals/module.js';
+import { openPlainTokens, repositoryReads } from '../rivals/repository.js';
+import type { BenchServer } from '../support/database.js';
+import { type Contestant, race, type Standing } from '../support/race.js';
+import { accessTokenOf, randomUsers } from '../support/users.js';
+
+const USERS = 100_000;
+
+/** The standings at one number of concurrent callers. */
+export interface ReadStandings {
+  readonly callers: number;
+  readonly standings: Standing[];
+}
+
+/** Reads of fresh tokens by random users, every rival on the same server in the same rounds. */
+export async function measureReads(server: BenchServer): Promise<ReadStandings[]> {
+  const expiresAt = Math.floor(Date.now() / 1000) + 7 * 24 * 3600;
+  const url = await server.createDatabase('reads');
+  const module = await startModule(url);
+  const unprepared = await startModule(url, { preparedStatements: false });
+  await seedModule(module, url, USERS, expiresAt);
+  await seedPlainTokens(url, USERS, expiresAt);
+  const pool = new pg.Pool({ connectionString: url, max: 10 });
+  const dataSource = await openPlainTokens(url);
+  const betterAuth = await startBetterAuth(await server.createDatabase('better_auth'), USERS, expiresAt);
+
+  const contestants = [
+    bareReads(pool),
+    moduleReads(module),
+    moduleReads(unprepared, 'getIdpToken, unprepared'),
+    repositoryReads(dataSource),
+    betterAuth,
+  ];
+  for (const contestant of contestants) await prove(contestant);
+  const results: ReadStandings[] = [];
+  for (const callers of [1, 8, 32, 128]) {
+    const settings = { callers, rounds: 7, turnMs: 250, nextUser: randomUsers(USERS) };
+    results.push({ callers, standings: await race(contestants, settings) });
+  }
+  await Promise.all([module.app.close(), unprepared.app.close(), pool.end(), dataSource.destroy(), betterAuth.stop()]);
+  return results;
+}
+
+/** A contestant that does not return the right token is out. */
+async function prove({ name, call }: Contestant): Promise<void> {
+  for (const n of [0, 4711, USERS - 1]) {
+    const result = await call(n);
+    const accessToken =
+      typeof result === 'object' && result !== null && 'accessToken' in result ? result.accessToken : result;
+    if (accessToken !== accessTokenOf(n)) throw new Error(`${name} did not return the token of user ${n}.`);
+  }
+}

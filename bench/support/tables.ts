@@ -1,0 +1,79 @@
+import type { Results } from '../suites.js';
+import type { Standing } from './race.js';
+import type { Spread } from './statistics.js';
+
+/** The results as Markdown: medians, and quartiles in brackets where there are some. */
+export function tables({ reads, stores, http, storm, growth }: Results): string {
+  const blocks: string[] = [];
+  if (reads) {
+    const rows = reads.flatMap(({ callers, standings }) => standings.map((standing) => [callers, ...row(standing)]));
+    blocks.push(table('Reads of fresh tokens', ['callers', ...STANDING_COLUMNS], rows));
+  }
+  if (stores) blocks.push(table('Stores', STANDING_COLUMNS, stores.map(row)));
+  if (http) {
+    const rows = http.routes.map(({ route, barePerSecond, guardedPerSecond, ratio }) => [
+      route,
+      count(barePerSecond.median),
+      count(guardedPerSecond.median),
+      spread(ratio),
+    ]);
+    const title = `A route on Fastify, ${http.connections} connections`;
+    blocks.push(table(title, ['route', 'bare, requests/s', 'with IdpTokenGuard', 'ratio'], rows));
+  }
+  if (storm) {
+    const { users, poolSize, providerMs, bareMs, moduleMs, rowLockMs } = storm;
+    const rows = [
+      ['bare fetch', spread(bareMs, 0), ''],
+      ['getIdpToken', spread(moduleMs, 0), spread(storm.ratio)],
+      ['row lock over the call', count(rowLockMs), (rowLockMs / bareMs.median).toFixed(0)],
+    ];
+    const title = `${users} expired tokens, pool of ${poolSize}, provider answers in ${providerMs} ms`;
+    blocks.push(table(title, ['refreshed by', 'ms', '÷ bare fetch'], rows));
+    const readers = [
+      ['undisturbed', count(storm.calmReadsPerSecond), ''],
+      [
+        `during a storm of ${storm.stormWithReadersMs.toFixed(0)} ms`,
+        count(storm.stormReadsPerSecond),
+        spread(storm.readsRatio),
+      ],
+    ];
+    blocks.push(table('Readers of fresh tokens', ['', 'reads/s', 'ratio'], readers));
+    blocks.push(
+      `Redemptions for each user: ${storm.redemptionsPerUser}. HOT share of the updates: ${storm.hotShare.toFixed(3)}.`,
+    );
+  }
+  if (growth) {
+    const rows = growth.sizes.map(({ rows, readsPerSecond, costRatio, bytesPerRow }) => [
+      count(rows),
+      count(readsPerSecond),
+      costRatio.toFixed(2),
+      bytesPerRow.toFixed(0),
+    ]);
+    blocks.push(table('Growth', ['rows', 'reads/s', 'cost of a read', 'bytes/row'], rows));
+    const { reads, bytesBefore, bytesAfter } = growth.memory;
+    blocks.push(
+      `10^8 rows by extrapolation: ${(growth.bytesAt100Million / 1e9).toFixed(1)} GB. Memory in use before and after ` +
+        `${count(reads)} reads: ${(bytesBefore / 1e6).toFixed(1)} and ${(bytesAfter / 1e6).toFixed(1)} MB.`,
+    );
+  }
+  return blocks.join('\n\n');
+}
+
+const STANDING_COLUMNS = ['rival', 'calls/s', 'ratio to the first', 'latency, µs', 'latency ratio'];
+
+function row({ name, perSecond, throughputRatio, latencyUs, latencyRatio }: Standing): string[] {
+  return [name, count(perSecond.median), spread(throughputRatio), count(latencyUs.median), spread(latencyRatio)];
+}
+
+function spread({ median, low, high }: Spread, digits = 2): string {
+  return `${median.toFixed(digits)} [${low.toFixed(digits)}–${high.toFixed(digits)}]`;
+}
+
+function count(value: number): string {
+  return Math.round(value).toLocaleString('en');
+}
+
+function table(title: string, columns: string[], rows: (string | number)[][]): string {
+  const lines = [columns, columns.map(() => '---'), ...rows].map((cells) => `| ${cells.join(' | ')} |`);
+  return `**${title}**\n\n${lines.join('\n')}`;
+}
