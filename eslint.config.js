@@ -11,6 +11,7 @@ const layers = [
   ['stores', './src/auth-tokens'],
   ['stores', './src/offline-tokens'],
   ['stores', './src/token-revocations'],
+  ['keycloak', './src/keycloak'],
   ['identity-providers', './src/identity-providers'],
   ['crypto', './src/crypto'],
   ['database', './src/database'],

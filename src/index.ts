@@ -23,6 +23,7 @@ export type { IsolationLevel } from './database/transaction-context.js';
 export type { UserIdResolver } from './http/http.options.js';
 export { IdpTokenGuard } from './http/idp-token.guard.js';
 export { IdpToken } from './http/idp-token.decorator.js';
+export { KeycloakAuthGuard, type RequestWithKeycloakUser } from './http/keycloak-auth.guard.js';
 export { QueryRunnerInterceptor } from './http/query-runner.interceptor.js';
 export type { RequestWithIdpTokens } from './http/request-with-idp-tokens.js';
 export { RequireIdpToken } from './http/require-idp-token.decorator.js';
@@ -46,6 +47,10 @@ export type {
 export type { ClientAuthentication } from './identity-providers/oauth2.provider.js';
 export { ProviderType } from './identity-providers/provider-type.js';
 export { completePolicy, type RefreshPolicy } from './identity-providers/refresh-policy.js';
+export type { KeycloakModuleOptions, RefreshOwner } from './keycloak/keycloak.options.js';
+export { KeycloakSessions } from './keycloak/keycloak.sessions.js';
+export { KeycloakTokens } from './keycloak/keycloak-tokens.js';
+export { KeycloakUsers } from './keycloak/keycloak.users.js';
 export { OfflineTokenStore } from './offline-tokens/offline-token.store.js';
 export { StoredOfflineToken } from './offline-tokens/stored-offline-token.entity.js';
 export { UserOfflineToken } from './offline-tokens/user-offline-token.js';

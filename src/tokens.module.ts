@@ -16,7 +16,17 @@ import { StatementExecutor } from './database/statement-executor.js';
 import { tablePathOf } from './database/table-path.js';
 import { HttpOptions } from './http/http.options.js';
 import { IdentityProviderRegistry } from './identity-providers/identity-provider.registry.js';
+import { KeycloakBroker } from './keycloak/keycloak.broker.js';
+import { KeycloakClient } from './keycloak/keycloak.client.js';
+import { KeycloakSessions } from './keycloak/keycloak.sessions.js';
+import { KeycloakTokenVerifier } from './keycloak/keycloak-token.verifier.js';
+import { KeycloakUsers } from './keycloak/keycloak.users.js';
+import { OfflineTokenLeases } from './offline-tokens/offline-token.leases.js';
 import { OfflineTokenStore } from './offline-tokens/offline-token.store.js';
+import { IdpTokenReader } from './token-manager/idp-token.reader.js';
+import { KeycloakIdpTokens } from './token-manager/keycloak-idp-tokens.js';
+import { OfflineSessions } from './token-manager/offline-sessions.js';
+import { OfflineTokenVault } from './token-manager/offline-token.vault.js';
 import { RefreshTokenRedeemer } from './token-manager/refresh-token.redeemer.js';
 import { TokenManager } from './token-manager/token.manager.js';
 import { TokenRevoker } from './token-manager/token-revoker.js';
@@ -56,9 +66,33 @@ import { readTokensOptions, TOKENS_OPTIONS, type TokensOptions } from './tokens.
     AuthTokenStore,
     OfflineTokenStore,
     TokenRevoker,
+    IdpTokenReader,
+    OfflineTokenVault,
+    OfflineTokenLeases,
+    OfflineSessions,
+    {
+      provide: KeycloakClient,
+      inject: [TOKENS_OPTIONS],
+      useFactory: ({ keycloak }: TokensOptions) => new KeycloakClient(keycloak),
+    },
+    KeycloakBroker,
+    KeycloakSessions,
+    KeycloakUsers,
+    KeycloakTokenVerifier,
+    KeycloakIdpTokens,
     TokenManager,
   ],
-  exports: [TokenManager, AuthTokenStore, OfflineTokenStore, QueryRunnerScope, TokenCipher, HttpOptions],
+  exports: [
+    TokenManager,
+    AuthTokenStore,
+    OfflineTokenStore,
+    KeycloakSessions,
+    KeycloakUsers,
+    QueryRunnerScope,
+    TokenCipher,
+    HttpOptions,
+    KeycloakTokenVerifier,
+  ],
 })
 export class TokensModule extends ConfigurableModuleClass implements OnModuleInit {
   constructor(@Inject(TOKENS_DATA_SOURCE) private readonly dataSource: DataSource) {

@@ -55,6 +55,7 @@ describe('The options', () => {
         commitWaitMs: 5000,
         shutdownTimeoutMs: 60_000,
       },
+      keycloak: null,
       preparedStatements: true,
       connectionTimeoutMs: 10_000,
       hostQueryRunner: undefined,

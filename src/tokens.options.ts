@@ -11,6 +11,8 @@ import {
   readIdentityProviders,
 } from './identity-providers/identity-providers.options.js';
 import type { IdentityProvider } from './identity-providers/identity-provider.js';
+import { type KeycloakModuleOptions, KeycloakOptions } from './keycloak/keycloak.options.js';
+import { KeycloakRealm } from './keycloak/keycloak.realm.js';
 import { faultsOf, instantiate } from './options-validation.js';
 import { TokensConfigurationError } from './tokens.errors.js';
 
@@ -19,6 +21,8 @@ export interface TokensModuleOptions {
   encryption: EncryptionOptions;
   identityProviders: IdentityProvidersOptions;
   refresh?: Partial<RefreshOptions>;
+  /** The Keycloak realm of the users; left out, everything works that does not ask Keycloak. */
+  keycloak?: KeycloakModuleOptions;
   /**
    * Whether statements are prepared by name. Default: true. Switch it off for a pooler that loses them, such as
    * PgBouncer before 1.21 in transaction mode.
@@ -53,6 +57,10 @@ class OptionsRules {
   @IsObject({ message: 'refresh must be an object' })
   refresh: Partial<RefreshOptions> = {};
 
+  @IsOptional()
+  @IsObject({ message: 'keycloak must be an object' })
+  keycloak?: KeycloakModuleOptions;
+
   @IsBoolean()
   preparedStatements = true;
 
@@ -81,6 +89,8 @@ export interface TokensOptions {
   readonly keyring: Keyring;
   readonly identityProviders: ReadonlyMap<string, IdentityProvider>;
   readonly refresh: RefreshOptions;
+  /** Prints without its secret; null when the options name no realm. */
+  readonly keycloak: KeycloakRealm | null;
   readonly preparedStatements: boolean;
   readonly connectionTimeoutMs: number;
   readonly hostQueryRunner?: () => QueryRunner | undefined;
@@ -98,6 +108,7 @@ export const TOKENS_OPTIONS = Symbol('TOKENS_OPTIONS');
 export function readTokensOptions(plain: unknown): TokensOptions {
   const options = instantiate(OptionsRules, plain);
   const refresh = instantiate(RefreshOptions, options.refresh);
+  const keycloak = options.keycloak && instantiate(KeycloakOptions, options.keycloak);
   const { providers, faults: providerFaults } = readIdentityProviders(Object(options.identityProviders) as object);
 
   const faults = [
@@ -105,6 +116,7 @@ export function readTokensOptions(plain: unknown): TokensOptions {
     ...(isObject(options.encryption) ? encryptionFaults(options.encryption, 'encryption') : []),
     ...providerFaults,
     ...faultsOf(refresh, 'refresh'),
+    ...(keycloak ? faultsOf(keycloak, 'keycloak') : []),
   ];
   if (faults.length > 0) {
     throw new TokensConfigurationError(
@@ -119,6 +131,7 @@ export function readTokensOptions(plain: unknown): TokensOptions {
     userId,
     keyring: new Keyring(options.encryption.keys),
     refresh,
+    keycloak: keycloak ? new KeycloakRealm(keycloak) : null,
     identityProviders: providers,
   };
 }

@@ -49,7 +49,7 @@ async function undoAll(): Promise<void> {
 async function legacyRows(): Promise<unknown[]> {
   const tokens = await database.query(`SELECT id, keycloak_user_id, identity_provider, access_token, refresh_token,
     access_token_expires_at, refresh_token_expires_at FROM auth_tokens ORDER BY id`);
-  return [tokens, await database.query('SELECT * FROM offline_tokens')];
+  return [tokens, await database.query('SELECT user_id, offline_token, created_at, updated_at FROM offline_tokens')];
 }
 
 describe('runTokenMigrations', () => {
@@ -175,12 +175,12 @@ describe('ormconfig.ts', () => {
       const { stdout } = await promisify(execFile)(process.execPath, cli, { env });
       return stdout;
     };
-    await expect(typeorm('migration:run')).resolves.toContain('CreateTokenRevocations1763942400002 has been');
-    await expect(typeorm('migration:show')).resolves.toMatch(/\[X\] 3 CreateTokenRevocations1763942400002/);
+    await expect(typeorm('migration:run')).resolves.toContain('AddOfflineLeases1763942400003 has been');
+    await expect(typeorm('migration:show')).resolves.toMatch(/\[X\] 4 AddOfflineLeases1763942400003/);
     await expect(typeorm('migration:generate', 'unused', '--check')).resolves.toContain(
       'No changes in database schema',
     );
-    await expect(typeorm('migration:revert')).resolves.toContain('CreateTokenRevocations1763942400002 has been');
-    await expect(typeorm('migration:show')).resolves.toMatch(/\[ \] CreateTokenRevocations1763942400002/);
+    await expect(typeorm('migration:revert')).resolves.toContain('AddOfflineLeases1763942400003 has been');
+    await expect(typeorm('migration:show')).resolves.toMatch(/\[ \] AddOfflineLeases1763942400003/);
   });
 });

@@ -4,31 +4,36 @@ const MOST_PAGES = 12;
 
 /** Who sits in front of the browser. */
 export interface BrowserUser {
-  /** What to log in as; the authorization server takes any name and any password. */
   login: string;
+  /** Default: any; the authorization server of the demo takes every one. */
+  password?: string;
 }
 
 /**
- * Opens an authorization URL as a browser would, logs in and consents on the pages of the authorization server, and
- * follows its redirects up to the one that leads back to the client.
+ * Opens an authorization URL as a browser would, logs in and consents on the pages that come, at one server or at one
+ * that it passes the browser on to, and follows the redirects up to the one that leads back to the client.
  *
  * @returns that URL, not yet requested: the redirect URI with `code` and `state`, or with `error`
  */
-export async function authorize(authorizationUrl: string | URL, { login }: BrowserUser): Promise<URL> {
-  const jar = new CookieJar();
-  let request: PageRequest = { url: new URL(authorizationUrl) };
-  const { origin } = request.url;
+export async function authorize(authorizationUrl: string | URL, user: BrowserUser): Promise<URL> {
+  const start = new URL(authorizationUrl);
+  const redirectUri = start.searchParams.get('redirect_uri');
+  if (!redirectUri) throw new Error(`${start.pathname} names no redirect_uri.`);
+  const jars = new Map<string, CookieJar>();
+  let request: PageRequest = { url: start };
   for (let page = 0; page < MOST_PAGES; page++) {
+    const jar = jars.get(request.url.origin) ?? new CookieJar();
+    jars.set(request.url.origin, jar);
     const response = await open(request, jar);
     const location = response.headers.get('location');
     if (location) {
       request = { url: new URL(location, request.url) };
-      if (request.url.origin !== origin) return request.url;
+      if (request.url.href.startsWith(redirectUri)) return request.url;
     } else {
-      request = submission(await response.text(), request.url, response.status, login);
+      request = submission(await response.text(), request.url, response.status, user);
     }
   }
-  throw new Error(`${origin} did not lead back to the client within ${MOST_PAGES} pages.`);
+  throw new Error(`${start.origin} did not lead back to the client within ${MOST_PAGES} pages.`);
 }
 
 interface PageRequest {
@@ -49,14 +54,16 @@ async function open({ url, form }: PageRequest, jar: CookieJar): Promise<Respons
 }
 
 /** Fills in the form of a login or consent page. */
-function submission(html: string, page: URL, status: number, login: string): PageRequest {
-  const action = /<form[^>]* action="([^"]+)"/.exec(html)?.[1];
+function submission(html: string, page: URL, status: number, user: BrowserUser): PageRequest {
+  const action = /<form[^>]*\baction="([^"]+)"/.exec(html)?.[1]?.replaceAll('&amp;', '&');
   if (!action) throw new Error(`${page.pathname} answered ${status} without a form: ${html.slice(0, 200)}`);
   const form = new URLSearchParams();
   for (const [, name = '', value = ''] of html.matchAll(/<input type="hidden" name="([^"]+)" value="([^"]*)"/g)) {
     form.set(name, value);
   }
-  if (html.includes('name="login"')) form.set('login', login);
-  if (html.includes('name="password"')) form.set('password', 'any password');
+  for (const name of ['login', 'username']) {
+    if (html.includes(`name="${name}"`)) form.set(name, user.login);
+  }
+  if (html.includes('name="password"')) form.set('password', user.password ?? 'any password');
   return { url: new URL(action, page), form };
 }

@@ -7,6 +7,7 @@ export type AuthTokensStatements = Record<
   | 'findAccessTokens'
   | 'load'
   | 'store'
+  | 'import'
   | 'delete'
   | 'acquire'
   | 'commit'
@@ -68,6 +69,22 @@ export function authTokensStatements(table: string): AuthTokensStatements {
        ON CONFLICT (keycloak_user_id, identity_provider) DO UPDATE SET access_token = $3, refresh_token = $4,
          access_token_expires_at = $5, refresh_token_expires_at = $6, token_version = $7, parent_version = NULL,
          issued_at = clock_timestamp(), ${RESET}`,
+    ),
+
+    // Another system's copy of a pair: it counts only if it was issued later than what stands here. Without expiries nobody
+    // can tell; then what this module has refreshed stands.
+    import: defineStatement(
+      'import',
+      `INSERT INTO ${table} AS stored (keycloak_user_id, identity_provider, access_token, refresh_token,
+           access_token_expires_at, refresh_token_expires_at, token_version, issued_at)
+         VALUES ($1, $2, $3, $4, $5::bigint, $6::bigint, $7::bigint, clock_timestamp())
+       ON CONFLICT (keycloak_user_id, identity_provider) DO UPDATE SET access_token = $3, refresh_token = $4,
+         access_token_expires_at = $5, refresh_token_expires_at = $6, token_version = $7, parent_version = NULL,
+         issued_at = clock_timestamp(), ${RESET}
+       WHERE CASE WHEN $5::bigint = 0 OR stored.access_token_expires_at = 0
+         THEN stored.parent_version IS NULL OR stored.status <> 'active'
+         ELSE $5::bigint > stored.access_token_expires_at END
+       RETURNING id`,
     ),
 
     delete: defineStatement('delete', `DELETE FROM ${table} WHERE ${KEY} RETURNING ${TOKEN_COLUMNS}`),

@@ -1,15 +1,12 @@
-import { setTimeout as delay } from 'node:timers/promises';
-
 import { Inject, Injectable } from '@nestjs/common';
 import type { QueryResultRow } from 'pg';
 import { DataSource } from 'typeorm';
 
-import { randomBytes } from '../crypto/random.js';
+import { randomId } from '../crypto/random.js';
 import { TOKENS_DATA_SOURCE } from '../database/database.options.js';
 import { QueryRunnerScope } from '../database/query-runner.scope.js';
 import { StatementExecutor } from '../database/statement-executor.js';
 import { tablePathOf } from '../database/table-path.js';
-import { TokenStoreUnavailableError } from '../tokens.errors.js';
 import { AuthTokens, type AuthTokensStatus } from './auth-tokens.entity.js';
 import {
   type AccessTokenRow,
@@ -34,10 +31,6 @@ export interface RefreshedPair extends StoredTokens {
    */
   readonly issuedAt: number;
 }
-
-const LOCK_NOT_AVAILABLE = '55P03';
-/** The pauses double from 10 ms, so a row that stays locked is given up after 1.3 s. */
-const LONGEST_LOCK_PAUSE_MS = 640;
 
 /** The table `auth_tokens`: one method a statement. Every method throws {@link TokenStoreUnavailableError}. */
 @Injectable()
@@ -79,9 +72,17 @@ export class AuthTokensTable {
 
   /** Inserts or replaces the pair in one statement: of two concurrent first stores both succeed and the later wins. */
   async store(key: AuthTokensKey, tokens: SealedTokens): Promise<void> {
-    const values = [...keyValues(key), ...pairValues(tokens), randomVersion()];
+    const values = [...keyValues(key), ...pairValues(tokens), randomId()];
     await this.executor.execute(this.#sql.store, values, 'store tokens');
     this.scope.context()?.markWritten(rowName(key));
+  }
+
+  /** Inserts another system's copy of the pair, or replaces an older one with it; false when what stands is as new. */
+  async import(key: AuthTokensKey, tokens: SealedTokens): Promise<boolean> {
+    const values = [...keyValues(key), ...pairValues(tokens), randomId()];
+    const [imported] = await this.executor.execute(this.#sql.import, values, 'import tokens');
+    if (imported) this.scope.context()?.markWritten(rowName(key));
+    return imported !== undefined;
   }
 
   async delete(key: AuthTokensKey): Promise<StoredTokens | null> {
@@ -152,16 +153,8 @@ export class AuthTokensTable {
     values: unknown[],
     action: string,
   ): Promise<QueryResultRow | undefined> {
-    for (let pauseMs = 10; ; pauseMs *= 2) {
-      try {
-        const [row] = await this.executor.executeDetached(this.#sql[name], values, action);
-        return row;
-      } catch (error) {
-        const isLocked = error instanceof TokenStoreUnavailableError && error.sqlState === LOCK_NOT_AVAILABLE;
-        if (!isLocked || pauseMs > LONGEST_LOCK_PAUSE_MS) throw error;
-        await delay(pauseMs);
-      }
-    }
+    const [row] = await this.executor.executeUnlocked(this.#sql[name], values, action);
+    return row;
   }
 
   /** A lazy transaction that has not begun has nothing to show, and beginning it for a read would hold a connection. */
@@ -189,11 +182,6 @@ export class AuthTokensTable {
 }
 
 type Read<Row> = (row: QueryResultRow) => Row;
-
-/** 63 random bits in decimal, for versions and leases. */
-export function randomVersion(): string {
-  return (randomBytes(8).readBigUInt64BE() >> 1n).toString();
-}
 
 function keyValues({ keycloakUserId, idp }: AuthTokensKey): unknown[] {
   return [keycloakUserId, idp];

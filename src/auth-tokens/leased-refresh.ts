@@ -2,6 +2,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 
 import { Injectable } from '@nestjs/common';
 
+import { randomId } from '../crypto/random.js';
 import type { RefreshPolicy } from '../identity-providers/refresh-policy.js';
 import { isConfigurationCode } from '../identity-providers/token-answer.js';
 import {
@@ -11,7 +12,7 @@ import {
   TokenStoreUnavailableError,
 } from '../tokens.errors.js';
 import type { AuthTokensRow, Lease } from './auth-tokens.row.js';
-import { AuthTokensTable, randomVersion } from './auth-tokens.table.js';
+import { AuthTokensTable } from './auth-tokens.table.js';
 import type { AuthTokensKey } from './auth-tokens.types.js';
 import type { Redeem } from './redeemer.js';
 import { RefreshOptions } from './refresh.options.js';
@@ -86,7 +87,7 @@ export class LeasedRefresh {
 
   async #acquire({ key, row, isRejected }: StaleRow, policy: RefreshPolicy): Promise<Lease | null> {
     const lease = {
-      id: randomVersion(),
+      id: randomId(),
       leaseMs: policy.leaseMs,
       seenVersion: row.tokens.version,
       mayTakeOver: mayTakeOver(policy, isRejected),

@@ -1,5 +1,6 @@
 import { Injectable, Logger } from '@nestjs/common';
 
+import { randomId } from '../crypto/random.js';
 import { LEASE_MARGIN_MS, type RefreshPolicy } from '../identity-providers/refresh-policy.js';
 import {
   ProviderMisconfiguredError,
@@ -7,7 +8,7 @@ import {
   RefreshUnavailableError,
 } from '../tokens.errors.js';
 import type { AuthTokensRow, Lease } from './auth-tokens.row.js';
-import { AuthTokensTable, randomVersion, type RefreshedPair } from './auth-tokens.table.js';
+import { AuthTokensTable, type RefreshedPair } from './auth-tokens.table.js';
 import type { AuthTokensKey, RefreshedTokens } from './auth-tokens.types.js';
 import type { Redeem, Redemption } from './redeemer.js';
 import { RefreshOptions } from './refresh.options.js';
@@ -174,7 +175,7 @@ interface Attempt {
 }
 
 function pairOf(tokens: RefreshedTokens, lease: Lease, issuedAt: number): RefreshedPair {
-  return { ...tokens, version: randomVersion(), parentVersion: lease.row.tokens.version, issuedAt };
+  return { ...tokens, version: randomId(), parentVersion: lease.row.tokens.version, issuedAt };
 }
 
 /** The row as the commit leaves it. */

@@ -16,3 +16,8 @@ export function randomBytes(size: number): Buffer {
   used += size;
   return bytes;
 }
+
+/** 63 random bits in decimal, as a positive bigint of PostgreSQL: for versions and leases. */
+export function randomId(): string {
+  return (randomBytes(8).readBigUInt64BE() >> 1n).toString();
+}

@@ -1,5 +1,6 @@
 import { DataSource, type QueryRunner } from 'typeorm';
 
+import { AddOfflineLeases1763942400003 } from './migrations/1763942400003-add-offline-leases.js';
 import { AddRefreshState1763942400001 } from './migrations/1763942400001-add-refresh-state.js';
 import { CreateTokenRevocations1763942400002 } from './migrations/1763942400002-create-token-revocations.js';
 import { CreateTokenTables1763942400000 } from './migrations/1763942400000-create-token-tables.js';
@@ -9,6 +10,7 @@ export const tokensMigrations = [
   CreateTokenTables1763942400000,
   AddRefreshState1763942400001,
   CreateTokenRevocations1763942400002,
+  AddOfflineLeases1763942400003,
 ];
 
 /** Any number that no other lock of the database uses: the first 63 bits of SHA-256("nestjs-idp-tokens"). */

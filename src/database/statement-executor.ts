@@ -1,12 +1,19 @@
+import { setTimeout as delay } from 'node:timers/promises';
+
 import { Inject, Injectable } from '@nestjs/common';
 import type { QueryConfig, QueryResultRow } from 'pg';
 import { DataSource } from 'typeorm';
 
+import { TokenStoreUnavailableError } from '../tokens.errors.js';
 import { DatabaseOptions, TOKENS_DATA_SOURCE } from './database.options.js';
 import { translateDriverError } from './driver-error.js';
 import { QueryRunnerScope } from './query-runner.scope.js';
 import type { Statement } from './statement.js';
 import { clientOf } from './transaction-context.js';
+
+const LOCK_NOT_AVAILABLE = '55P03';
+/** The pauses double from 10 ms, so a row that stays locked is given up after 1.3 s. */
+const LONGEST_LOCK_PAUSE_MS = 640;
 
 /**
  * Runs the statements of the module on query runners of the primary, as named prepared statements: measured at three
@@ -48,6 +55,23 @@ export class StatementExecutor {
       throw translateDriverError(error, action);
     } finally {
       await runner.release();
+    }
+  }
+
+  /**
+   * As {@link executeDetached}, for a statement that takes its row by `NOWAIT`: tried again with growing pauses while a
+   * transaction of the host has the row locked. Waiting inside PostgreSQL would hold a connection meanwhile, which that
+   * transaction may itself be waiting for.
+   */
+  async executeUnlocked(statement: Statement, values: unknown[], action: string): Promise<QueryResultRow[]> {
+    for (let pauseMs = 10; ; pauseMs *= 2) {
+      try {
+        return await this.executeDetached(statement, values, action);
+      } catch (error) {
+        const isLocked = error instanceof TokenStoreUnavailableError && error.sqlState === LOCK_NOT_AVAILABLE;
+        if (!isLocked || pauseMs > LONGEST_LOCK_PAUSE_MS) throw error;
+        await delay(pauseMs);
+      }
     }
   }
 

@@ -45,6 +45,8 @@ export class TokensExceptionFilter implements ExceptionFilter<TokensError> {
     }
     httpAdapter.setHeader(response, 'Content-Type', 'application/problem+json');
     if (error.retryable) httpAdapter.setHeader(response, 'Retry-After', retryAfterSeconds(error));
+    // RFC 6750 section 3: a client without a good bearer token is told that one is expected.
+    if (status === 401) httpAdapter.setHeader(response, 'WWW-Authenticate', 'Bearer');
     const problem = {
       type: 'about:blank',
       title: STATUS_CODES[status],

@@ -2,10 +2,10 @@ const BODY_LIMIT_BYTES = 1024 * 1024;
 
 /** One HTTP request of the module. */
 export interface HttpRequest {
-  readonly method: 'POST' | 'DELETE';
+  readonly method: 'GET' | 'POST' | 'DELETE';
   readonly url: string;
   readonly headers: Record<string, string>;
-  readonly body: string;
+  readonly body?: string;
 }
 
 /** What came back: a complete answer, or how far the request certainly got. */
@@ -20,12 +20,12 @@ export type HttpOutcome =
  * Sends a request once, with Node's fetch, and never rejects. The deadline covers everything from the connection to
  * the last byte of the body; redirects are answers, not followed; a body over 1 MiB counts as lost.
  */
-export async function exchange({ url, body, ...request }: HttpRequest, timeoutMs: number): Promise<HttpOutcome> {
+export async function exchange({ url, method, headers, body }: HttpRequest, timeoutMs: number): Promise<HttpOutcome> {
   const { signal, clear } = deadline(timeoutMs);
   let isServed = false;
   try {
-    const payload = readOnce(request.headers, body, performance.now() + timeoutMs);
-    const response = await fetch(url, { ...request, ...payload, redirect: 'manual', signal });
+    const payload = body === undefined ? { headers } : readOnce(headers, body, performance.now() + timeoutMs);
+    const response = await fetch(url, { method, ...payload, redirect: 'manual', signal });
     isServed = true;
     const text = await readBody(response);
     if (text === undefined) return { kind: 'lost', code: 'BODY_TOO_LARGE' };

@@ -61,10 +61,10 @@ export function retryAfter(headers: Headers): number | undefined {
   return Number.isNaN(delayMs) ? undefined : Math.min(Math.max(delayMs, 0), MAX_RETRY_AFTER_MS);
 }
 
-type Fields = Record<string, unknown>;
+export type Fields = Record<string, unknown>;
 
 /** Reads JSON or a form by what the body is: labels are wrong at times, and a pair in it would be lost. */
-function parseFields(body: string): Fields | undefined {
+export function parseFields(body: string): Fields | undefined {
   const text = body.replace(/^\uFEFF/, '').trim();
   try {
     const parsed: unknown = JSON.parse(text);
@@ -75,7 +75,7 @@ function parseFields(body: string): Fields | undefined {
 }
 
 /** An error code of the provider if it looks like one: anything else could be an echo of what was sent. */
-function oauthErrorCode(value: unknown): string | undefined {
+export function oauthErrorCode(value: unknown): string | undefined {
   if (value === undefined || value === null || value === '') return undefined;
   return typeof value === 'string' && /^[a-z][a-z_]{0,63}$/.test(value) ? value : 'unknown_error';
 }

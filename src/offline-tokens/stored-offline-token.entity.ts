@@ -10,6 +10,13 @@ export class StoredOfflineToken {
   @Column({ name: 'offline_token', type: 'varchar' })
   offlineToken!: string;
 
+  /** Names the redemption that may use the token until `lease_expires_at`. */
+  @Column({ name: 'lease_id', type: 'bigint', nullable: true })
+  leaseId!: string | null;
+
+  @Column({ name: 'lease_expires_at', type: 'timestamptz', nullable: true })
+  leaseExpiresAt!: Date | null;
+
   @Column({ name: 'created_at', type: 'timestamp', default: () => 'now()' })
   createdAt!: Date;
 

@@ -1,19 +1,21 @@
 import { Injectable } from '@nestjs/common';
 
 import { AuthTokenStore } from '../auth-tokens/auth-token.store.js';
-import type { AuthTokensKey } from '../auth-tokens/auth-tokens.types.js';
-import { type FreshTokenRequest, TokenRefresher } from '../auth-tokens/token-refresher.js';
+import type { FreshTokenRequest } from '../auth-tokens/token-refresher.js';
 import { TokenCipher } from '../crypto/token.cipher.js';
 import { QueryRunnerScope } from '../database/query-runner.scope.js';
 import { IdentityProviderRegistry } from '../identity-providers/identity-provider.registry.js';
 import { OfflineTokenStore } from '../offline-tokens/offline-token.store.js';
 import { TokenRevocationsTable } from '../token-revocations/token-revocations.table.js';
-import { checkExpiry, checkKey, checkSeconds, checkToken, checkUserId } from '../token-input.js';
-import { TokenDecryptionError, TokensNotFoundError } from '../tokens.errors.js';
-import { IdpToken } from './idp-token.js';
-import { RefreshTokenRedeemer } from './refresh-token.redeemer.js';
+import { checkExpiry, checkKey, checkToken, checkUserId } from '../token-input.js';
+import { KeycloakSessionExpiredError } from '../tokens.errors.js';
+import type { IdpToken } from './idp-token.js';
+import { IdpTokenReader } from './idp-token.reader.js';
+import { KeycloakIdpTokens } from './keycloak-idp-tokens.js';
+import { OfflineSessions } from './offline-sessions.js';
+import { OfflineTokenVault } from './offline-token.vault.js';
 import { TokenRevoker } from './token-revoker.js';
-import { authTokenLocation, offlineTokenLocation } from './token-locations.js';
+import { authTokenLocation } from './token-locations.js';
 
 /** Tokens in plaintext as an identity provider issued them. */
 export interface IdpTokens {
@@ -40,14 +42,16 @@ export type GetIdpTokenOptions = FreshTokenRequest;
 export class TokenManager {
   constructor(
     private readonly authTokens: AuthTokenStore,
-    private readonly offlineTokens: OfflineTokenStore,
-    private readonly refresher: TokenRefresher,
-    private readonly redeemer: RefreshTokenRedeemer,
+    private readonly reader: IdpTokenReader,
     private readonly providers: IdentityProviderRegistry,
     private readonly cipher: TokenCipher,
     private readonly scope: QueryRunnerScope,
     private readonly revocations: TokenRevocationsTable,
     private readonly revoker: TokenRevoker,
+    private readonly keycloak: KeycloakIdpTokens,
+    private readonly offlineTokens: OfflineTokenStore,
+    private readonly offlineSessions: OfflineSessions,
+    private readonly vault: OfflineTokenVault,
   ) {}
 
   /**
@@ -83,18 +87,8 @@ export class TokenManager {
    * @throws {@link TokenDecryptionError} when the stored text does not open
    * @throws the reason of `options.signal` when it aborts
    */
-  async getIdpToken(userId: string, idp: string, options: GetIdpTokenOptions = {}): Promise<IdpToken> {
-    const key = checkKey({ keycloakUserId: userId, idp });
-    const provider = this.providers.get(idp);
-    if (options.minValiditySeconds !== undefined) checkSeconds(options.minValiditySeconds, 'minValiditySeconds');
-    const found = await this.refresher.find(key, options.signal);
-    const row =
-      found && this.refresher.isFresh(found, key, options)
-        ? found
-        : await this.refresher.load(key, this.redeemer.redeemerFor(key, provider), options);
-    if (!row) throw new TokensNotFoundError(key);
-    const { accessToken, accessTokenExpiresAt, version } = row.tokens;
-    return new IdpToken(this.#openAccessToken(key, accessToken), accessTokenExpiresAt, version);
+  getIdpToken(userId: string, idp: string, options: GetIdpTokenOptions = {}): Promise<IdpToken> {
+    return this.reader.read(userId, idp, options);
   }
 
   /**
@@ -117,11 +111,58 @@ export class TokenManager {
     return deleted !== null;
   }
 
+  /**
+   * Takes over the pair that Keycloak's broker has stored for a user, right after a login: replaces what stands here
+   * only when Keycloak's copy was issued later, so a pair that was refreshed here since is never overwritten. With
+   * `keycloak.refreshOwner: 'keycloak'` only the access token is taken over.
+   *
+   * @param keycloakAccessToken an access token of this user
+   * @returns whether something was stored; false when Keycloak has nothing, or nothing newer
+   * @throws {@link InvalidTokenInputError} when the access token is another user's
+   * @throws {@link KeycloakSessionExpiredError} when Keycloak does not accept the access token
+   * @throws {@link KeycloakUnavailableError} when Keycloak gives no usable answer
+   * @throws {@link TokensConfigurationError} when the user may not read stored tokens
+   */
+  importIdpTokens(idp: string, userId: string, keycloakAccessToken: string): Promise<boolean> {
+    return this.keycloak.import(idp, userId, keycloakAccessToken);
+  }
+
+  /**
+   * As {@link getIdpToken} for the user of a Keycloak access token, imported from Keycloak's broker first where nothing
+   * is stored here (with `refreshOwner: 'keycloak'` also where it is stale).
+   *
+   * @throws every error of {@link getIdpToken} and of {@link importIdpTokens}
+   */
+  getIdpTokenForAccessToken(keycloakAccessToken: string, idp: string): Promise<IdpToken> {
+    return this.keycloak.forAccessToken(keycloakAccessToken, idp);
+  }
+
+  /**
+   * As {@link getIdpTokenForAccessToken} for the user of an offline token, which Keycloak must call active. What is
+   * redeemed is the user's stored offline token, whose successor takes its place; the one that is passed is stored when
+   * there is none.
+   *
+   * @throws {@link KeycloakSessionExpiredError} when the offline token is not active
+   * @throws every error of {@link getIdpTokenForAccessToken}
+   */
+  getIdpTokenFromOfflineToken(offlineToken: string, idp: string): Promise<IdpToken> {
+    return this.keycloak.fromOfflineToken(offlineToken, idp);
+  }
+
+  /**
+   * As {@link getIdpTokenFromOfflineToken} for the user whose id at the provider this is, by the stored offline token.
+   *
+   * @throws {@link TokensNotFoundError} when Keycloak knows no such user
+   * @throws {@link KeycloakSessionExpiredError} when no offline token is stored, or it is not accepted any more
+   * @throws every error of {@link getIdpTokenForAccessToken}
+   */
+  getIdpTokenFromIdpUserId(idpUserId: string, idp: string): Promise<IdpToken> {
+    return this.keycloak.fromIdpUserId(idpUserId, idp);
+  }
+
   /** Seals and stores the Keycloak offline token of a user, replacing the one that was there. */
   async storeOfflineToken(userId: string, offlineToken: string): Promise<void> {
-    const location = offlineTokenLocation(checkUserId(userId));
-    const payload = JSON.stringify({ refresh_token: checkToken(offlineToken, 'The offline token') });
-    await this.offlineTokens.storeToken(userId, JSON.stringify({ tokens: this.cipher.seal(payload, location) }));
+    await this.offlineTokens.storeToken(userId, this.vault.seal(userId, offlineToken));
   }
 
   /**
@@ -131,28 +172,32 @@ export class TokenManager {
    */
   async loadOfflineToken(userId: string): Promise<string | null> {
     const stored = await this.offlineTokens.loadToken(userId);
-    if (stored === null) return null;
-    const sealed = textField(stored, 'tokens');
-    const payload = sealed && this.cipher.open(sealed, offlineTokenLocation(userId));
-    const offlineToken = payload && textField(payload, 'refresh_token');
-    if (offlineToken) return offlineToken;
-    throw new TokenDecryptionError(
-      `The offline token of user "${userId}" is not stored in the form {"tokens": …}. Let the user log in again.`,
-    );
+    return stored === null ? null : this.vault.open(userId, stored);
   }
 
-  #openAccessToken(key: AuthTokensKey, sealed: string): string {
-    return this.cipher.open(sealed, authTokenLocation(key, 'access_token'));
+  /**
+   * Whether Keycloak accepts a refresh with the stored offline token; false when it does not, or none is stored. The
+   * successor that the refresh brings is stored.
+   *
+   * @throws {@link KeycloakUnavailableError} when Keycloak gives no usable answer
+   */
+  async validateOfflineToken(userId: string): Promise<boolean> {
+    try {
+      await this.offlineSessions.refresh(checkUserId(userId));
+      return true;
+    } catch (error) {
+      if (error instanceof KeycloakSessionExpiredError) return false;
+      throw error;
+    }
   }
-}
 
-/** A text field of a JSON object, or undefined when the text is no such thing. */
-function textField(json: string, field: string): string | undefined {
-  try {
-    const parsed: unknown = JSON.parse(json);
-    const value: unknown = typeof parsed === 'object' && parsed !== null ? Reflect.get(parsed, field) : undefined;
-    return typeof value === 'string' ? value : undefined;
-  } catch {
-    return undefined;
+  /**
+   * Whether Keycloak's introspection calls the stored offline token active; false when it does not, or none is stored.
+   * Spends nothing.
+   *
+   * @throws {@link KeycloakUnavailableError} when Keycloak gives no usable answer: an outage is not "inactive"
+   */
+  checkOfflineTokenIsActive(userId: string): Promise<boolean> {
+    return this.offlineSessions.isActive(checkUserId(userId));
   }
 }

@@ -1,0 +1,8 @@
+import everything from './jest.config.js';
+
+/** The suite that needs a real Keycloak. @type {import('jest').Config} */
+export default {
+  ...everything,
+  testMatch: ['<rootDir>/test/keycloak/*.kc-spec.ts'],
+  testTimeout: 60_000,
+};

@@ -1,0 +1,33 @@
+import { inspect } from 'node:util';
+
+/**
+ * The tokens of a Keycloak session. Print and serialise without the tokens, however they are logged or returned: the
+ * tokens are no fields of the object.
+ */
+export class KeycloakTokens {
+  readonly #accessToken: string;
+  readonly #refreshToken: string;
+
+  constructor(accessToken: string, refreshToken: string) {
+    this.#accessToken = accessToken;
+    this.#refreshToken = refreshToken;
+  }
+
+  /** The access token in plaintext. */
+  get accessToken(): string {
+    return this.#accessToken;
+  }
+
+  /** The refresh token in plaintext: an offline token, if the login asked for `offline_access`. */
+  get refreshToken(): string {
+    return this.#refreshToken;
+  }
+
+  toJSON(): object {
+    return { accessToken: '[redacted]', refreshToken: '[redacted]' };
+  }
+
+  [inspect.custom](): string {
+    return `KeycloakTokens ${inspect(this.toJSON())}`;
+  }
+}

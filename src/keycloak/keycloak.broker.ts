@@ -1,0 +1,75 @@
+import { Injectable } from '@nestjs/common';
+
+import { lifetime, nonEmptyText, parseFields } from '../identity-providers/token-answer.js';
+import { KeycloakSessionExpiredError, KeycloakUnavailableError, TokensConfigurationError } from '../tokens.errors.js';
+import { KeycloakClient } from './keycloak.client.js';
+
+/** A pair in plaintext as Keycloak's broker has stored it; expiries in epoch seconds, 0 = does not expire or not known. */
+export interface BrokeredTokens {
+  readonly accessToken: string;
+  /** Empty when there is none. */
+  readonly refreshToken: string;
+  readonly accessTokenExpiresAt: number;
+  readonly refreshTokenExpiresAt: number;
+}
+
+const NOTHING_STORED = [
+  /does not support this operation/,
+  /is not associated with identity provider/,
+  /^No token stored for user/,
+];
+
+/** The tokens of identity providers that Keycloak's broker has stored. */
+@Injectable()
+export class KeycloakBroker {
+  constructor(private readonly client: KeycloakClient) {}
+
+  /**
+   * The stored tokens of the user of an access token; `null` when Keycloak has none. Keycloak from 26 on refreshes an
+   * expired pair on the way.
+   *
+   * @throws {@link KeycloakSessionExpiredError} when the access token is not good any more
+   * @throws {@link TokensConfigurationError} when the user has not the role `read-token` of the client `broker`
+   * @throws {@link KeycloakUnavailableError} when Keycloak does not answer or could not get the token from the provider
+   */
+  async storedTokens(idp: string, accessToken: string): Promise<BrokeredTokens | null> {
+    const url = new URL(`${this.client.realm.url}/broker/${encodeURIComponent(idp)}/token`);
+    const askedAt = Math.floor(Date.now() / 1000);
+    const { status, body } = await this.client.get(url, accessToken);
+    if (status < 300) return readTokens(body, askedAt);
+
+    const message = nonEmptyText(parseFields(body)?.errorMessage) ?? '';
+    if (NOTHING_STORED.some((answer) => answer.test(message))) return null;
+    if (status === 401 || message === 'Invalid token.') {
+      throw new KeycloakSessionExpiredError(
+        `Keycloak refused the access token for the tokens of "${idp}". Let the user log in again.`,
+      );
+    }
+    throw new TokensConfigurationError(
+      `Keycloak refused the tokens of "${idp}" with status ${status}. Give the users the role read-token of the client ` +
+        `broker, for example by "Stored tokens readable" of the provider, and check that "${idp}" is its alias.`,
+    );
+  }
+}
+
+/**
+ * Reads JSON or a form. `accessTokenExpiration` is when the access token expires, in epoch seconds; `expires_in` is the
+ * lifetime that it had when Keycloak got it, so it counts from now only where nothing else is known.
+ */
+function readTokens(body: string, askedAt: number): BrokeredTokens {
+  const fields = parseFields(body);
+  const accessToken = nonEmptyText(fields?.access_token);
+  if (!fields || !accessToken) {
+    throw new KeycloakUnavailableError('Keycloak answered with stored tokens that cannot be read. Try again shortly.');
+  }
+  const expiresIn = lifetime(fields.expires_in);
+  const expiresAt = lifetime(fields.accessTokenExpiration);
+  const issuedAt = expiresAt && expiresIn ? expiresAt - expiresIn : askedAt;
+  const refreshExpiresIn = lifetime(fields.refresh_token_expires_in ?? fields.refresh_expires_in);
+  return {
+    accessToken,
+    refreshToken: nonEmptyText(fields.refresh_token) ?? '',
+    accessTokenExpiresAt: expiresAt ?? (expiresIn ? askedAt + expiresIn : 0),
+    refreshTokenExpiresAt: refreshExpiresIn ? issuedAt + refreshExpiresIn : 0,
+  };
+}

@@ -1,0 +1,42 @@
+import { inspect } from 'node:util';
+
+import { endpoint } from '../identity-providers/provider.options.js';
+import type { KeycloakOptions, RefreshOwner } from './keycloak.options.js';
+
+/** The realm of the options, with every default filled in. Prints without the client secret, however it is logged. */
+export class KeycloakRealm {
+  /** URL below which the realm's own endpoints are. */
+  readonly url: string;
+  /** URL below which the realm is administered. */
+  readonly adminUrl: string;
+  readonly issuer: string;
+  readonly clientId: string;
+  readonly audience: string;
+  readonly refreshOwner: RefreshOwner;
+  readonly timeoutMs: number;
+  readonly #clientSecret: string;
+
+  constructor({ serverUrl, realm, issuer, clientId, clientSecret, audience, ...rest }: KeycloakOptions) {
+    const name = encodeURIComponent(realm);
+    this.url = endpoint(serverUrl, `/realms/${name}`);
+    this.adminUrl = endpoint(serverUrl, `/admin/realms/${name}`);
+    this.issuer = issuer ?? this.url;
+    this.clientId = clientId;
+    this.audience = audience ?? clientId;
+    this.refreshOwner = rest.refreshOwner;
+    this.timeoutMs = rest.timeoutMs;
+    this.#clientSecret = clientSecret;
+  }
+
+  get clientSecret(): string {
+    return this.#clientSecret;
+  }
+
+  toJSON(): object {
+    return { url: this.url, clientId: this.clientId };
+  }
+
+  [inspect.custom](): string {
+    return `KeycloakRealm ${inspect(this.toJSON())}`;
+  }
+}

@@ -1,0 +1,102 @@
+import { Injectable } from '@nestjs/common';
+
+import type { Fields } from '../identity-providers/token-answer.js';
+import { InvalidTokenInputError, KeycloakUnavailableError, TokensConfigurationError } from '../tokens.errors.js';
+import { KeycloakClient } from './keycloak.client.js';
+
+/** Renewed before its last seconds, so that it does not expire on the way. */
+const EXPIRY_MARGIN_SECONDS = 30;
+
+/**
+ * Looks users up in the realm, with the service account of the client in the options: it needs the role `view-users` of
+ * `realm-management`. Every method throws {@link KeycloakUnavailableError} when Keycloak gives no usable answer, and
+ * {@link TokensConfigurationError} when it refuses the client or its service account.
+ */
+@Injectable()
+export class KeycloakUsers {
+  #admin: { token: string; validUntil: number } | undefined;
+
+  constructor(private readonly client: KeycloakClient) {}
+
+  /**
+   * The id of the user whose attribute `{idp}_id` is this id at an identity provider, `null` when there is none. A mapper
+   * of the provider in Keycloak sets the attribute.
+   *
+   * @throws {@link InvalidTokenInputError} when the id is empty or holds a double quote
+   */
+  async getUserIdFromIdpUserId(idpUserId: string, idp: string): Promise<string | null> {
+    const attribute = `${idp}_id`;
+    // In quotes Keycloak takes everything but a quote as it is.
+    if (!idpUserId || !idp || /"/.test(attribute + idpUserId)) {
+      throw new InvalidTokenInputError('The id of a user at a provider must be a text without double quotes.');
+    }
+    const users = await this.#find({ q: `"${attribute}":"${idpUserId}"`, briefRepresentation: 'false' });
+    const user = users.find(({ attributes }) => valuesOf(attributes, attribute).includes(idpUserId));
+    return idOf(user);
+  }
+
+  /** The id of the one user with this email address, in whatever case; `null` for none and for several. */
+  async getUserIdFromUserEmail(email: string): Promise<string | null> {
+    if (!email) throw new InvalidTokenInputError('The email address must be a non-empty string.');
+    const wanted = email.toLowerCase();
+    const users = await this.#find({ email, exact: 'true' });
+    const matching = users.filter((user) => typeof user.email === 'string' && user.email.toLowerCase() === wanted);
+    return matching.length === 1 ? idOf(matching[0]) : null;
+  }
+
+  /** What Keycloak keeps about a user (its `UserRepresentation`); `null` when there is no such user. */
+  async getUserInfoFromUserId(userId: string): Promise<Fields | null> {
+    if (!userId) throw new InvalidTokenInputError('The user id must be a non-empty string.');
+    const user = await this.#get(`/users/${encodeURIComponent(userId)}`);
+    return isFields(user) ? user : null;
+  }
+
+  async #find(criteria: Record<string, string>): Promise<Fields[]> {
+    const users = await this.#get(`/users?${new URLSearchParams(criteria).toString()}`);
+    return Array.isArray(users) ? users.filter((user) => isFields(user)) : [];
+  }
+
+  /** What the administration answers; undefined for 404. */
+  async #get(path: string): Promise<unknown> {
+    const url = new URL(this.client.realm.adminUrl + path);
+    let { status, body } = await this.client.get(url, await this.#adminToken());
+    if (status === 401) {
+      // The keys of the realm were replaced, or its sessions ended.
+      this.#admin = undefined;
+      ({ status, body } = await this.client.get(url, await this.#adminToken()));
+    }
+    if (status === 404) return undefined;
+    if (status >= 400) {
+      throw new TokensConfigurationError(
+        `Keycloak refused the lookup of a user with status ${status}. Give the service account of client ` +
+          `"${this.client.realm.clientId}" the role view-users of realm-management.`,
+      );
+    }
+    try {
+      return JSON.parse(body) as unknown;
+    } catch {
+      throw new KeycloakUnavailableError('Keycloak answered the lookup of a user with something that is not JSON.');
+    }
+  }
+
+  async #adminToken(): Promise<string> {
+    if (this.#admin && performance.now() < this.#admin.validUntil) return this.#admin.token;
+    const askedAt = performance.now();
+    const { accessToken, expiresIn = 0 } = await this.client.token('client_credentials', {});
+    this.#admin = { token: accessToken, validUntil: askedAt + (expiresIn - EXPIRY_MARGIN_SECONDS) * 1000 };
+    return accessToken;
+  }
+}
+
+function idOf(user: Fields | undefined): string | null {
+  return typeof user?.id === 'string' ? user.id : null;
+}
+
+function valuesOf(attributes: unknown, name: string): unknown[] {
+  const values: unknown = isFields(attributes) ? attributes[name] : undefined;
+  return Array.isArray(values) ? values : [];
+}
+
+function isFields(value: unknown): value is Fields {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}

@@ -1,0 +1,36 @@
+import { Injectable } from '@nestjs/common';
+
+import { type FreshTokenRequest, TokenRefresher } from '../auth-tokens/token-refresher.js';
+import { TokenCipher } from '../crypto/token.cipher.js';
+import { IdentityProviderRegistry } from '../identity-providers/identity-provider.registry.js';
+import { checkKey, checkSeconds } from '../token-input.js';
+import { TokensNotFoundError } from '../tokens.errors.js';
+import { IdpToken } from './idp-token.js';
+import { RefreshTokenRedeemer } from './refresh-token.redeemer.js';
+import { authTokenLocation } from './token-locations.js';
+
+/** Reads fresh access tokens and opens them: what {@link TokenManager.getIdpToken} does. */
+@Injectable()
+export class IdpTokenReader {
+  constructor(
+    private readonly refresher: TokenRefresher,
+    private readonly redeemer: RefreshTokenRedeemer,
+    private readonly providers: IdentityProviderRegistry,
+    private readonly cipher: TokenCipher,
+  ) {}
+
+  async read(userId: string, idp: string, request: FreshTokenRequest): Promise<IdpToken> {
+    const key = checkKey({ keycloakUserId: userId, idp });
+    const provider = this.providers.get(idp);
+    if (request.minValiditySeconds !== undefined) checkSeconds(request.minValiditySeconds, 'minValiditySeconds');
+    const found = await this.refresher.find(key, request.signal);
+    const row =
+      found && this.refresher.isFresh(found, key, request)
+        ? found
+        : await this.refresher.load(key, this.redeemer.redeemerFor(key, provider), request);
+    if (!row) throw new TokensNotFoundError(key);
+    const { accessToken, accessTokenExpiresAt, version } = row.tokens;
+    const plaintext = this.cipher.open(accessToken, authTokenLocation(key, 'access_token'));
+    return new IdpToken(plaintext, accessTokenExpiresAt, version);
+  }
+}

@@ -1,0 +1,131 @@
+import { setTimeout as delay } from 'node:timers/promises';
+
+import { Injectable, Logger, type OnModuleDestroy } from '@nestjs/common';
+
+import { RefreshOptions } from '../auth-tokens/refresh.options.js';
+import { within } from '../auth-tokens/within.js';
+import { LEASE_MARGIN_MS } from '../identity-providers/refresh-policy.js';
+import { KeycloakClient } from '../keycloak/keycloak.client.js';
+import { KeycloakTokens } from '../keycloak/keycloak-tokens.js';
+import { OfflineTokenLeases } from '../offline-tokens/offline-token.leases.js';
+import { KeycloakSessionExpiredError, KeycloakUnavailableError } from '../tokens.errors.js';
+import { OfflineTokenVault } from './offline-token.vault.js';
+
+const FIRST_PAUSE_MS = 50;
+const LONGEST_PAUSE_MS = 1000;
+const LONGEST_STORE_PAUSE_MS = 2000;
+
+/**
+ * The offline sessions of users at Keycloak, by their stored offline tokens. A token is redeemed under a lease in its own
+ * row, by one caller of all processes at a time, and its successor is stored before anything else happens.
+ */
+@Injectable()
+export class OfflineSessions implements OnModuleDestroy {
+  readonly #logger = new Logger(OfflineSessions.name);
+  readonly #refreshes = new Map<string, Promise<KeycloakTokens>>();
+  readonly #storing = new Set<Promise<unknown>>();
+  #isStopped = false;
+
+  constructor(
+    private readonly leases: OfflineTokenLeases,
+    private readonly vault: OfflineTokenVault,
+    private readonly client: KeycloakClient,
+    private readonly options: RefreshOptions,
+  ) {}
+
+  /**
+   * Redeems the stored offline token of a user; all callers of this process share one redemption.
+   *
+   * @throws {@link KeycloakSessionExpiredError} when none is stored, or Keycloak does not accept it any more
+   * @throws {@link KeycloakUnavailableError} when Keycloak gives no usable answer, or another process takes too long
+   */
+  refresh(userId: string): Promise<KeycloakTokens> {
+    const underWay = this.#refreshes.get(userId);
+    if (underWay) return underWay;
+    const refresh = this.#refresh(userId).finally(() => this.#refreshes.delete(userId));
+    this.#refreshes.set(userId, refresh);
+    return refresh;
+  }
+
+  /** Whether Keycloak says that the stored offline token is active; false when none is stored. Spends nothing. */
+  async isActive(userId: string): Promise<boolean> {
+    const stored = await this.leases.load(userId);
+    return stored !== null && (await this.client.introspect(this.vault.open(userId, stored))).active;
+  }
+
+  /** Waits for successors to be stored: what is lost here is lost for good. */
+  async onModuleDestroy(): Promise<void> {
+    const pending = Promise.allSettled([...this.#refreshes.values(), ...this.#storing]);
+    await within(pending, this.options.shutdownTimeoutMs, () => undefined);
+    this.#isStopped = true;
+  }
+
+  async #refresh(userId: string): Promise<KeycloakTokens> {
+    const { timeoutMs } = this.client.realm;
+    const leaseMs = timeoutMs + 2 * LEASE_MARGIN_MS;
+    await this.client.metadata(); // not on the time of the lease
+    const deadline = performance.now() + this.options.waitTimeoutMs;
+    for (let attempt = 0; ; attempt++) {
+      const stored = await this.leases.load(userId);
+      if (stored === null) {
+        throw new KeycloakSessionExpiredError(
+          `User "${userId}" has no offline token stored. Let the user log in with scope "offline_access".`,
+        );
+      }
+      const offlineToken = this.vault.open(userId, stored);
+      const askedAt = performance.now();
+      const lease = await this.leases.acquire(userId, stored, leaseMs);
+      if (lease && performance.now() - askedAt < LEASE_MARGIN_MS) {
+        const tokens = await this.#redeem(userId, stored, offlineToken, lease);
+        if (tokens) return tokens;
+      }
+      const pauseMs = FIRST_PAUSE_MS + Math.random() * Math.min(FIRST_PAUSE_MS * 2 ** attempt, LONGEST_PAUSE_MS);
+      if (performance.now() + pauseMs > deadline) {
+        throw new KeycloakUnavailableError(
+          `The offline token of user "${userId}" is being redeemed by someone else. Try again shortly.`,
+        );
+      }
+      await delay(pauseMs);
+    }
+  }
+
+  /** The new tokens, or null when the token was replaced by a newer login meanwhile. */
+  async #redeem(userId: string, stored: string, offlineToken: string, lease: string): Promise<KeycloakTokens | null> {
+    try {
+      const issued = await this.client.token('refresh_token', { refresh_token: offlineToken });
+      const successor = issued.refreshToken ?? offlineToken;
+      await this.#store(userId, stored, successor);
+      return new KeycloakTokens(issued.accessToken, successor);
+    } catch (error) {
+      // A lease that cannot be given back runs out by itself.
+      await this.leases.release(userId, lease).catch(() => undefined);
+      if (error instanceof KeycloakSessionExpiredError && (await this.leases.load(userId)) !== stored) return null;
+      throw error;
+    }
+  }
+
+  /** Stores a successor, again and again while the database does not; callers wait for it only so long. */
+  async #store(userId: string, redeemed: string, successor: string): Promise<void> {
+    const sealed = this.vault.seal(userId, successor);
+    const storing = this.#storeInTheEnd(userId, redeemed, sealed).finally(() => this.#storing.delete(storing));
+    this.#storing.add(storing);
+    const isSettled = await within(storing, this.options.commitWaitMs, () => 'late');
+    if (isSettled === 'late') this.#logger.warn(`The new offline token of user "${userId}" is not stored yet.`);
+  }
+
+  async #storeInTheEnd(userId: string, redeemed: string, sealed: string): Promise<void> {
+    for (let attempt = 0; ; attempt++) {
+      try {
+        // False: a newer login or a deletion stands, and so it shall; or an earlier try was stored and its answer lost.
+        await this.leases.succeed(userId, redeemed, sealed);
+        return;
+      } catch (error) {
+        this.#logger.warn(
+          `The new offline token of user "${userId}" is not stored yet (try ${attempt + 1}): ${String(error)}`,
+        );
+        if (this.#isStopped) return;
+        await delay(Math.min(100 * 2 ** attempt, LONGEST_STORE_PAUSE_MS));
+      }
+    }
+  }
+}

@@ -1,0 +1,541 @@
+import { createHmac, createPublicKey } from 'node:crypto';
+import { setTimeout as delay } from 'node:timers/promises';
+
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
+import { Controller, Get, type INestApplication, Req, UseGuards } from '@nestjs/common';
+import { decodeJwt } from 'jose';
+import request from 'supertest';
+
+import { authorize, type BrowserUser } from '../../examples/support/authorization-code-flow.js';
+import { type KeycloakServer, startKeycloak } from '../../examples/support/keycloak.js';
+import {
+  InvalidTokenInputError,
+  KeycloakAuthGuard,
+  type KeycloakModuleOptions,
+  KeycloakSessionExpiredError,
+  KeycloakSessions,
+  type KeycloakTokens,
+  KeycloakUnavailableError,
+  KeycloakUsers,
+  RequireIdpToken,
+  IdpToken,
+  IdpTokenGuard,
+  type RequestWithKeycloakUser,
+  TokenManager,
+  TokensConfigurationError,
+  TokensNotFoundError,
+} from '../../src/index.js';
+import { httpPlatforms, startHttpHost } from '../support/http-host.js';
+import { everythingPrinted } from '../support/secrets.js';
+import { createTestDatabase, type TestDatabase } from '../support/test-database.js';
+import { createTokensApp, newKey } from '../support/tokens-app.js';
+import { ADA, CLIENT, LOCAL, REDIRECT_URI, realms, UNREADABLE } from './realms.js';
+
+const keys = [{ id: 'test', secret: newKey() }];
+
+let keycloak: KeycloakServer;
+let database: TestDatabase;
+let apps: INestApplication[];
+let app: INestApplication;
+let tokens: TokenManager;
+let sessions: KeycloakSessions;
+let users: KeycloakUsers;
+
+function realm(): KeycloakModuleOptions {
+  return { serverUrl: keycloak.url, realm: 'app', ...CLIENT, timeoutMs: 5000 };
+}
+
+/** The options of the module; the broker's client may refresh at the provider by itself. */
+function options(overrides: Partial<KeycloakModuleOptions> = {}) {
+  return {
+    encryption: { keys },
+    keycloak: { ...realm(), ...overrides },
+    identityProviders: {
+      acme: {
+        tokenEndpoint: `${keycloak.url}/realms/provider/protocol/openid-connect/token`,
+        clientId: 'broker',
+        clientSecret: 'broker-secret',
+      },
+    },
+  };
+}
+
+async function startApp(overrides: Partial<KeycloakModuleOptions> = {}): Promise<INestApplication> {
+  const { app } = await createTokensApp({ databaseUrl: database.url, options: options(overrides) });
+  apps.push(app);
+  return app;
+}
+
+beforeAll(async () => {
+  keycloak = await startKeycloak(realms);
+  database = await createTestDatabase();
+  apps = [];
+  app = await startApp();
+  tokens = app.get(TokenManager);
+  sessions = app.get(KeycloakSessions);
+  users = app.get(KeycloakUsers);
+}, 300_000);
+
+afterAll(async () => {
+  await Promise.all(apps.map((each) => each.close()));
+  await database.drop();
+  await keycloak.stop();
+}, 60_000);
+
+beforeEach(async () => {
+  await database.query('DELETE FROM auth_tokens');
+  await database.query('DELETE FROM offline_tokens');
+});
+
+/** Logs in through Keycloak's pages, by the brokered provider unless the user is of the realm itself. */
+async function logIn(user: BrowserUser, { scope = 'openid', client = CLIENT.clientId } = {}): Promise<string> {
+  const url = new URL(`${keycloak.url}/realms/app/protocol/openid-connect/auth`);
+  const parameters = { client_id: client, response_type: 'code', redirect_uri: REDIRECT_URI, scope };
+  url.search = new URLSearchParams(parameters).toString();
+  if (user === ADA) url.searchParams.set('kc_idp_hint', 'acme');
+  return (await authorize(url, user)).searchParams.get('code') ?? '';
+}
+
+async function tokensOf(user: BrowserUser, scope = 'openid'): Promise<KeycloakTokens> {
+  const issued = await sessions.getKeycloakTokens(await logIn(user, { scope }), REDIRECT_URI);
+  if (!issued) throw new Error('Keycloak issued no tokens.');
+  return issued;
+}
+
+function subject({ accessToken }: KeycloakTokens): string {
+  return decodeJwt(accessToken).sub ?? '';
+}
+
+/** Ada with an offline token that is stored. */
+async function adaOffline(): Promise<string> {
+  const issued = await tokensOf(ADA, 'openid offline_access');
+  await tokens.storeOfflineToken(subject(issued), issued.refreshToken);
+  return subject(issued);
+}
+
+describe('a login', () => {
+  it('brings tokens that print redacted, once for its code', async () => {
+    const code = await logIn(ADA);
+    const issued = await sessions.getKeycloakTokens(code, REDIRECT_URI);
+    expect(decodeJwt(issued?.accessToken ?? '')).toMatchObject({ typ: 'Bearer', azp: 'backend' });
+    expect(everythingPrinted(issued)).not.toMatch(/eyJ/);
+    await expect(sessions.getKeycloakTokens(code, REDIRECT_URI)).rejects.toThrow(KeycloakSessionExpiredError);
+  });
+
+  it('fails with a configuration error when the client secret is wrong', async () => {
+    const other = await startApp({ clientSecret: 'wrong-secret' });
+    const failure = other.get(KeycloakSessions).getKeycloakTokens('any', REDIRECT_URI);
+    await expect(failure).rejects.toThrow(/refused client "backend".*unauthorized_client/);
+    await expect(failure).rejects.toThrow(TokensConfigurationError);
+  });
+
+  it('fails with a configuration error when there is no such realm', async () => {
+    const other = await startApp({ realm: 'nowhere' });
+    await expect(other.get(KeycloakSessions).getKeycloakTokens('any', REDIRECT_URI)).rejects.toThrow(
+      /no realm at .*\/realms\/nowhere/,
+    );
+  });
+});
+
+describe('a session', () => {
+  it('tells its user', async () => {
+    const { accessToken } = await tokensOf(ADA, 'openid email');
+    await expect(sessions.getUserInfo(accessToken)).resolves.toMatchObject({ email: 'ada@example.com' });
+    await expect(sessions.getUserInfo('')).resolves.toEqual({});
+    await expect(sessions.getUserInfo('no token')).rejects.toThrow(KeycloakSessionExpiredError);
+  });
+
+  it('is verified as it is while its access token is good, and refreshed afterwards', async () => {
+    const issued = await tokensOf(ADA);
+    await expect(sessions.verifyKeycloakToken(issued.accessToken, issued.refreshToken)).resolves.toEqual(issued);
+    const refreshed = await sessions.verifyKeycloakToken('expired', issued.refreshToken);
+    expect(refreshed.accessToken).not.toBe(issued.accessToken);
+    await expect(sessions.getUserInfo(refreshed.accessToken)).resolves.toMatchObject({ sub: subject(issued) });
+  });
+
+  it('is over after a logout, which may come twice', async () => {
+    const issued = await tokensOf(ADA);
+    await sessions.logout(issued.refreshToken);
+    await sessions.logout(issued.refreshToken);
+    await expect(sessions.refresh(issued.refreshToken)).rejects.toThrow(KeycloakSessionExpiredError);
+    await expect(sessions.getUserInfo(issued.accessToken)).rejects.toThrow(KeycloakSessionExpiredError);
+    await expect(sessions.verifyKeycloakToken(issued.accessToken, issued.refreshToken)).rejects.toThrow(
+      KeycloakSessionExpiredError,
+    );
+  });
+
+  it('is over when the administrator ends it', async () => {
+    const issued = await tokensOf(ADA);
+    await keycloak.admin('POST', `app/users/${subject(issued)}/logout`);
+    await expect(sessions.refresh(issued.refreshToken)).rejects.toThrow(KeycloakSessionExpiredError);
+    await expect(tokens.importIdpTokens('acme', subject(issued), issued.accessToken)).rejects.toThrow(
+      KeycloakSessionExpiredError,
+    );
+  });
+});
+
+describe('an import', () => {
+  it('takes the stored pair over with its absolute expiry, once', async () => {
+    const issued = await tokensOf(ADA);
+    await expect(tokens.importIdpTokens('acme', subject(issued), issued.accessToken)).resolves.toBe(true);
+    const { accessToken, expiresAt } = await tokens.getIdpToken(subject(issued), 'acme');
+    const claims = decodeJwt(accessToken);
+    expect(claims).toMatchObject({ iss: `${keycloak.url}/realms/provider`, exp: expiresAt });
+    await expect(tokens.importIdpTokens('acme', subject(issued), issued.accessToken)).resolves.toBe(false);
+  });
+
+  it('never overwrites a pair that was refreshed here since, and gives way to a newer login', async () => {
+    const issued = await tokensOf(ADA);
+    const user = subject(issued);
+    await tokens.importIdpTokens('acme', user, issued.accessToken);
+    const imported = await tokens.getIdpToken(user, 'acme');
+    await delay(1100); // expiries count in seconds
+    const refreshed = await tokens.getIdpToken(user, 'acme', { rejectedVersion: imported.version });
+    expect(refreshed.accessToken).not.toBe(imported.accessToken);
+    await expect(tokens.importIdpTokens('acme', user, issued.accessToken)).resolves.toBe(false);
+    await expect(tokens.getIdpToken(user, 'acme')).resolves.toMatchObject({ version: refreshed.version });
+
+    await delay(1100);
+    const again = await tokensOf(ADA);
+    await expect(tokens.importIdpTokens('acme', user, again.accessToken)).resolves.toBe(true);
+  });
+
+  it('has nothing to take over for a user without the brokered identity', async () => {
+    const issued = await tokensOf(LOCAL);
+    await expect(tokens.importIdpTokens('acme', subject(issued), issued.accessToken)).resolves.toBe(false);
+    await expect(tokens.getIdpTokenForAccessToken(issued.accessToken, 'acme')).rejects.toThrow(TokensNotFoundError);
+  });
+
+  it('says which role is missing', async () => {
+    const issued = await tokensOf(UNREADABLE);
+    const failure = tokens.importIdpTokens('acme', subject(issued), issued.accessToken);
+    await expect(failure).rejects.toThrow(/role read-token/);
+    await expect(failure).rejects.toThrow(TokensConfigurationError);
+  });
+
+  it('says that Keycloak did not get a token from an alias that it does not know', async () => {
+    const { app: other } = await createTokensApp({
+      databaseUrl: database.url,
+      options: { ...options(), identityProviders: { nope: options().identityProviders.acme } },
+    });
+    apps.push(other);
+    const issued = await tokensOf(ADA);
+    await expect(other.get(TokenManager).importIdpTokens('nope', subject(issued), issued.accessToken)).rejects.toThrow(
+      KeycloakUnavailableError,
+    );
+  });
+
+  it('refuses the access token of another user', async () => {
+    const issued = await tokensOf(ADA);
+    await expect(tokens.importIdpTokens('acme', 'somebody else', issued.accessToken)).rejects.toThrow(
+      InvalidTokenInputError,
+    );
+  });
+
+  it('happens by itself for whoever has an access token and nothing stored', async () => {
+    const issued = await tokensOf(ADA);
+    const found = await Promise.all(
+      Array.from({ length: 20 }, () => tokens.getIdpTokenForAccessToken(issued.accessToken, 'acme')),
+    );
+    expect(new Set(found.map(({ version }) => version)).size).toBe(1);
+    expect(decodeJwt(found[0]?.accessToken ?? '').iss).toBe(`${keycloak.url}/realms/provider`);
+  });
+
+  it('takes only access tokens where Keycloak refreshes, and takes a new one when it is stale', async () => {
+    const other = (await startApp({ refreshOwner: 'keycloak' })).get(TokenManager);
+    const issued = await tokensOf(ADA);
+    const first = await other.getIdpTokenForAccessToken(issued.accessToken, 'acme');
+    const [row] = await database.query(
+      'SELECT refresh_token, refresh_token_expires_at::int AS expires FROM auth_tokens',
+    );
+    expect(row).toEqual({ refresh_token: '', expires: 0 });
+    await expect(other.getIdpTokenForAccessToken(issued.accessToken, 'acme')).resolves.toMatchObject({
+      version: first.version,
+    });
+    await delay(first.expiresAt * 1000 - Date.now() + 500);
+    const second = await other.getIdpTokenForAccessToken(issued.accessToken, 'acme');
+    expect(second.expiresAt).toBeGreaterThan(first.expiresAt);
+    expect(decodeJwt(second.accessToken).sub).toBe(decodeJwt(first.accessToken).sub);
+  });
+});
+
+describe.each([
+  { rotation: 'off', revokeRefreshToken: false },
+  { rotation: 'on', revokeRefreshToken: true },
+])('an offline token, with Revoke Refresh Token $rotation', ({ revokeRefreshToken }) => {
+  beforeAll(async () => {
+    await keycloak.admin('PUT', 'app', { revokeRefreshToken, refreshTokenMaxReuse: 0 });
+  });
+
+  afterAll(async () => {
+    await keycloak.admin('PUT', 'app', { revokeRefreshToken: false });
+  });
+
+  it('is active, and valid again and again, with its successor stored each time', async () => {
+    const user = await adaOffline();
+    const seen = new Set([await tokens.loadOfflineToken(user)]);
+    for (let round = 0; round < 3; round++) {
+      await expect(tokens.checkOfflineTokenIsActive(user)).resolves.toBe(true);
+      await expect(tokens.validateOfflineToken(user)).resolves.toBe(true);
+      seen.add(await tokens.loadOfflineToken(user));
+    }
+    expect(seen.size).toBe(4);
+  });
+
+  it('gets the token of a provider, by itself and by the id of the user there', async () => {
+    const user = await adaOffline();
+    const offlineToken = (await tokens.loadOfflineToken(user)) ?? '';
+    const found = await tokens.getIdpTokenFromOfflineToken(offlineToken, 'acme');
+    const idpUserId = decodeJwt(found.accessToken).sub ?? '';
+    await expect(tokens.getIdpTokenFromIdpUserId(idpUserId, 'acme')).resolves.toMatchObject({
+      version: found.version,
+    });
+    await expect(tokens.getIdpTokenFromIdpUserId('nobody', 'acme')).rejects.toThrow(TokensNotFoundError);
+    await expect(tokens.validateOfflineToken(user)).resolves.toBe(true);
+  });
+
+  it('is stored when it is passed and none is, and survives', async () => {
+    const issued = await tokensOf(ADA, 'openid offline_access');
+    await tokens.getIdpTokenFromOfflineToken(issued.refreshToken, 'acme');
+    await expect(tokens.checkOfflineTokenIsActive(subject(issued))).resolves.toBe(true);
+  });
+
+  it('survives that callers of two applications redeem it at once', async () => {
+    const user = await adaOffline();
+    const others = [tokens, (await startApp()).get(TokenManager)];
+    for (let round = 0; round < 3; round++) {
+      const valid = await Promise.all(
+        others.flatMap((manager) => Array.from({ length: 10 }, () => manager.validateOfflineToken(user))),
+      );
+      expect(new Set(valid)).toEqual(new Set([true]));
+    }
+    await expect(tokens.checkOfflineTokenIsActive(user)).resolves.toBe(true);
+  });
+
+  it('is neither active nor valid when its session was revoked', async () => {
+    const user = await adaOffline();
+    const offlineToken = (await tokens.loadOfflineToken(user)) ?? '';
+    const { sid } = decodeJwt<{ sid: string }>(offlineToken);
+    await keycloak.admin('DELETE', `app/sessions/${sid}?isOffline=true`);
+    await expect(tokens.checkOfflineTokenIsActive(user)).resolves.toBe(false);
+    await expect(tokens.validateOfflineToken(user)).resolves.toBe(false);
+    await expect(tokens.getIdpTokenFromOfflineToken(offlineToken, 'acme')).rejects.toThrow(KeycloakSessionExpiredError);
+    await expect(tokens.loadOfflineToken(user)).resolves.toBe(offlineToken);
+  });
+});
+
+describe('a user without an offline token', () => {
+  it('has none that is active or valid', async () => {
+    await expect(tokens.checkOfflineTokenIsActive('nobody')).resolves.toBe(false);
+    await expect(tokens.validateOfflineToken('nobody')).resolves.toBe(false);
+  });
+});
+
+describe('users', () => {
+  it('are found by their exact email address, in whatever case', async () => {
+    const user = subject(await tokensOf(ADA));
+    await expect(users.getUserIdFromUserEmail('ada@example.com')).resolves.toBe(user);
+    await expect(users.getUserIdFromUserEmail('Ada@Example.com')).resolves.toBe(user);
+    for (const email of ['da@example.com', 'ada@example.co', '*', '%', 'nobody@example.com']) {
+      await expect(users.getUserIdFromUserEmail(email)).resolves.toBeNull();
+    }
+  });
+
+  it('are found by their id at a provider, and by nothing else', async () => {
+    const issued = await tokensOf(ADA);
+    const found = await tokens.getIdpTokenForAccessToken(issued.accessToken, 'acme');
+    const idpUserId = decodeJwt(found.accessToken).sub ?? '';
+    await expect(users.getUserIdFromIdpUserId(idpUserId, 'acme')).resolves.toBe(subject(issued));
+    for (const id of [idpUserId.slice(0, -1), 'nobody', `${idpUserId} other:thing`, 'a b', ':']) {
+      await expect(users.getUserIdFromIdpUserId(id, 'acme')).resolves.toBeNull();
+    }
+    await expect(users.getUserIdFromIdpUserId('a"b', 'acme')).rejects.toThrow(InvalidTokenInputError);
+  });
+
+  it('tell what Keycloak keeps about them', async () => {
+    const user = subject(await tokensOf(ADA));
+    await expect(users.getUserInfoFromUserId(user)).resolves.toMatchObject({ id: user, email: 'ada@example.com' });
+    await expect(users.getUserInfoFromUserId('nobody')).resolves.toBeNull();
+  });
+
+  it('cannot be looked up by a client whose service account may not', async () => {
+    const other = await startApp({ clientId: 'other', clientSecret: 'other-secret' });
+    const failure = other.get(KeycloakUsers).getUserIdFromUserEmail('ada@example.com');
+    await expect(failure).rejects.toThrow(/role view-users/);
+    await expect(failure).rejects.toThrow(TokensConfigurationError);
+  });
+});
+
+describe.each(httpPlatforms)('KeycloakAuthGuard on $platform', ({ createApplication }) => {
+  @Controller()
+  @UseGuards(KeycloakAuthGuard, IdpTokenGuard)
+  class MeController {
+    @Get('me')
+    me(@Req() { user }: RequestWithKeycloakUser): unknown {
+      return { sub: user?.sub };
+    }
+
+    @Get('acme')
+    @RequireIdpToken('acme')
+    acme(@IdpToken('acme') token: IdpToken): unknown {
+      return { expiresAt: token.expiresAt };
+    }
+  }
+
+  let host: INestApplication;
+  let url: string;
+
+  beforeAll(async () => {
+    const started = await startHttpHost({
+      databaseUrl: database.url,
+      options: options(),
+      createApplication,
+      controllers: [MeController],
+    });
+    ({ app: host, url } = started);
+  });
+
+  afterAll(async () => {
+    await host.close();
+  });
+
+  const get = (path: string, token?: string) =>
+    request(url)
+      .get(path)
+      .set(token === undefined ? {} : { authorization: `Bearer ${token}` });
+
+  it('lets the user of the realm pass, and IdpTokenGuard works behind it', async () => {
+    const issued = await tokensOf(ADA);
+    await get('/me', issued.accessToken).expect(200, { sub: subject(issued) });
+    await get('/acme', issued.accessToken).expect(403);
+    await tokens.importIdpTokens('acme', subject(issued), issued.accessToken);
+    await get('/acme', issued.accessToken).expect(200);
+  });
+
+  it('answers everything else with 401 problem+json', async () => {
+    const issued = await tokensOf(ADA);
+    const [header = '', payload = '', signature = ''] = issued.accessToken.split('.');
+    const forged = (head: object, claims: object = {}) => {
+      const part = (value: object) => Buffer.from(JSON.stringify(value)).toString('base64url');
+      return `${part(head)}.${part({ ...decodeJwt(issued.accessToken), ...claims })}`;
+    };
+    const publicKey = createPublicKey({ key: (await realmKey()) as never, format: 'jwk' });
+    const pem = publicKey.export({ type: 'spki', format: 'pem' });
+    const { kid } = await realmKey();
+    const signed = forged({ alg: 'HS256', kid });
+    const hs256 = `${signed}.${createHmac('sha256', pem).update(signed).digest('base64url')}`;
+    const other = await fetch(`${keycloak.url}/realms/app/protocol/openid-connect/token`, {
+      method: 'POST',
+      body: new URLSearchParams({
+        grant_type: 'authorization_code',
+        client_id: 'other',
+        client_secret: 'other-secret',
+        redirect_uri: REDIRECT_URI,
+        code: await logIn(ADA, { client: 'other' }),
+      }),
+    }).then(async (response) => (await response.json()) as { access_token: string; id_token: string });
+    await keycloak.admin('PUT', 'app', { accessTokenLifespan: 1 });
+    const brief = await tokensOf(ADA);
+    await keycloak.admin('PUT', 'app', { accessTokenLifespan: 300 });
+    await tokens.importIdpTokens('acme', subject(issued), issued.accessToken);
+    const { accessToken: ofProvider } = await tokens.getIdpToken(subject(issued), 'acme');
+    await delay(2000);
+
+    const bad: Record<string, string | undefined> = {
+      none: undefined,
+      garbage: 'garbage',
+      empty: '',
+      expired: brief.accessToken,
+      'wrong audience': other.access_token,
+      'wrong issuer': ofProvider,
+      'alg none': `${forged({ alg: 'none' })}.`,
+      'HS256 with the public key': hs256,
+      'altered payload': `${header}.${forged({}, { sub: 'root' }).split('.')[1] ?? ''}.${signature}`,
+      'no signature': `${header}.${payload}.`,
+      'a refresh token': issued.refreshToken,
+    };
+    for (const [what, token] of Object.entries(bad)) {
+      const { status, type, body, headers } = await get('/me', token);
+      expect({ what, status, type, code: (body as { code: string }).code }).toEqual({
+        what,
+        status: 401,
+        type: 'application/problem+json',
+        code: 'ERR_TOKENS_KEYCLOAK_SESSION_EXPIRED',
+      });
+      expect(headers['www-authenticate']).toBe('Bearer');
+    }
+    await get('/me', issued.accessToken).expect(200);
+  });
+
+  it('takes tokens that are signed with a new key of the realm', async () => {
+    const before = await tokensOf(ADA);
+    await get('/me', before.accessToken).expect(200);
+    await keycloak.admin('POST', 'app/components', {
+      name: `new-key-${Date.now()}`,
+      providerId: 'rsa-generated',
+      providerType: 'org.keycloak.keys.KeyProvider',
+      config: {
+        priority: [String(Date.now() % 1_000_000_000)],
+        enabled: ['true'],
+        active: ['true'],
+        algorithm: ['RS256'],
+      },
+    });
+    const after = await tokensOf(ADA);
+    await delay(5500); // new keys are looked for at most every 5 s
+    await get('/me', after.accessToken).expect(200);
+    await get('/me', before.accessToken).expect(200);
+  });
+
+  async function realmKey(): Promise<{ kid: string }> {
+    const response = await fetch(`${keycloak.url}/realms/app/protocol/openid-connect/certs`);
+    const { keys: published } = (await response.json()) as { keys: { kid: string; use: string; alg: string }[] };
+    const key = published.find(({ use, alg }) => use === 'sig' && alg === 'RS256');
+    if (!key) throw new Error('The realm has no key.');
+    return key;
+  }
+});
+
+describe('Keycloak', () => {
+  it('may stop: an outage is an error that loses nothing, and everything goes on when it is back', async () => {
+    const user = await adaOffline();
+    const issued = await tokensOf(ADA);
+    await tokens.importIdpTokens('acme', user, issued.accessToken);
+    const offlineToken = (await tokens.loadOfflineToken(user)) ?? '';
+    await keycloak.halt();
+    try {
+      const calls = [
+        () => sessions.getKeycloakTokens('code', REDIRECT_URI),
+        () => sessions.verifyKeycloakToken(issued.accessToken, issued.refreshToken),
+        () => sessions.getUserInfo(issued.accessToken),
+        () => sessions.refresh(issued.refreshToken),
+        () => sessions.logout(issued.refreshToken),
+        () => tokens.importIdpTokens('acme', user, issued.accessToken),
+        () => tokens.getIdpTokenForAccessToken(issued.accessToken, 'acme'),
+        () => tokens.getIdpTokenFromOfflineToken(offlineToken, 'acme'),
+        () => tokens.getIdpTokenFromIdpUserId('anybody', 'acme'),
+        () => tokens.validateOfflineToken(user),
+        () => tokens.checkOfflineTokenIsActive(user),
+        () => users.getUserIdFromUserEmail('ada@example.com'),
+        () => users.getUserInfoFromUserId(user),
+      ];
+      for (const call of calls) {
+        const failure = await call().then(
+          () => undefined,
+          (error: unknown) => error,
+        );
+        expect({ call: String(call), failure }).toEqual({
+          call: String(call),
+          failure: expect.any(KeycloakUnavailableError),
+        });
+        expect(everythingPrinted(failure)).not.toMatch(/eyJ|backend-secret/);
+      }
+      await expect(tokens.getIdpToken(user, 'acme')).resolves.toBeDefined();
+    } finally {
+      await keycloak.resume();
+    }
+    await expect(tokens.validateOfflineToken(user)).resolves.toBe(true);
+    await expect(tokens.checkOfflineTokenIsActive(user)).resolves.toBe(true);
+    await expect(users.getUserIdFromUserEmail('ada@example.com')).resolves.toBe(user);
+  }, 120_000);
+});
