@@ -31,6 +31,36 @@ export function checkToken(token: unknown, name: string): string {
   return token;
 }
 
+/** Sealing 64 KiB gives a third more, an offline token's JSON another third. */
+const MAX_SEALED_LENGTH = 128 * 1024;
+
+/**
+ * @param name what the text is called in the error; the text itself never is in it
+ * @throws {@link InvalidTokenInputError} unless the value is a non-empty text that a column can hold
+ */
+export function checkSealed(text: unknown, name: string): void {
+  if (typeof text !== 'string' || text === '') {
+    throw new InvalidTokenInputError(`${name} must be a non-empty string. Pass the text as it was sealed.`);
+  }
+  if (text.length > MAX_SEALED_LENGTH) {
+    throw new InvalidTokenInputError(`${name} is larger than 128 KiB. Check that it is a token and not a document.`);
+  }
+  if (text.includes('\0') || !text.isWellFormed()) {
+    throw new InvalidTokenInputError(`${name} holds a character that PostgreSQL cannot store.`);
+  }
+}
+
+/** @throws {@link InvalidTokenInputError} unless there are tokens at all */
+export function checkPresent(tokens: unknown): void {
+  if (typeof tokens === 'object' && tokens !== null) return;
+  throw new InvalidTokenInputError('The tokens are missing: pass an object with an access token.');
+}
+
+/** A numeric id as text; everything else as it is, to be checked. */
+export function asText(id: string | number): string {
+  return typeof id === 'number' ? String(id) : id;
+}
+
 /** @throws {@link InvalidTokenInputError} unless the value is a whole number of epoch seconds, or 0 for "never" */
 export function checkExpiry(expiresAt: unknown, name: string): number {
   const rule = `${name} must be whole epoch seconds, or 0 for a token that does not expire`;

@@ -293,7 +293,8 @@ describe('A fault in the options', () => {
   });
 });
 
-const URL_RULE = 'must be an absolute http or https URL without credentials, query and fragment';
+const URL_RULE = 'must be an absolute http or https URL without credentials and fragment';
+const BASE_URL_RULE = 'must be an absolute http or https URL without credentials, query and fragment';
 const TOKEN_ENDPOINT = 'https://idp.example/token';
 
 describe('The entry of an identity provider', () => {
@@ -361,7 +362,7 @@ describe('The entry of an identity provider', () => {
     ['with an empty secret', 'gitlab', { ...CLIENT, clientSecret: '' }, ['clientSecret should not be empty']],
     ['with a misspelt field', 'bitbucket', { ...CLIENT, baseURL: 'https://x.example' }, ['baseURL is not an option']],
     ['with a field of another provider', 'github', { ...CLIENT, scope: 'repo' }, ['scope is not an option']],
-    ['without a base URL', 'bitbucket_data_center', CLIENT, [`baseUrl ${URL_RULE}`]],
+    ['without a base URL', 'bitbucket_data_center', CLIENT, [`baseUrl ${BASE_URL_RULE}`]],
     ['without a token endpoint', 'acme', CLIENT, [`tokenEndpoint ${URL_RULE}`]],
     [
       'with an unknown client authentication',
@@ -440,7 +441,6 @@ describe('The entry of an identity provider', () => {
     'javascript:alert(1)',
     'https://user:password@idp.example/token',
     'https://user@idp.example/token',
-    'https://idp.example/token?a=b',
     'https://idp.example/token#a',
     'https://idp.example:99999/token',
     'https://idp.example/to ken',
@@ -455,20 +455,31 @@ describe('The entry of an identity provider', () => {
     expect(faults({ identityProviders: { acme: { ...CLIENT, tokenEndpoint: url } } })).toEqual([
       `identityProviders.acme.tokenEndpoint ${URL_RULE}`,
     ]);
-    for (const [idp, field] of [
-      ['github', 'baseUrl'],
-      ['github', 'apiBaseUrl'],
-      ['github', 'tokenEndpoint'],
-      ['gitlab', 'baseUrl'],
-      ['gitlab', 'redirectUri'],
-      ['bitbucket', 'baseUrl'],
-      ['bitbucket_data_center', 'baseUrl'],
-      ['azure_devops', 'authority'],
-    ] as const) {
+    for (const [idp, field, rule] of URLS) {
       expect(
         faults({ identityProviders: { [idp]: { baseUrl: 'https://b.example', ...CLIENT, [field]: url } } }),
-      ).toContain(`identityProviders.${idp}.${field} ${URL_RULE}`);
+      ).toContain(`identityProviders.${idp}.${field} ${rule}`);
     }
+  });
+
+  it('takes a query in an endpoint, not in a base URL, which paths are appended to', () => {
+    for (const [idp, field, rule] of URLS) {
+      const entry = { baseUrl: 'https://b.example', ...CLIENT, [field]: 'https://idp.example/token?a=b' };
+      // With a fault of its own, so that there is always a list to look at.
+      const found = faults({ identityProviders: { [idp]: { ...entry, clientId: '' } } });
+      const fault = `identityProviders.${idp}.${field} ${rule}`;
+      expect({ idp, field, isRefused: found.includes(fault) }).toEqual({
+        idp,
+        field,
+        isRefused: rule === BASE_URL_RULE,
+      });
+    }
+  });
+
+  it.each(['', ' ', 'x'.repeat(256)])('is refused under the name %j, under which nothing can be stored', (name) => {
+    expect(faults({ identityProviders: { [name]: { ...CLIENT, tokenEndpoint: 'https://idp.example' } } })).toEqual([
+      `identityProviders.${name} must have a name of 1 to 255 characters`,
+    ]);
   });
 
   it.each([
@@ -483,6 +494,19 @@ describe('The entry of an identity provider', () => {
     expect(providerOf({ ...CLIENT, tokenEndpoint: url, revocationEndpoint: url }, 'acme')).toBeDefined();
   });
 });
+
+/** Every URL of the known providers. */
+const URLS = [
+  ['github', 'baseUrl', BASE_URL_RULE],
+  ['github', 'apiBaseUrl', BASE_URL_RULE],
+  ['github', 'tokenEndpoint', URL_RULE],
+  ['gitlab', 'baseUrl', BASE_URL_RULE],
+  ['gitlab', 'redirectUri', URL_RULE],
+  ['gitlab', 'revocationEndpoint', URL_RULE],
+  ['bitbucket', 'baseUrl', BASE_URL_RULE],
+  ['bitbucket_data_center', 'baseUrl', BASE_URL_RULE],
+  ['azure_devops', 'authority', BASE_URL_RULE],
+] as const;
 
 describe('A wholly wrong set of options', () => {
   const wrong = {

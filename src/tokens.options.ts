@@ -28,7 +28,10 @@ export interface TokensModuleOptions {
    * PgBouncer before 1.21 in transaction mode.
    */
   preparedStatements?: boolean;
-  /** How long a statement waits for a free connection of the pool, in milliseconds. Default: 10,000. */
+  /**
+   * How long a statement waits for a free connection of the pool, and outside of a transaction then for its answer, in
+   * milliseconds. Default: 10,000. A connection that stays silent is closed.
+   */
   connectionTimeoutMs?: number;
   /** Offers the query runner of the host's current transaction, so that token writes join it. */
   hostQueryRunner?: () => QueryRunner | undefined;
@@ -46,12 +49,20 @@ function IsFunctionValue(): PropertyDecorator {
   });
 }
 
+/** An object with entries of its own: not a list, a Map or an instance of a class. */
+function IsPlainObject({ message }: { message: string }): PropertyDecorator {
+  return ValidateBy({
+    name: 'isPlainObject',
+    validator: { validate: (value) => isPlainObject(value), defaultMessage: () => message },
+  });
+}
+
 /** The rules and defaults of the options that are not a group of their own. */
 class OptionsRules {
   @IsObject({ message: 'encryption is missing: give it the keys that seal the tokens' })
   encryption!: EncryptionOptions;
 
-  @IsObject({ message: 'identityProviders is missing: name the providers whose tokens are stored, {} for none' })
+  @IsPlainObject({ message: 'identityProviders is missing: name the providers whose tokens are stored, {} for none' })
   identityProviders!: IdentityProvidersOptions;
 
   @IsObject({ message: 'refresh must be an object' })
@@ -134,6 +145,12 @@ export function readTokensOptions(plain: unknown): TokensOptions {
     keycloak: keycloak ? new KeycloakRealm(keycloak) : null,
     identityProviders: providers,
   };
+}
+
+function isPlainObject(value: unknown): boolean {
+  if (typeof value !== 'object' || value === null) return false;
+  const prototype: unknown = Object.getPrototypeOf(value);
+  return prototype === Object.prototype || prototype === null;
 }
 
 function isObject(value: unknown): boolean {

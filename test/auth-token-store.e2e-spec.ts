@@ -258,6 +258,26 @@ describe('AuthTokenStore.deleteTokens and getInstance', () => {
     await expect(store.loadTokens(key)).resolves.toBeNull();
   });
 
+  it.each([undefined, null, {}, [], ''])('gives no handle for the user %j', (userId) => {
+    expect(() => store.getInstance(userId as never, 'gitlab')).toThrow(InvalidTokenInputError);
+  });
+
+  it.each([
+    ['a number', 5],
+    ['an object', { secret: 'x' }],
+    ['a text with a NUL', 'a\0b'],
+    ['half a surrogate pair', '\ud800'],
+    ['a document', 'x'.repeat(128 * 1024 + 1)],
+  ])('refuses %s for a sealed token, by a typed error that does not repeat it', async (_, token) => {
+    for (const field of ['accessToken', 'refreshToken']) {
+      const failure = store.storeTokens({ keycloakUserId: 'ada', idp: 'github' }, { ...pair('x'), [field]: token });
+      await expect(failure).rejects.toThrow(InvalidTokenInputError);
+      await expect(failure).rejects.not.toThrow(/secret|xxx/);
+    }
+    const nothing = store.storeTokens({ keycloakUserId: 'ada', idp: 'github' }, undefined as never);
+    await expect(nothing).rejects.toThrow(InvalidTokenInputError);
+  });
+
   it('binds a handle to one user and provider, with the id as text', async () => {
     const handle = store.getInstance(42, 'gitlab');
     expect([handle.keycloakUserId, handle.idp]).toEqual(['42', 'gitlab']);

@@ -5,6 +5,7 @@ import {
   AuthTokenStore,
   completePolicy,
   type IdentityProvider,
+  ProviderMisconfiguredError,
   RefreshUnavailableError,
   type SealedToken,
   TokenManager,
@@ -108,6 +109,16 @@ describe('a provider of the host', () => {
       [user],
     );
     await expect(tokens.getIdpToken(user, 'own')).resolves.toMatchObject({ accessToken: 'new' });
+  });
+
+  it.each([
+    ['not-redeemed', 'quota_exceeded', RefreshUnavailableError],
+    ['not-redeemed', 'http_404', RefreshUnavailableError],
+    ['configuration', 'BAD_CLIENT_2', ProviderMisconfiguredError],
+  ])('that answers %s with the code %s means the same to those who come in the backoff', async (kind, code, error) => {
+    refresh = () => Promise.resolve({ kind, code, retryAfterMs: 60_000 });
+    await expect(tokens.getIdpToken(user, 'own')).rejects.toThrow(error);
+    await expect(tokens.getIdpToken(user, 'own')).rejects.toThrow(error);
   });
 
   it('may give a refresh token that is no text: the old one is kept, and none is printed', async () => {

@@ -1,4 +1,4 @@
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, jest } from '@jest/globals';
 import type { INestApplication } from '@nestjs/common';
 import type { DataSource } from 'typeorm';
 
@@ -94,8 +94,39 @@ describe('an unreachable database', () => {
 
   it('gives a typed error when it never comes up, with what to check', async () => {
     await proxy.close();
-    await expectUnavailable(() => tokens.getIdpToken(user, 'github'), /\(?ECONNREFUSED|ECONNRESET|did not answer/);
+    await expectUnavailable(
+      () => tokens.getIdpToken(user, 'github'),
+      /request to load tokens(: ECONN\w+)?\. Check that the server is up and the data source is open/,
+    );
     await proxy.open();
+  });
+
+  it('is not asked for a caller who has gone, whose refusal is all that happens', async () => {
+    await proxy.close();
+    const queryRunners = jest.spyOn(dataSource, 'createQueryRunner');
+    const signal = AbortSignal.abort(new Error('gone'));
+    await expect(tokens.getIdpToken(user, 'github', { signal })).rejects.toThrow('gone');
+    await proxy.open();
+    expect(queryRunners).not.toHaveBeenCalled();
+    queryRunners.mockRestore();
+    await until(() => tokens.getIdpToken(user, 'github').then(Boolean, () => false)); // the pool has noticed
+  });
+
+  it('that says nothing is given up after connectionTimeoutMs, with its connection, and asked again afterwards', async () => {
+    await tokens.getIdpToken(user, 'github'); // on a connection that stays open
+    proxy.block();
+    const startedAt = performance.now();
+    await expectUnavailable(
+      () => tokens.getIdpToken(user, 'github'),
+      /PostgreSQL did not answer the request to load tokens in time, so the connection was closed/,
+    );
+    // A new connection is not answered either.
+    const store = () => tokens.storeIdpTokens(user, 'github', { accessToken: 'secret-new' });
+    await expectUnavailable(store, /No free database connection.*check that the server can be reached/);
+    expect(performance.now() - startedAt).toBeLessThan(8000);
+    proxy.unblock();
+    await until(() => connectionsInUse(dataSource) === 0);
+    await expect(tokens.getIdpToken(user, 'github')).resolves.toBeDefined();
   });
 });
 
@@ -144,7 +175,8 @@ describe('a database that refuses', () => {
         '25P02',
       );
     });
-    await run.catch(() => undefined);
+    // What the work swallowed is told in the end: nothing was committed.
+    await expect(run).rejects.toMatchObject({ code: 'ERR_TOKENS_STORE_UNAVAILABLE', sqlState: '25P02' });
   });
 
   it('reports a cancelled statement as such', async () => {

@@ -358,7 +358,7 @@ describe('Revoking a pair', () => {
     async (_, idp, settings, entry) => {
       const { standIn, revoke } = await revocable(settings, idp, entry, { clientSecret: 'other' });
       const pair = standIn.issue();
-      await expect(revoke(pair)).resolves.toEqual({ kind: 'unavailable', code: 'http_401' });
+      await expect(revoke(pair)).resolves.toMatchObject({ kind: 'unavailable' });
       expect(standIn.liveAccessTokens.has(pair.accessToken)).toBe(true);
     },
   );
@@ -379,6 +379,38 @@ describe('Revoking a pair', () => {
       response.writeHead(status, { 'retry-after': '7', location: '/elsewhere' }).end('ghu_echo');
     });
     await expect(revoke(standIn.issue())).resolves.toMatchObject(answer);
+  });
+
+  it.each([
+    ['invalid_client', 'unavailable'],
+    ['unauthorized_client', 'unavailable'],
+    ['temporarily_unavailable', 'unavailable'],
+    ['unsupported_token_type', 'refused'],
+    ['invalid_request', 'refused'],
+  ])('says of a 400 with %s whether it can be asked again', async (error, kind) => {
+    const { standIn, revoke } = await revocable({ kind: 'gitlab' }, 'gitlab', ({ baseUrl }) => ({ baseUrl }));
+    standIn.answerNext((response) => {
+      response.writeHead(400, { 'content-type': 'application/json' }).end(JSON.stringify({ error }));
+    });
+    await expect(revoke(standIn.issue())).resolves.toEqual({ kind, code: error });
+  });
+
+  it.each([['github'], ['gitlab']])(
+    'never asks the public service of %s for an instance that only its token endpoint names',
+    (idp) => {
+      const moved = { clientId: 'c', clientSecret: 's', tokenEndpoint: NOWHERE };
+      expect(typeof Reflect.get(providerOf(idp, moved), 'revoke')).toBe('undefined');
+      expect(typeof Reflect.get(providerOf(idp, { ...moved, baseUrl: NOWHERE }), 'revoke')).toBe('function');
+    },
+  );
+
+  it('says of a port that fetch does not call that nothing was sent', async () => {
+    const provider = providerOf('acme', {
+      clientId: 'c',
+      clientSecret: 's',
+      tokenEndpoint: 'http://127.0.0.1:10080/token',
+    });
+    await expect(provider.refresh('token')).resolves.toEqual({ kind: 'not-redeemed', code: 'BLOCKED_PORT' });
   });
 
   it('can be asked again when the answer is lost or nobody answers', async () => {

@@ -2,7 +2,7 @@ import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';
 
 import { afterEach, beforeEach, describe, expect, it, jest } from '@jest/globals';
-import type { DataSource } from 'typeorm';
+import { DataSource } from 'typeorm';
 
 import { AuthTokenStore, runTokenMigrations, tokensMigrations } from '../src/index.js';
 import { connectionsInUse, createTestDatabase, openDataSource, type TestDatabase } from './support/test-database.js';
@@ -68,7 +68,7 @@ describe('runTokenMigrations', () => {
   it('applies all or nothing', async () => {
     await database.query('CREATE TABLE token_revocations (id integer)'); // in the way of the last migration
     const log = jest.spyOn(console, 'log').mockImplementation(() => undefined); // TypeORM reports it there as well
-    await expect(runTokenMigrations(dataSource)).rejects.toThrow('already exists');
+    await expect(runTokenMigrations(dataSource)).rejects.toThrow(/SQLSTATE 42703.*next_attempt_at/);
     log.mockRestore();
     await expect(database.query("SELECT to_regclass('auth_tokens') AS found")).resolves.toEqual([{ found: null }]);
   });
@@ -95,6 +95,22 @@ describe('runTokenMigrations', () => {
     const [found] = await database.query(`SELECT to_regclass('tokens.auth_tokens')::text AS inside,
       to_regclass('public.auth_tokens')::text AS outside`);
     expect(found).toEqual({ inside: 'tokens.auth_tokens', outside: null });
+  });
+
+  it('gives the tables the prefix of the data source', async () => {
+    const prefixed = await openDataSource(database.url, { entityPrefix: 'app_' });
+    await runTokenMigrations(prefixed);
+    const { upQueries } = await prefixed.driver.createSchemaBuilder().log();
+    expect(upQueries).toEqual([]);
+    await prefixed.destroy();
+    const [found] = await database.query(`SELECT to_regclass('app_auth_tokens') IS NOT NULL AS prefixed,
+      to_regclass('auth_tokens') AS plain`);
+    expect(found).toEqual({ prefixed: true, plain: null });
+  });
+
+  it('says that a data source is not initialised, and what the server says when it refuses', async () => {
+    const closed = new DataSource({ type: 'postgres', url: database.url });
+    await expect(runTokenMigrations(closed)).rejects.toThrow(/not initialised. Await dataSource.initialize/);
   });
 });
 
@@ -129,6 +145,29 @@ describe('the migrations', () => {
 
     await expect(runTokenMigrations(dataSource)).resolves.toEqual(NAMES);
     await expect(legacyRows()).resolves.toEqual(before);
+  });
+
+  it('leave an adopted table where it was when they are reverted, also an empty one', async () => {
+    await createLegacyTables();
+    await database.query('DELETE FROM offline_tokens');
+    await runTokenMigrations(dataSource);
+    await undoAll();
+    const [found] = await database.query(`SELECT to_regclass('auth_tokens')::text AS auth_tokens,
+      to_regclass('offline_tokens')::text AS offline_tokens`);
+    expect(found).toEqual({ auth_tokens: 'auth_tokens', offline_tokens: 'offline_tokens' });
+  });
+
+  it('keep what is still to be revoked when they are reverted, and take it up when they are applied again', async () => {
+    await runTokenMigrations(dataSource);
+    await database.query(
+      `INSERT INTO token_revocations (keycloak_user_id, identity_provider, access_token, refresh_token)
+         VALUES ('ada', 'github', 'a', 'r')`,
+    );
+    await undoAll();
+    await expect(runTokenMigrations(dataSource)).resolves.toEqual(NAMES);
+    await expect(database.query('SELECT refresh_token FROM token_revocations')).resolves.toEqual([
+      { refresh_token: 'r' },
+    ]);
   });
 
   it('revert to an empty database when no token is stored', async () => {

@@ -242,6 +242,22 @@ describe('QueryRunnerScope.run, misused,', () => {
     await expect(committed()).resolves.toMatchObject({ tokens: 0 });
   });
 
+  it('gives the connection back when a nested run that nobody waits for is still beginning', async () => {
+    let nested: Promise<void> = Promise.resolve();
+    for (const end of [() => Promise.resolve(), () => Promise.reject(new Error('sooner'))]) {
+      const run = scope.run(
+        () => {
+          nested = scope.run(() => store.storeTokens(key, pair));
+          return end();
+        },
+        { lazy: true },
+      );
+      await run.catch(() => undefined);
+      await nested.catch(() => undefined);
+      await expectCleanPool();
+    }
+  });
+
   it('says that nothing was committed when a failed statement was swallowed', async () => {
     const run = scope.run(async (runner) => {
       await store.storeTokens(key, pair);

@@ -327,7 +327,11 @@ describe('the verdicts of the provider', () => {
       await expect(failure).rejects.toMatchObject({ providerCode: code, retryable: false });
     }
     expect(endpoint.redeemed).toHaveLength(1);
-    await expect(row()).resolves.toMatchObject({ status: 'active', last_error_code: code, lease_id: null });
+    await expect(row()).resolves.toMatchObject({
+      status: 'active',
+      last_error_code: `configuration:${code}`,
+      lease_id: null,
+    });
   });
 
   it('an answer that is lost at once is asked for once more, inside the lease', async () => {

@@ -153,9 +153,9 @@ describe('TokenManager.storeIdpTokens and getIdpToken', () => {
     const run = app.get(QueryRunnerScope).run(async () => {
       await tokens.storeIdpTokens(user, 'acme', { accessToken: 'plain' });
       await expect(tokens.getIdpToken(user, 'acme')).resolves.toMatchObject({ accessToken: 'plain' });
-      throw new Error('no');
+      throw new Error('rolled back on purpose');
     });
-    await expect(run).rejects.toThrow('no');
+    await expect(run).rejects.toThrow('rolled back on purpose');
     await expect(tokens.getIdpToken(user, 'acme')).rejects.toThrow(TokensNotFoundError);
   });
 
@@ -343,6 +343,17 @@ describe('offline tokens', () => {
     await expect(store.loadToken(user)).resolves.toBeNull();
   });
 
+  it('keep a successor whatever becomes of the surrounding transaction: its predecessor is dead', async () => {
+    const store = app.get(OfflineTokenStore);
+    await store.storeToken(user, 'first');
+    const run = app.get(QueryRunnerScope).run(async () => {
+      await expect(store.replaceToken(user, 'first', 'successor')).resolves.toBe(true);
+      throw new Error('rolled back on purpose');
+    });
+    await expect(run).rejects.toThrow('rolled back on purpose');
+    await expect(store.loadToken(user)).resolves.toBe('successor');
+  });
+
   it('refuse an empty token', async () => {
     await expect(tokens.storeOfflineToken(user, '')).rejects.toThrow(InvalidTokenInputError);
     await expect(app.get(OfflineTokenStore).storeToken(user, '')).rejects.toThrow(InvalidTokenInputError);
@@ -392,6 +403,36 @@ describe('TokenManager.revokeIdpTokens', () => {
     await expect(tokens.getIdpToken(user, 'acme')).resolves.toMatchObject({ accessToken: 'kept' });
     await expect(database.query('SELECT FROM token_revocations')).resolves.toEqual([]);
     expect(endpoint.revoked).toEqual([]);
+  });
+
+  it('never revokes a pair that stays: the transaction ends while the deletion is under way', async () => {
+    await tokens.storeIdpTokens(user, 'acme', { accessToken: 'kept', refreshToken: 'kept' });
+    let revocation: Promise<unknown> = Promise.resolve();
+    const run = app.get(QueryRunnerScope).run(() => {
+      revocation = tokens.revokeIdpTokens(user, 'acme');
+      return Promise.all([revocation, Promise.reject(new Error('sooner'))]);
+    });
+    await expect(run).rejects.toThrow('sooner');
+    await revocation.catch(() => undefined);
+    const isThere = (await rowOf(user)) !== undefined;
+    const noted = await database.query('SELECT FROM token_revocations WHERE keycloak_user_id = $1', [user]);
+    expect({ isThere, noted: noted.length + endpoint.revoked.length }).toEqual({ isThere, noted: isThere ? 0 : 1 });
+  });
+
+  it('deletes and notes in one, also on a runner of the host without a transaction', async () => {
+    await tokens.storeIdpTokens(user, 'acme', { accessToken: 'kept', refreshToken: 'kept' });
+    await database.query('ALTER TABLE token_revocations RENAME COLUMN attempts TO hidden');
+    await database.query('ALTER TABLE token_revocations ALTER COLUMN refresh_token TYPE varchar(3)');
+    const runner = dataSource.createQueryRunner();
+    try {
+      const revoke = app.get(QueryRunnerScope).join(runner, () => tokens.revokeIdpTokens(user, 'acme'));
+      await expect(revoke).rejects.toMatchObject({ sqlState: '22001' });
+    } finally {
+      await runner.release();
+      await database.query('ALTER TABLE token_revocations ALTER COLUMN refresh_token TYPE varchar');
+      await database.query('ALTER TABLE token_revocations RENAME COLUMN hidden TO attempts');
+    }
+    await expect(tokens.getIdpToken(user, 'acme')).resolves.toMatchObject({ accessToken: 'kept' });
   });
 
   it('only deletes where the provider cannot revoke', async () => {

@@ -1,6 +1,6 @@
 import { Injectable } from '@nestjs/common';
 
-import { checkExpiry, checkKey, checkToken, FIRST_MILLISECONDS } from '../token-input.js';
+import { asText, checkExpiry, checkKey, checkPresent, checkSealed, FIRST_MILLISECONDS } from '../token-input.js';
 import { AuthTokensTable } from './auth-tokens.table.js';
 import type { AuthTokensKey, CheckExpirationAndRefresh, SealedTokens, StoredTokens } from './auth-tokens.types.js';
 import type { Redeem, Redeemer } from './redeemer.js';
@@ -33,8 +33,9 @@ export class AuthTokenStore {
    */
   async storeTokens(key: AuthTokensKey, tokens: SealedTokens): Promise<void> {
     checkKey(key);
-    if (typeof tokens.refreshToken !== 'string') checkToken(tokens.refreshToken, 'The sealed refresh token');
-    if (!tokens.accessToken) checkToken(tokens.accessToken, 'The sealed access token');
+    checkPresent(tokens);
+    checkSealed(tokens.accessToken, 'The sealed access token');
+    if (tokens.refreshToken !== '') checkSealed(tokens.refreshToken, 'The sealed refresh token');
     checkExpiry(tokens.accessTokenExpiresAt, 'accessTokenExpiresAt');
     checkExpiry(tokens.refreshTokenExpiresAt, 'refreshTokenExpiresAt');
     await this.table.store(key, tokens);
@@ -86,7 +87,7 @@ export class AuthTokenStore {
 
   /** A handle for one user and provider, with the methods of this store. */
   getInstance(keycloakUserId: string | number, idp: string): UserAuthTokens {
-    return new UserAuthTokens(this, checkKey({ keycloakUserId: String(keycloakUserId), idp }));
+    return new UserAuthTokens(this, checkKey({ keycloakUserId: asText(keycloakUserId), idp }));
   }
 }
 
@@ -98,7 +99,7 @@ function redeemerOf(checkExpirationAndRefresh: CheckExpirationAndRefresh, idp: s
       const { refreshToken, accessTokenExpiresAt, refreshTokenExpiresAt } = tokens;
       const refreshed = await checkExpirationAndRefresh(idp, refreshToken, accessTokenExpiresAt, refreshTokenExpiresAt);
       if (!refreshed) return { kind: 'unchanged' };
-      if (!refreshed.accessToken) checkToken(refreshed.accessToken, 'The refreshed access token');
+      checkSealed(refreshed.accessToken, 'The refreshed access token');
       return { kind: 'success', tokens: storable(refreshed, tokens) };
     } catch (error) {
       return { kind: 'abandoned', error };

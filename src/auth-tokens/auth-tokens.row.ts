@@ -19,12 +19,16 @@ export interface AuthTokensRow extends AccessTokenRow {
   /** The version that was redeemed for this pair; null after a login. */
   readonly parentVersion: string | null;
   readonly status: AuthTokensStatus;
+  /** Names the row from its first login to its deletion. */
+  readonly id: string;
   /** Seconds until the refresh token expires, negative when it has; Infinity = never. */
   readonly refreshTokenValidForSeconds: number;
   /** Milliseconds left of somebody's lease; 0 = none. */
   readonly leasedForMs: number;
   /** Whether a lease ran out without its holder having said how the exchange ended. */
   readonly hasDeadLease: boolean;
+  /** Whether the holder of the lease said that the answer is lost: it will not bring a pair any more. */
+  readonly isUnanswered: boolean;
   /** Milliseconds during which no refresh may be tried after a failure; 0 = none. */
   readonly backingOffForMs: number;
   /** Milliseconds during which an `invalid_grant` is not trusted; 0 = none. */
@@ -58,11 +62,13 @@ export function readRow(row: QueryResultRow): AuthTokensRow {
     tokens,
     parentVersion: row.parent_version as string | null,
     status: row.status as AuthTokensStatus,
+    id: String(row.id),
     accessTokenValidForSeconds: secondsUntil(tokens.accessTokenExpiresAt, present),
     refreshTokenValidForSeconds: secondsUntil(tokens.refreshTokenExpiresAt, present),
     accessTokenLifetimeSeconds: secondsUntil(tokens.accessTokenExpiresAt, Number(row.issued_at)),
     leasedForMs: Math.max(0, (leasedForSeconds ?? 0) * 1000),
     hasDeadLease: leasedForSeconds !== null && leasedForSeconds <= 0,
+    isUnanswered: row.lease_ends_at !== null && row.lease_ends_at === row.retry_at,
     backingOffForMs: millisecondsLeft(row.retry_at, present),
     suspectForMs: millisecondsLeft(row.suspect_until, present),
     lastErrorCode: row.last_error_code as string | null,
@@ -100,7 +106,7 @@ export const TOKEN_COLUMNS = `access_token, refresh_token, access_token_expires_
  * transaction of the host `now()` stands still while tokens expire. `date_part` rather than `extract`, which computes
  * in numeric.
  */
-export const ROW_COLUMNS = `${TOKEN_COLUMNS}, parent_version::text AS parent_version, status, last_error_code,
+export const ROW_COLUMNS = `${TOKEN_COLUMNS}, id::text AS id, parent_version::text AS parent_version, status, last_error_code,
   date_part('epoch', clock_timestamp()) AS present, date_part('epoch', issued_at) AS issued_at,
   date_part('epoch', lease_expires_at) AS lease_ends_at, date_part('epoch', retry_at) AS retry_at,
   date_part('epoch', suspect_until) AS suspect_until`;

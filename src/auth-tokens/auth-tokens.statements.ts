@@ -4,11 +4,15 @@ import { ACCESS_TOKEN_COLUMNS, ROW_COLUMNS, TOKEN_COLUMNS } from './auth-tokens.
 /** The statements on `auth_tokens`, by what they do. Each is one round trip. */
 export type AuthTokensStatements = Record<
   | 'findAccessToken'
-  | 'findAccessTokens'
+  | 'findAccessTokensOfOneIdp'
+  | 'findAccessTokensOfMany'
   | 'load'
+  | 'loadOfOneIdp'
+  | 'loadOfMany'
   | 'store'
   | 'import'
   | 'delete'
+  | 'deleteForRevocation'
   | 'acquire'
   | 'commit'
   | 'supersede'
@@ -34,11 +38,18 @@ const RESET = `lease_id = NULL, lease_expires_at = NULL, open_leases = 0, retry_
 const REFRESHED_PAIR = `access_token = $3, refresh_token = $4, access_token_expires_at = $5,
   refresh_token_expires_at = $6, token_version = $7, parent_version = $8, issued_at = to_timestamp($9::float8)`;
 
-/** @param table quoted path of the table */
-export function authTokensStatements(table: string): AuthTokensStatements {
+/**
+ * @param table quoted path of the table
+ * @param revocations quoted path of `token_revocations`
+ */
+export function authTokensStatements(table: string, revocations: string): AuthTokensStatements {
   // A transaction of the host may hold the row for as long as it pleases. Waiting for it would hold a connection, which
   // that transaction may itself be waiting for; the caller tries again instead.
   const unlockedRow = `id = (SELECT id FROM ${table} WHERE ${KEY} FOR NO KEY UPDATE NOWAIT)`;
+
+  // Any keys: $1 their users, $2 their providers. For users of one provider the other way is faster.
+  const wanted = `unnest((SELECT $1::text[]), (SELECT $2::text[])) WITH ORDINALITY AS wanted (user_id, idp, position)
+     JOIN ${table} ON keycloak_user_id = user_id AND identity_provider = idp`;
 
   return {
     // The hot path: every column left out here is text that PostgreSQL need not write and Node need not read.
@@ -47,12 +58,18 @@ export function authTokensStatements(table: string): AuthTokensStatements {
       `SELECT ${ACCESS_TOKEN_COLUMNS} FROM ${table} WHERE ${KEY} AND status = 'active'`,
     ),
 
-    findAccessTokens: defineStatement(
+    findAccessTokensOfOneIdp: defineStatement(
       'find_access_tokens',
       `SELECT keycloak_user_id, ${ACCESS_TOKEN_COLUMNS} FROM ${table} WHERE ${KEYS} AND status = 'active'`,
     ),
+    findAccessTokensOfMany: defineStatement(
+      'find_access_tokens_of_many',
+      `SELECT position, ${ACCESS_TOKEN_COLUMNS} FROM ${wanted} WHERE status = 'active'`,
+    ),
 
-    load: defineStatement('load', `SELECT keycloak_user_id, ${ROW_COLUMNS} FROM ${table} WHERE ${KEYS}`),
+    load: defineStatement('load', `SELECT ${ROW_COLUMNS} FROM ${table} WHERE ${KEY}`),
+    loadOfOneIdp: defineStatement('load_of_one', `SELECT keycloak_user_id, ${ROW_COLUMNS} FROM ${table} WHERE ${KEYS}`),
+    loadOfMany: defineStatement('load_of_many', `SELECT position, ${ROW_COLUMNS} FROM ${wanted}`),
 
     // The update stands first because a refused INSERT … ON CONFLICT spends an identity value: with 2^31 of them,
     // logins alone would use the sequence up. ON CONFLICT is what makes two first stores of one key both succeed.
@@ -88,6 +105,15 @@ export function authTokensStatements(table: string): AuthTokensStatements {
     ),
 
     delete: defineStatement('delete', `DELETE FROM ${table} WHERE ${KEY} RETURNING ${TOKEN_COLUMNS}`),
+
+    // One statement, so that no pair is deleted and not noted, or noted and not deleted.
+    deleteForRevocation: defineStatement(
+      'delete_for_revocation',
+      `WITH deleted AS (DELETE FROM ${table} WHERE ${KEY} RETURNING access_token, refresh_token),
+            noted AS (INSERT INTO ${revocations} (keycloak_user_id, identity_provider, access_token, refresh_token)
+                        SELECT $1, $2, access_token, refresh_token FROM deleted)
+         SELECT FROM deleted`,
+    ),
 
     // $3 lease id, $4 lease in ms, $5 the version that was seen stale or rejected: at that version it still is.
     // $6 whether an expired lease may be taken over while the access token is valid. A row locked by a transaction of

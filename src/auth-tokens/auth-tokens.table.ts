@@ -18,6 +18,7 @@ import {
   rowName,
 } from './auth-tokens.row.js';
 import { type AuthTokensStatements, authTokensStatements } from './auth-tokens.statements.js';
+import { TokenRevocation } from '../token-revocations/token-revocation.entity.js';
 import type { AuthTokensKey, SealedTokens, StoredTokens } from './auth-tokens.types.js';
 import { BatchedLookup } from './batched-lookup.js';
 
@@ -25,6 +26,8 @@ import { BatchedLookup } from './batched-lookup.js';
 export interface RefreshedPair extends StoredTokens {
   /** The version that was redeemed for it. */
   readonly parentVersion: string;
+  /** The row that it is for: after a deletion and a new login another one has the key. */
+  readonly rowId: string;
   /**
    * Epoch seconds of the database when the request was sent. Not when the answer was read: a process that was stopped
    * in between would take its old pair for the newer of two, and its access token for longer-lived than it is.
@@ -35,12 +38,8 @@ export interface RefreshedPair extends StoredTokens {
 /** The table `auth_tokens`: one method a statement. Every method throws {@link TokenStoreUnavailableError}. */
 @Injectable()
 export class AuthTokensTable {
-  readonly #rows = new BatchedLookup((users, idp) => this.#lookUp('load', [users, idp], readRow));
-  readonly #accessTokens = new BatchedLookup((users, idp) =>
-    users.length === 1
-      ? this.#lookUp('findAccessToken', [users[0], idp], readAccessToken, users[0])
-      : this.#lookUp('findAccessTokens', [users, idp], readAccessToken),
-  );
+  readonly #rows = new BatchedLookup((keys) => this.#lookUp(ROWS, keys));
+  readonly #accessTokens = new BatchedLookup((keys) => this.#lookUp(ACCESS_TOKENS, keys));
   #statements: AuthTokensStatements | undefined;
 
   constructor(
@@ -57,17 +56,17 @@ export class AuthTokensTable {
   /** Finds the access token of an active row, in the same way as {@link load}; null for every other row. */
   findAccessToken(key: AuthTokensKey): Promise<AccessTokenRow | null> {
     if (this.#isOutside()) return this.#accessTokens.load(key);
-    return this.#inside('findAccessToken', keyValues(key), readAccessToken);
+    return this.#inside(ACCESS_TOKENS, key);
   }
 
   /** Loads a row in the surrounding transaction; outside of one, concurrent loads share statements. */
   load(key: AuthTokensKey): Promise<AuthTokensRow | null> {
-    return this.#isOutside() ? this.#rows.load(key) : this.#inside('load', [[key.keycloakUserId], key.idp], readRow);
+    return this.#isOutside() ? this.#rows.load(key) : this.#inside(ROWS, key);
   }
 
   /** Loads a row as it is committed, whatever transaction surrounds the call. */
   async loadCommitted(key: AuthTokensKey): Promise<AuthTokensRow | null> {
-    return (await this.#lookUp('load', [[key.keycloakUserId], key.idp], readRow)).get(key.keycloakUserId) ?? null;
+    return (await this.#lookUp(ROWS, [key]))[0] ?? null;
   }
 
   /** Inserts or replaces the pair in one statement: of two concurrent first stores both succeed and the later wins. */
@@ -89,6 +88,13 @@ export class AuthTokensTable {
     const [row] = await this.executor.execute(this.#sql.delete, keyValues(key), 'delete tokens');
     this.scope.context()?.markWritten(rowName(key));
     return row ? readTokens(row) : null;
+  }
+
+  /** Deletes the pair and notes it for revocation; whether there was one. */
+  async deleteForRevocation(key: AuthTokensKey): Promise<boolean> {
+    const rows = await this.executor.execute(this.#sql.deleteForRevocation, keyValues(key), 'delete tokens');
+    this.scope.context()?.markWritten(rowName(key));
+    return rows.length > 0;
   }
 
   /** Takes the lease of a row that still has the version seen; null when it is not to be had now. */
@@ -144,7 +150,10 @@ export class AuthTokensTable {
   }
 
   get #sql(): AuthTokensStatements {
-    this.#statements ??= authTokensStatements(tablePathOf(this.dataSource, AuthTokens));
+    this.#statements ??= authTokensStatements(
+      tablePathOf(this.dataSource, AuthTokens),
+      tablePathOf(this.dataSource, TokenRevocation),
+    );
     return this.#statements;
   }
 
@@ -162,26 +171,58 @@ export class AuthTokensTable {
     return !this.scope.context()?.hasBegun;
   }
 
-  async #inside<Row>(name: keyof AuthTokensStatements, values: unknown[], read: Read<Row>): Promise<Row | null> {
-    const [row] = await this.executor.execute(this.#sql[name], values, 'load tokens');
+  async #inside<Row>({ one, read }: Lookups<Row>, key: AuthTokensKey): Promise<Row | null> {
+    const [row] = await this.executor.execute(this.#sql[one], keyValues(key), ACTION);
     return row ? read(row) : null;
   }
 
-  /** @param user of a statement about a single user, which need not repeat the id */
-  async #lookUp<Row>(
-    name: keyof AuthTokensStatements,
-    values: unknown[],
-    read: Read<Row>,
-    user?: string,
-  ): Promise<Map<string, Row>> {
-    const rows = await this.executor.executeDetached(this.#sql[name], values, 'load tokens');
-    const found = new Map<string, Row>();
-    for (const row of rows) found.set(user ?? (row.keycloak_user_id as string), read(row));
+  /** The rows at the positions of their keys. */
+  async #lookUp<Row>({ one, ofOneIdp, ofMany, read }: Lookups<Row>, keys: readonly AuthTokensKey[]) {
+    const [first] = keys;
+    if (!first) return [];
+    if (keys.length === 1) {
+      const [row] = await this.executor.executeDetached(this.#sql[one], keyValues(first), ACTION);
+      return row ? [read(row)] : [];
+    }
+    const users = keys.map(({ keycloakUserId }) => keycloakUserId);
+    if (keys.every(({ idp }) => idp === first.idp)) {
+      const rows = await this.executor.executeDetached(this.#sql[ofOneIdp], [users, first.idp], ACTION);
+      const byUser = new Map<string, Row>();
+      for (const row of rows) byUser.set(row.keycloak_user_id as string, read(row));
+      return users.map((user) => byUser.get(user));
+    }
+    const idps = keys.map(({ idp }) => idp);
+    const found: (Row | undefined)[] = [];
+    for (const row of await this.executor.executeDetached(this.#sql[ofMany], [users, idps], ACTION)) {
+      found[Number(row.position) - 1] = read(row);
+    }
     return found;
   }
 }
 
-type Read<Row> = (row: QueryResultRow) => Row;
+const ACTION = 'load tokens';
+
+/** What is looked up: the statements for one key, for users of one provider and for any keys, and how a row is read. */
+interface Lookups<Row> {
+  readonly one: keyof AuthTokensStatements;
+  readonly ofOneIdp: keyof AuthTokensStatements;
+  readonly ofMany: keyof AuthTokensStatements;
+  readonly read: (row: QueryResultRow) => Row;
+}
+
+const ROWS: Lookups<AuthTokensRow> = {
+  one: 'load',
+  ofOneIdp: 'loadOfOneIdp',
+  ofMany: 'loadOfMany',
+  read: readRow,
+};
+
+const ACCESS_TOKENS: Lookups<AccessTokenRow> = {
+  one: 'findAccessToken',
+  ofOneIdp: 'findAccessTokensOfOneIdp',
+  ofMany: 'findAccessTokensOfMany',
+  read: readAccessToken,
+};
 
 function keyValues({ keycloakUserId, idp }: AuthTokensKey): unknown[] {
   return [keycloakUserId, idp];

@@ -2,18 +2,19 @@ import { setImmediate as nextTurn, setTimeout as delay } from 'node:timers/promi
 
 import { describe, expect, it } from '@jest/globals';
 
+import { TokenStoreUnavailableError } from '../tokens.errors.js';
 import { BatchedLookup } from './batched-lookup.js';
 
 /** A database that answers when the test says so, with a row for each user but "nobody". */
 function database() {
-  const statements: { users: string[]; idp: string; answer(): void; fail(error: Error): void }[] = [];
-  const lookup = new BatchedLookup<string>((users, idp) => {
-    const { promise, resolve, reject } = deferred<Map<string, string>>();
-    const rows = new Map(users.filter((user) => user !== 'nobody').map((user) => [user, `${user} at ${idp}`]));
+  const statements: { users: string[]; answer(): void; fail(error: Error): void }[] = [];
+  const lookup = new BatchedLookup<string>((keys) => {
+    const { promise, resolve, reject } = deferred<(string | undefined)[]>();
+    const users = keys.map(({ keycloakUserId }) => keycloakUserId);
     const answer = () => {
-      resolve(rows);
+      resolve(keys.map(({ keycloakUserId: user, idp }) => (user === 'nobody' ? undefined : `${user} at ${idp}`)));
     };
-    statements.push({ users, idp, answer, fail: reject });
+    statements.push({ users, answer, fail: reject });
     return promise;
   });
   const load = (keycloakUserId: string, idp = 'github') => lookup.load({ keycloakUserId, idp });
@@ -96,19 +97,35 @@ describe('BatchedLookup', () => {
     expect(Math.max(...statements.map(({ users }) => users.length))).toBe(256);
   });
 
-  it('asks for one provider in each statement, and loses no lookup of another', async () => {
+  it('keeps providers apart that share a statement', async () => {
     const { statements, load } = database();
     const rows = ['github', 'gitlab', 'github', 'bitbucket'].map((idp) => load('ada', idp));
-    for (let turn = 0; turn < 4; turn++) {
-      await nextTurn();
-      for (const statement of statements) statement.answer();
-    }
+    await nextTurn();
+    expect(statements).toHaveLength(2);
+    for (const statement of statements) statement.answer();
     await expect(Promise.all(rows)).resolves.toEqual([
       'ada at github',
       'ada at gitlab',
       'ada at github',
       'ada at bitbucket',
     ]);
+  });
+
+  it('asks again one by one when a value is at fault, so that it fails its own caller only', async () => {
+    const { statements, load } = database();
+    const rows = [load('a'), load('b'), load('bad'), load('c')];
+    await nextTurn();
+    statements[0]?.answer();
+    statements[1]?.fail(new TokenStoreUnavailableError('not in this encoding', '22P05'));
+    await rows[0];
+    while (statements.length < 4) await nextTurn();
+    for (const statement of statements.slice(2)) {
+      if (statement.users.includes('bad'))
+        statement.fail(new TokenStoreUnavailableError('not in this encoding', '22P05'));
+      else statement.answer();
+    }
+    const outcomes = await Promise.allSettled(rows);
+    expect(outcomes.map(({ status }) => status)).toEqual(['fulfilled', 'fulfilled', 'rejected', 'fulfilled']);
   });
 
   it('gives null to those whose row is not there', async () => {
@@ -142,5 +159,14 @@ describe('BatchedLookup', () => {
     await expect(row).resolves.toBe('ada at github');
     for (const statement of statements) statement.answer();
     await expect(Promise.all(hanging)).resolves.toHaveLength(2);
+  });
+
+  it('overtakes again and again, so that nobody waits behind what hangs without an end', async () => {
+    const { statements, load } = database();
+    const rows = names(1300).map((name) => load(name));
+    while (statements.length < 6) await delay(10);
+    expect(statements.reduce((sum, { users }) => sum + users.length, 0)).toBe(1300);
+    for (const statement of statements) statement.answer();
+    await expect(Promise.all(rows)).resolves.toHaveLength(1300);
   });
 });

@@ -1,3 +1,4 @@
+import { TokenStoreUnavailableError } from '../tokens.errors.js';
 import type { AuthTokensKey } from './auth-tokens.types.js';
 
 /**
@@ -27,8 +28,8 @@ export class BatchedLookup<Row> {
   #isScheduled = false;
   #patience: NodeJS.Timeout | undefined;
 
-  /** @param query brings the rows of users at one provider, by user id */
-  constructor(private readonly query: (users: string[], idp: string) => Promise<ReadonlyMap<string, Row>>) {}
+  /** @param query brings the rows of keys, each at the position of its key */
+  constructor(private readonly query: (keys: readonly AuthTokensKey[]) => Promise<readonly (Row | undefined)[]>) {}
 
   /** Whether lookups wait or are under way. */
   get isBusy(): boolean {
@@ -40,10 +41,7 @@ export class BatchedLookup<Row> {
     return new Promise((resolve, reject) => {
       this.#waiting.push({ key, resolve, reject });
       if (this.#underWay.size < MAX_UNDER_WAY) this.#schedule();
-      else
-        this.#patience ??= setTimeout(() => {
-          this.#overtake();
-        }, PATIENCE_MS);
+      else this.#bePatient();
     });
   }
 
@@ -64,9 +62,11 @@ export class BatchedLookup<Row> {
     });
   }
 
-  #overtake(): void {
-    this.#underWay.clear();
-    this.#send();
+  #bePatient(): void {
+    this.#patience ??= setTimeout(() => {
+      this.#underWay.clear();
+      this.#send();
+    }, PATIENCE_MS);
   }
 
   #send(): void {
@@ -75,33 +75,34 @@ export class BatchedLookup<Row> {
     this.#patience = undefined;
     while (this.#waiting.length > 0 && this.#underWay.size < MAX_UNDER_WAY) {
       const share = Math.ceil(this.#waiting.length / (MAX_UNDER_WAY - this.#underWay.size));
-      void this.#run(this.#take(Math.min(share, MAX_BATCH)));
+      void this.#run(this.#waiting.splice(0, Math.min(share, MAX_BATCH)));
     }
-  }
-
-  /** Takes lookups at one provider from those that wait, up to a number, the longest waiting first. */
-  #take(limit: number): Lookup<Row>[] {
-    const idp = this.#waiting[0]?.key.idp;
-    if (this.#waiting.every(({ key }) => key.idp === idp)) return this.#waiting.splice(0, limit);
-    const taken = new Set(this.#waiting.filter(({ key }) => key.idp === idp).slice(0, limit));
-    this.#waiting = this.#waiting.filter((lookup) => !taken.has(lookup));
-    return [...taken];
+    if (this.#waiting.length > 0) this.#bePatient();
   }
 
   async #run(lookups: readonly Lookup<Row>[]): Promise<void> {
-    const idp = lookups[0]?.key.idp ?? '';
     this.#underWay.add(lookups);
     try {
-      const rows = await this.query(
-        lookups.map(({ key }) => key.keycloakUserId),
-        idp,
-      );
-      for (const { key, resolve } of lookups) resolve(rows.get(key.keycloakUserId) ?? null);
+      const rows = await this.query(lookups.map(({ key }) => key));
+      lookups.forEach(({ resolve }, position) => {
+        resolve(rows[position] ?? null);
+      });
     } catch (error) {
-      for (const { reject } of lookups) reject(error);
+      if (lookups.length > 1 && isAboutAValue(error)) this.#runEach(lookups);
+      else for (const { reject } of lookups) reject(error);
     } finally {
       this.#underWay.delete(lookups);
       this.#send();
     }
   }
+
+  /** One by one, so that a key that PostgreSQL cannot take fails nobody else. */
+  #runEach(lookups: readonly Lookup<Row>[]): void {
+    for (const lookup of lookups) void this.#run([lookup]);
+  }
+}
+
+/** SQLSTATE class 22: a value is at fault, such as a character that the database's encoding does not have. */
+function isAboutAValue(error: unknown): boolean {
+  return error instanceof TokenStoreUnavailableError && error.sqlState?.startsWith('22') === true;
 }

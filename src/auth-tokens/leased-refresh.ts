@@ -4,7 +4,6 @@ import { Injectable } from '@nestjs/common';
 
 import { randomId } from '../crypto/random.js';
 import type { RefreshPolicy } from '../identity-providers/refresh-policy.js';
-import { isConfigurationCode } from '../identity-providers/token-answer.js';
 import {
   ProviderMisconfiguredError,
   RefreshInProgressError,
@@ -16,7 +15,7 @@ import { AuthTokensTable } from './auth-tokens.table.js';
 import type { AuthTokensKey } from './auth-tokens.types.js';
 import type { Redeem } from './redeemer.js';
 import { RefreshOptions } from './refresh.options.js';
-import { passing, RefreshExchange, type RefreshResult } from './refresh-exchange.js';
+import { CONFIGURATION_PREFIX, passing, RefreshExchange, type RefreshResult } from './refresh-exchange.js';
 import { RefreshPace } from './refresh-pace.js';
 
 const FIRST_PAUSE_MS = 50;
@@ -43,7 +42,7 @@ export class LeasedRefresh {
     private readonly exchange: RefreshExchange,
     private readonly options: RefreshOptions,
   ) {
-    this.#pace = new RefreshPace(() => table.isReading);
+    this.#pace = new RefreshPace(() => table.isReading, options.waitTimeoutMs / 2);
   }
 
   async run(stale: StaleRow, redeem: Redeem, policy: RefreshPolicy): Promise<RefreshResult> {
@@ -63,22 +62,28 @@ export class LeasedRefresh {
     const { key } = stale;
     const deadline = performance.now() + this.options.waitTimeoutMs;
     let { row } = stale;
+    let isHolderGone = policy.takeoverDelayMs === 0;
     for (let attempt = 0; ; attempt++) {
-      if (!refusalOf(key, row) && row.leasedForMs === 0 && !isLockedUp(row, stale, policy)) {
-        if (!(await this.#pace.turn()))
-          return passing(new RefreshUnavailableError(key, 'the application is shutting down'));
-        const lease = await this.#acquire(stale, policy);
-        if (lease) return this.exchange.run(key, lease, redeem, policy);
-        const current = await this.table.loadCommitted(key);
-        if (!isStill(stale, current)) return { kind: 'moved', row: current };
-        row = current;
+      const mayTry = !refusalOf(key, row) && row.leasedForMs === 0 && !isLockedUp(row, stale, policy);
+      if (mayTry && row.hasDeadLease && !row.isUnanswered && !isHolderGone) {
+        isHolderGone = true;
+        await delay(policy.takeoverDelayMs);
+      } else {
+        if (mayTry) {
+          if (!(await this.#pace.turn())) return passing(shuttingDown(key));
+          const lease = await this.#acquire(stale, policy);
+          if (lease) return this.exchange.run(key, lease, redeem, policy);
+          const current = await this.table.loadCommitted(key);
+          if (!isStill(stale, current)) return { kind: 'moved', row: current };
+          row = current;
+        }
+        const refusal = refusalOf(key, row);
+        if (refusal) return passing(refusal);
+        const isPointless = row.leasedForMs > 0 ? canServeMeanwhile(stale, policy) : isLockedUp(row, stale, policy);
+        const pause = pauseMs(attempt);
+        if (isPointless || performance.now() + pause >= deadline) return passing(new RefreshInProgressError(key));
+        await delay(pause);
       }
-      const refusal = refusalOf(key, row);
-      if (refusal) return passing(refusal);
-      const isPointless = row.leasedForMs > 0 ? canServeMeanwhile(stale, policy) : isLockedUp(row, stale, policy);
-      const pause = pauseMs(attempt);
-      if (isPointless || performance.now() + pause >= deadline) return passing(new RefreshInProgressError(key));
-      await delay(pause);
       const current = await this.table.loadCommitted(key);
       if (!isStill(stale, current)) return { kind: 'moved', row: current };
       row = current;
@@ -102,6 +107,11 @@ export class LeasedRefresh {
   }
 }
 
+/** Why nothing is refreshed any more. */
+export function shuttingDown(key: AuthTokensKey): RefreshUnavailableError {
+  return new RefreshUnavailableError(key, 'the application is shutting down');
+}
+
 /** Whether a row is the stale one yet: not replaced, not deleted, its grant not ended. */
 function isStill(stale: StaleRow, row: AuthTokensRow | null): row is AuthTokensRow {
   return row?.tokens.version === stale.row.tokens.version && row.status === 'active';
@@ -111,7 +121,9 @@ function isStill(stale: StaleRow, row: AuthTokensRow | null): row is AuthTokensR
 function refusalOf(key: AuthTokensKey, row: AuthTokensRow): Error | undefined {
   const { backingOffForMs, suspectForMs, lastErrorCode } = row;
   if (backingOffForMs > 0) {
-    if (lastErrorCode && isConfigurationCode(lastErrorCode)) return new ProviderMisconfiguredError(key, lastErrorCode);
+    if (lastErrorCode?.startsWith(CONFIGURATION_PREFIX)) {
+      return new ProviderMisconfiguredError(key, lastErrorCode.slice(CONFIGURATION_PREFIX.length));
+    }
     return new RefreshUnavailableError(key, `the last try failed (${lastErrorCode ?? 'unknown'})`, backingOffForMs);
   }
   if (suspectForMs > 0) {

@@ -13,7 +13,7 @@ import type { AuthTokensKey, RefreshedTokens } from './auth-tokens.types.js';
 import type { Redeem, Redemption } from './redeemer.js';
 import { RefreshOptions } from './refresh.options.js';
 import { RefreshedPairCommitter } from './refreshed-pair.committer.js';
-import { within } from './within.js';
+import { within } from '../within.js';
 
 /** How one refresh ended, for everybody who waited for it. */
 export type RefreshResult = (
@@ -32,6 +32,9 @@ export type RefreshResult = (
   /** Settles when a redeemer that overran its lease has an answer, and its success is stored. */
   readonly late?: Promise<unknown>;
 };
+
+/** Marks in `last_error_code` that the provider refused the application, so that those who come in the backoff are told. */
+export const CONFIGURATION_PREFIX = 'configuration:';
 
 /** A failure that keeps nobody from using a token that still works. */
 export function passing(error: unknown): RefreshResult {
@@ -109,7 +112,7 @@ export class RefreshExchange {
         return this.#reject(key, lease, redemption.code, policy);
       case 'configuration': {
         const error = new ProviderMisconfiguredError(key, redemption.code);
-        await this.#fail(key, lease, redemption.code);
+        await this.#fail(key, lease, CONFIGURATION_PREFIX + redemption.code);
         return passing(error);
       }
       case 'not-redeemed': {
@@ -175,21 +178,23 @@ interface Attempt {
 }
 
 function pairOf(tokens: RefreshedTokens, lease: Lease, issuedAt: number): RefreshedPair {
-  return { ...tokens, version: randomId(), parentVersion: lease.row.tokens.version, issuedAt };
+  return { ...tokens, version: randomId(), parentVersion: lease.row.tokens.version, rowId: lease.row.id, issuedAt };
 }
 
 /** The row as the commit leaves it. */
-function rowOf({ parentVersion, issuedAt, ...tokens }: RefreshedPair): AuthTokensRow {
+function rowOf({ parentVersion, rowId, issuedAt, ...tokens }: RefreshedPair): AuthTokensRow {
   const validFor = (expiresAt: number) => (expiresAt === 0 ? Infinity : expiresAt - issuedAt);
   return {
     tokens,
     parentVersion,
     status: 'active',
+    id: rowId,
     accessTokenValidForSeconds: validFor(tokens.accessTokenExpiresAt),
     refreshTokenValidForSeconds: validFor(tokens.refreshTokenExpiresAt),
     accessTokenLifetimeSeconds: validFor(tokens.accessTokenExpiresAt),
     leasedForMs: 0,
     hasDeadLease: false,
+    isUnanswered: false,
     backingOffForMs: 0,
     suspectForMs: 0,
     lastErrorCode: null,

@@ -15,8 +15,14 @@ export class RefreshPace {
   #isScheduled = false;
   #hasEnded = false;
 
-  /** @param isReading whether somebody reads fresh tokens at this moment */
-  constructor(private readonly isReading: () => boolean) {}
+  /**
+   * @param isReading whether somebody reads fresh tokens at this moment
+   * @param longestWaitMs how long a refresh may wait for its turn, however many wait: then they keep less distance
+   */
+  constructor(
+    private readonly isReading: () => boolean,
+    private readonly longestWaitMs: number,
+  ) {}
 
   /** Settles when the caller's refresh may start, in the order of the calls; false when it must not any more. */
   turn(): Promise<boolean> {
@@ -36,14 +42,15 @@ export class RefreshPace {
   #schedule(): void {
     if (this.#isScheduled || this.#waiting.length === 0) return;
     this.#isScheduled = true;
-    const distanceMs = this.#lastStartAt + DISTANCE_MS - performance.now();
+    const wantedMs = Math.min(DISTANCE_MS, this.longestWaitMs / this.#waiting.length);
+    const distanceMs = this.#lastStartAt + wantedMs - performance.now();
     const start = () => {
       this.#isScheduled = false;
       this.#lastStartAt = performance.now();
       this.#waiting.shift()?.(true);
       this.#schedule();
     };
-    if (distanceMs > 0 && this.isReading()) setTimeout(start, distanceMs);
+    if (distanceMs >= 1 && this.isReading()) setTimeout(start, distanceMs);
     else setImmediate(start);
   }
 }

@@ -61,16 +61,16 @@ export class RefreshedPairCommitter {
 
   async #tryCommit(key: AuthTokensKey, pair: RefreshedPair): Promise<CommitOutcome> {
     if (await this.table.commit(key, pair)) return { kind: 'stored' };
-    const row = await this.table.loadCommitted(key);
-    if (!row) {
-      if (this.providers.find(key.idp)?.revoke) await this.revocations.add({ ...key, ...pair });
-      return { kind: 'deleted' };
-    }
+    let row = await this.table.loadCommitted(key);
     // An earlier try reached the table and only its answer was lost: the version is random, so it can be nobody else's.
-    if (row.tokens.version === pair.version) return { kind: 'stored' };
-    const isSibling = row.parentVersion === pair.parentVersion;
-    if (isSibling && (await this.table.supersede(key, pair))) return { kind: 'stored' };
-    return { kind: 'replaced', row };
+    if (row?.tokens.version === pair.version) return { kind: 'stored' };
+    if (row?.parentVersion === pair.parentVersion) {
+      if (await this.table.supersede(key, pair)) return { kind: 'stored' };
+      row = await this.table.loadCommitted(key);
+    }
+    // Whoever deleted the row wanted the pair ended, also one that nobody had seen yet; a new login does not change that.
+    if (row?.id !== pair.rowId && this.providers.find(key.idp)?.revoke) await this.revocations.add({ ...key, ...pair });
+    return row ? { kind: 'replaced', row } : { kind: 'deleted' };
   }
 }
 

@@ -1,4 +1,3 @@
-import { once } from 'node:events';
 import { setTimeout as delay } from 'node:timers/promises';
 
 import { Injectable, Logger, type OnModuleDestroy } from '@nestjs/common';
@@ -10,13 +9,14 @@ import { ReauthenticationRequiredError, RefreshInProgressError, RefreshUnavailab
 import { type AccessTokenRow, type AuthTokensRow, rowName } from './auth-tokens.row.js';
 import { AuthTokensTable } from './auth-tokens.table.js';
 import type { AuthTokensKey } from './auth-tokens.types.js';
-import { canServeMeanwhile, LeasedRefresh, type StaleRow } from './leased-refresh.js';
+import { canServeMeanwhile, LeasedRefresh, shuttingDown, type StaleRow } from './leased-refresh.js';
 import type { Redeemer } from './redeemer.js';
 import { RefreshOptions } from './refresh.options.js';
 import { RefreshedPairCommitter } from './refreshed-pair.committer.js';
 import { passing, type RefreshResult } from './refresh-exchange.js';
 import { isFresh, isUsable, type TokenDemand } from './token-freshness.js';
-import { within } from './within.js';
+import { untilAborted } from '../until-aborted.js';
+import { within } from '../within.js';
 
 /** What a caller asks of a token, and what ends its wait. */
 export interface FreshTokenRequest extends TokenDemand {
@@ -47,8 +47,8 @@ export class TokenRefresher implements OnModuleDestroy {
 
   /** The access token of an active row, in one lean read; whether it meets a demand is for {@link isFresh} to say. */
   find(key: AuthTokensKey, signal?: AbortSignal): Promise<AccessTokenRow | null> {
-    const lookup = this.table.findAccessToken(key);
-    return signal ? untilAborted(lookup, signal) : lookup;
+    if (!signal) return this.table.findAccessToken(key);
+    return untilAborted(() => this.table.findAccessToken(key), signal);
   }
 
   /** Whether a token may be handed out as it is. */
@@ -66,12 +66,11 @@ export class TokenRefresher implements OnModuleDestroy {
    */
   async load(key: AuthTokensKey, redeemer: Redeemer, request: FreshTokenRequest = {}): Promise<AuthTokensRow | null> {
     const { signal } = request;
-    signal?.throwIfAborted();
     const name = rowName(key);
     const policy = this.providers.policyOf(key.idp);
     const deadline = performance.now() + this.options.waitTimeoutMs;
 
-    let row = await (signal ? untilAborted(this.table.load(key), signal) : this.table.load(key));
+    let row = await (signal ? untilAborted(() => this.table.load(key), signal) : this.table.load(key));
     for (;;) {
       if (!row) return null;
       if (row.status !== 'active') throw new ReauthenticationRequiredError(key, 'refresh_rejected');
@@ -82,7 +81,7 @@ export class TokenRefresher implements OnModuleDestroy {
       const flight = obstacle ? grounded(obstacle, redeemer) : this.#fly(stale, redeemer, policy);
       const waitMs = deadline - performance.now();
       const arrival = within(flight.result, waitMs, () => passing(new RefreshInProgressError(key)));
-      const result = await (signal ? untilAborted(arrival, signal) : arrival);
+      const result = await (signal ? untilAborted(() => arrival, signal) : arrival);
       // A callback's decision is for callers with a callback; the others look again, and start a flight of their own.
       const isForeign = flight.source !== redeemer.source;
       switch (result.kind) {
@@ -127,7 +126,7 @@ export class TokenRefresher implements OnModuleDestroy {
   async #obstacle({ key, row }: StaleRow, name: string): Promise<Error | undefined> {
     if (!row.tokens.refreshToken) return new ReauthenticationRequiredError(key, 'no_refresh_token');
     if (row.refreshTokenValidForSeconds <= 0) return new ReauthenticationRequiredError(key, 'refresh_token_expired');
-    if (this.#isStopping) return new RefreshUnavailableError(key, 'the application is shutting down');
+    if (this.#isStopping) return shuttingDown(key);
     if (this.scope.context()?.hasWritten(name)) {
       const committed = await this.table.loadCommitted(key);
       if (committed?.tokens.version === row.tokens.version) return undefined;
@@ -179,16 +178,4 @@ interface Flight {
 /** A flight that does not start. */
 function grounded(error: Error, { source }: Pick<Redeemer, 'source'>): Flight {
   return { source, result: Promise.resolve(passing(error)) };
-}
-
-/** Settles as the work does, or rejects with the reason of the signal when that comes first. */
-async function untilAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
-  signal.throwIfAborted();
-  const done = new AbortController();
-  try {
-    const aborted = once(signal, 'abort', { signal: done.signal }).then(() => Promise.reject(signal.reason as Error));
-    return await Promise.race([work, aborted]);
-  } finally {
-    done.abort();
-  }
 }

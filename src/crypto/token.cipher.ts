@@ -18,7 +18,7 @@ const ALGORITHM = 'aes-256-gcm';
 const DECIPHER_OPTIONS = { authTagLength: TAG_BYTES };
 
 /**
- * Seals tokens with AES-256-GCM under a key of their row and opens them again. Synchronous and stateless: about 5 µs a
+ * Seals tokens with AES-256-GCM under a key of their row and opens them again. Synchronous; keeps no text: about 6 µs a
  * text on one core, against 35–60 µs for the same in JWE.
  *
  * A sealed text is `v1.<keyId>.<base64url(nonce | ciphertext | tag)>`. The key id in the text decides which key opens
@@ -77,7 +77,7 @@ export class TokenCipher {
     if (key) return key;
     if (!KEY_ID.test(keyId)) throw unreadable(location, 'is cut short or altered');
     throw new TokenDecryptionError(
-      `A stored token names the encryption key "${keyId}", which is not in encryption.keys ` +
+      `The text in ${place(location)} names the encryption key "${keyId}", which is not in encryption.keys ` +
         `(${this.keyring.keyIds.join(', ')}). Add that key again, after the first one.`,
       keyId,
     );
@@ -106,10 +106,13 @@ function decode(body: string): Buffer | undefined {
   return isCanonical && length >= NONCE_BYTES + TAG_BYTES ? bytes.subarray(0, length) : undefined;
 }
 
+function place({ table, column, keycloakUserId, idp }: TokenLocation): string {
+  return `${table}.${column} of user "${keycloakUserId}"${idp && `, identity provider "${idp}",`}`;
+}
+
 function unreadable(location: TokenLocation, fault: string, keyId?: string): TokenDecryptionError {
-  const { table, column, keycloakUserId, idp } = location;
   return new TokenDecryptionError(
-    `The text in ${table}.${column} of user "${keycloakUserId}"${idp && `, identity provider "${idp}",`} ${fault}. ` +
+    `The text in ${place(location)} ${fault}. ` +
       'Restore the row or the key, or let the user connect the account again.',
     keyId,
   );

@@ -42,10 +42,19 @@ export function translateDriverError(error: unknown, action: string): TokensErro
   );
 }
 
+/** The server took a statement and said nothing. */
+export function unanswered(action: string): TokenStoreUnavailableError {
+  return new TokenStoreUnavailableError(
+    `PostgreSQL did not answer the request to ${action} in time, so the connection was closed. Check that the server is ` +
+      'up and the network between lets its packets through.',
+  );
+}
+
 /** No connection of the pool became free in time. */
 export function poolExhausted(action: string): TokenStoreUnavailableError {
   return new TokenStoreUnavailableError(
-    `No free database connection to ${action}. Enlarge the pool, or do not hold a transaction open while calling this.`,
+    `No free database connection to ${action}. Enlarge the pool, or do not hold a transaction open while calling this; ` +
+      'if the pool is not full, check that the server can be reached.',
   );
 }
 

@@ -6,7 +6,7 @@ import { DataSource, type QueryRunner } from 'typeorm';
 import { TokensConfigurationError } from '../tokens.errors.js';
 import { DatabaseOptions, TOKENS_DATA_SOURCE } from './database.options.js';
 import { poolExhausted, translateDriverError } from './driver-error.js';
-import { clientOf, type IsolationLevel, TransactionContext } from './transaction-context.js';
+import { clientOf, type IsolationLevel, TransactionContext, transactionOver } from './transaction-context.js';
 
 /** How {@link QueryRunnerScope.run} opens a transaction. */
 export interface TransactionOptions {
@@ -49,6 +49,7 @@ export class QueryRunnerScope {
     const surrounding = this.context();
     if (surrounding) {
       if (!options.lazy) await surrounding.begin();
+      if (surrounding.isClosed) throw transactionOver();
       return work(surrounding.runner);
     }
     const runner = this.dataSource.createQueryRunner('master');

@@ -1,5 +1,7 @@
-import { DataSource, type QueryRunner } from 'typeorm';
+import { DataSource, QueryFailedError, type QueryRunner } from 'typeorm';
 
+import { TokensConfigurationError, TokenStoreUnavailableError } from '../tokens.errors.js';
+import { translateDriverError } from './driver-error.js';
 import { AddOfflineLeases1763942400003 } from './migrations/1763942400003-add-offline-leases.js';
 import { AddRefreshState1763942400001 } from './migrations/1763942400001-add-refresh-state.js';
 import { CreateTokenRevocations1763942400002 } from './migrations/1763942400002-create-token-revocations.js';
@@ -22,8 +24,13 @@ const MIGRATION_LOCK = '4081709275206357376';
  * applied is recorded in the migrations table of the data source, so it may be mixed with the TypeORM command line.
  *
  * @returns the names of the migrations that this call applied
+ * @throws {@link TokensConfigurationError} when the data source is not initialised
+ * @throws {@link TokenStoreUnavailableError} when PostgreSQL refuses
  */
 export async function runTokenMigrations(dataSource: DataSource): Promise<string[]> {
+  if (!dataSource.isInitialized) {
+    throw new TokensConfigurationError('The data source is not initialised. Await dataSource.initialize() first.');
+  }
   const lock = dataSource.createQueryRunner('master');
   try {
     await lock.startTransaction();
@@ -34,7 +41,7 @@ export async function runTokenMigrations(dataSource: DataSource): Promise<string
     return applied;
   } catch (error) {
     await rollBack(lock);
-    throw error;
+    throw translateMigrationError(error);
   } finally {
     await lock.release();
   }
@@ -57,6 +64,14 @@ async function applyPending(dataSource: DataSource): Promise<string[]> {
   } finally {
     await migrating.destroy();
   }
+}
+
+/** With the message of the server: it names tables and columns, and a migration has no values that it could name. */
+function translateMigrationError(error: unknown): Error {
+  const translated = translateDriverError(error, 'run the migrations');
+  if (!(translated instanceof TokenStoreUnavailableError) || !(error instanceof QueryFailedError)) return translated;
+  const { sqlState, constraint, message } = translated;
+  return new TokenStoreUnavailableError(`${message} The server says: ${error.message}.`, sqlState, constraint);
 }
 
 async function rollBack(lock: QueryRunner): Promise<void> {

@@ -5,8 +5,9 @@ import type { QueryConfig, QueryResultRow } from 'pg';
 import { DataSource } from 'typeorm';
 
 import { TokenStoreUnavailableError } from '../tokens.errors.js';
+import { within } from '../within.js';
 import { DatabaseOptions, TOKENS_DATA_SOURCE } from './database.options.js';
-import { translateDriverError } from './driver-error.js';
+import { translateDriverError, unanswered } from './driver-error.js';
 import { QueryRunnerScope } from './query-runner.scope.js';
 import type { Statement } from './statement.js';
 import { clientOf } from './transaction-context.js';
@@ -44,13 +45,21 @@ export class StatementExecutor {
     }
   }
 
-  /** As {@link execute}, but never in a surrounding transaction: the effect survives its rollback. */
+  /**
+   * As {@link execute}, but never in a surrounding transaction: the effect survives its rollback. A server that does not
+   * answer within `connectionTimeoutMs` loses the connection; whether the statement had an effect is not known then.
+   */
   async executeDetached(statement: Statement, values: unknown[], action: string): Promise<QueryResultRow[]> {
     const runner = this.dataSource.createQueryRunner('master');
     await this.scope.connect(runner, action);
     try {
       const client = await clientOf(runner);
-      return (await client.query<QueryResultRow>(this.#config(statement, values))).rows;
+      const answer = client.query<QueryResultRow>(this.#config(statement, values));
+      const result = await within(answer, this.options.connectionTimeoutMs, () => undefined);
+      if (result) return result.rows;
+      // Not back into the pool: whoever got it would wait for the same silence.
+      void client.end().catch(() => undefined);
+      throw unanswered(action);
     } catch (error) {
       throw translateDriverError(error, action);
     } finally {
@@ -61,15 +70,19 @@ export class StatementExecutor {
   /**
    * As {@link executeDetached}, for a statement that takes its row by `NOWAIT`: tried again with growing pauses while a
    * transaction of the host has the row locked. Waiting inside PostgreSQL would hold a connection meanwhile, which that
-   * transaction may itself be waiting for.
+   * transaction may itself be waiting for. Tried again once, too, when the connection was lost, so the statement must be
+   * one that may have its effect twice.
    */
   async executeUnlocked(statement: Statement, values: unknown[], action: string): Promise<QueryResultRow[]> {
+    let hasLostBefore = false;
     for (let pauseMs = 10; ; pauseMs *= 2) {
       try {
         return await this.executeDetached(statement, values, action);
       } catch (error) {
-        const isLocked = error instanceof TokenStoreUnavailableError && error.sqlState === LOCK_NOT_AVAILABLE;
-        if (!isLocked || pauseMs > LONGEST_LOCK_PAUSE_MS) throw error;
+        if (!(error instanceof TokenStoreUnavailableError) || pauseMs > LONGEST_LOCK_PAUSE_MS) throw error;
+        const isLost: boolean = error.sqlState === undefined && !hasLostBefore;
+        if (error.sqlState !== LOCK_NOT_AVAILABLE && !isLost) throw error;
+        hasLostBefore ||= isLost;
         await delay(pauseMs);
       }
     }

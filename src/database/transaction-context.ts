@@ -52,7 +52,7 @@ export class TransactionContext {
 
   /** Settles when nothing is under way, the beginning of the transaction included. */
   async idle(): Promise<void> {
-    await this.#lastStatement;
+    await Promise.allSettled([this.#begun, this.#lastStatement]);
   }
 
   /** Remembers that the transaction wrote a row, so that nobody tries to refresh what only it can see. */
@@ -66,7 +66,7 @@ export class TransactionContext {
 }
 
 /** A released runner still knows its client, which by then may belong to somebody else's transaction. */
-function transactionOver(): TokenStoreUnavailableError {
+export function transactionOver(): TokenStoreUnavailableError {
   return new TokenStoreUnavailableError(
     'The transaction that this statement joined is over and its query runner released. Await every call on tokens ' +
       'before you end the transaction.',

@@ -1,7 +1,7 @@
 import { IsNotEmpty, IsOptional, IsString } from 'class-validator';
 
 import { OAuth2Provider } from './oauth2.provider.js';
-import { endpoint, IsEndpoint, KnownProviderRules } from './provider.options.js';
+import { endpoint, IsBaseUrl, KnownProviderRules } from './provider.options.js';
 import { providerKind } from './provider-kind.js';
 import { completePolicy } from './refresh-policy.js';
 
@@ -11,7 +11,7 @@ const AZURE_DEVOPS_SCOPE = '499b84ac-1321-427f-aa17-267ca6975798/.default offlin
 export class AzureDevOpsRules extends KnownProviderRules {
   /** Entra authority. Default: the public cloud. */
   @IsOptional()
-  @IsEndpoint()
+  @IsBaseUrl()
   authority?: string;
 
   /** Directory (tenant) id or name. Default: `organizations`, any work or school account. */

@@ -1,5 +1,5 @@
 import { OAuth2Provider } from './oauth2.provider.js';
-import { endpoint, HostedProviderRules, IsEndpoint, KnownProviderRules } from './provider.options.js';
+import { endpoint, HostedProviderRules, IsBaseUrl, RevocableProviderRules } from './provider.options.js';
 import { providerKind } from './provider-kind.js';
 import { completePolicy } from './refresh-policy.js';
 
@@ -23,9 +23,9 @@ export const bitbucketCloud = providerKind(BitbucketRules, (options) => {
   });
 });
 
-export class BitbucketDataCenterRules extends KnownProviderRules {
+export class BitbucketDataCenterRules extends RevocableProviderRules {
   /** URL of the instance, its context path included. */
-  @IsEndpoint()
+  @IsBaseUrl()
   baseUrl!: string;
 }
 
@@ -41,7 +41,7 @@ export const bitbucketDataCenter = providerKind(BitbucketDataCenterRules, (optio
     clientSecret,
     clientAuthentication: 'client_secret_post',
     tokenEndpoint: options.tokenEndpoint ?? endpoint(baseUrl, '/rest/oauth2/latest/token'),
-    revocation: endpoint(baseUrl, '/rest/oauth2/latest/revoke'),
+    revocation: options.revocationEndpoint ?? endpoint(baseUrl, '/rest/oauth2/latest/revoke'),
     policy: completePolicy(options.policy),
   });
 });

@@ -1,14 +1,14 @@
 import { IsOptional } from 'class-validator';
 
 import { basicAuthorization, OAuth2Provider } from './oauth2.provider.js';
-import { endpoint, HostedProviderRules, IsEndpoint } from './provider.options.js';
+import { endpoint, HostedProviderRules, IsBaseUrl, unlessMoved } from './provider.options.js';
 import { providerKind } from './provider-kind.js';
 import { completePolicy } from './refresh-policy.js';
 
 export class GitHubRules extends HostedProviderRules {
   /** Base of the REST API. Default: api.github.com, or `{baseUrl}/api/v3` when `baseUrl` is given. */
   @IsOptional()
-  @IsEndpoint()
+  @IsBaseUrl()
   apiBaseUrl?: string;
 }
 
@@ -20,23 +20,26 @@ export class GitHubRules extends HostedProviderRules {
  */
 export const gitHub = providerKind(GitHubRules, (options) => {
   const { clientId, clientSecret, baseUrl = 'https://github.com' } = options;
-  const apiBaseUrl = options.apiBaseUrl ?? (options.baseUrl ? endpoint(baseUrl, '/api/v3') : 'https://api.github.com');
+  const defaultApi = options.baseUrl ? endpoint(baseUrl, '/api/v3') : 'https://api.github.com';
+  const apiBaseUrl = options.apiBaseUrl ?? unlessMoved(options, defaultApi);
   return new OAuth2Provider({
     clientId,
     clientSecret,
     clientAuthentication: 'client_secret_post',
     tokenEndpoint: options.tokenEndpoint ?? endpoint(baseUrl, '/login/oauth/access_token'),
-    revocation: ({ accessToken }) => ({
-      method: 'DELETE',
-      url: endpoint(apiBaseUrl, `/applications/${encodeURIComponent(clientId)}/token`),
-      headers: {
-        accept: 'application/vnd.github+json',
-        authorization: basicAuthorization(clientId, clientSecret),
-        'content-type': 'application/json',
-        'user-agent': 'nestjs-idp-tokens',
-      },
-      body: JSON.stringify({ access_token: accessToken }),
-    }),
+    revocation:
+      apiBaseUrl &&
+      (({ accessToken }) => ({
+        method: 'DELETE',
+        url: endpoint(apiBaseUrl, `/applications/${encodeURIComponent(clientId)}/token`),
+        headers: {
+          accept: 'application/vnd.github+json',
+          authorization: basicAuthorization(clientId, clientSecret),
+          'content-type': 'application/json',
+          'user-agent': 'nestjs-idp-tokens',
+        },
+        body: JSON.stringify({ access_token: accessToken }),
+      })),
     unknownTokenStatus: 404,
     policy: completePolicy(options.policy),
   });

@@ -1,11 +1,16 @@
 import { IsOptional } from 'class-validator';
 
 import { OAuth2Provider } from './oauth2.provider.js';
-import { endpoint, HostedProviderRules, IsEndpoint } from './provider.options.js';
+import { endpoint, IsBaseUrl, IsEndpoint, RevocableProviderRules, unlessMoved } from './provider.options.js';
 import { providerKind } from './provider-kind.js';
 import { completePolicy } from './refresh-policy.js';
 
-export class GitLabRules extends HostedProviderRules {
+export class GitLabRules extends RevocableProviderRules {
+  /** A GitLab of one's own; may carry a path. Default: gitlab.com. */
+  @IsOptional()
+  @IsBaseUrl()
+  baseUrl?: string;
+
   /** Sent with each refresh, for GitLab versions that ask for it. */
   @IsOptional()
   @IsEndpoint()
@@ -25,7 +30,7 @@ export const gitLab = providerKind(GitLabRules, (options) => {
     clientSecret,
     clientAuthentication: 'client_secret_post',
     tokenEndpoint: options.tokenEndpoint ?? endpoint(baseUrl, '/oauth/token'),
-    revocation: endpoint(baseUrl, '/oauth/revoke'),
+    revocation: options.revocationEndpoint ?? unlessMoved(options, endpoint(baseUrl, '/oauth/revoke')),
     refreshParameters: redirectUri ? { redirect_uri: redirectUri } : undefined,
     assumedLifetimeSeconds: 7200,
     policy: completePolicy(options.policy),

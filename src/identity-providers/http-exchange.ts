@@ -95,7 +95,9 @@ async function readBody(response: Response): Promise<string | undefined> {
 }
 
 function transportCode(error: unknown): string {
-  const code = property(property(error, 'cause'), 'code');
+  const cause = property(error, 'cause');
+  if (property(cause, 'message') === 'bad port') return 'BLOCKED_PORT'; // by fetch itself, for all of its users
+  const code = property(cause, 'code');
   return typeof code === 'string' && /^[A-Z0-9_]{1,64}$/.test(code) ? code : 'NETWORK_ERROR';
 }
 
@@ -109,6 +111,7 @@ function isBeforeSending(code: string): boolean {
   return (
     ['ECONNREFUSED', 'ENOTFOUND', 'EAI_AGAIN', 'EAI_FAIL', 'ENETUNREACH', 'EHOSTUNREACH'].includes(code) ||
     code === 'UND_ERR_CONNECT_TIMEOUT' ||
+    code === 'BLOCKED_PORT' ||
     /CERT|SELF_SIGNED|UNABLE_TO_|^ERR_(SSL|TLS)_|^EPROTO$|^HOSTNAME_MISMATCH$/.test(code)
   );
 }

@@ -52,6 +52,8 @@ const KINDS = new Map<string, ProviderKind>([
   [ProviderType.AZURE_DEVOPS, azureDevOps],
 ]);
 
+const MAX_NAME_LENGTH = 255;
+
 /** Makes the providers of the options, and lists everything that is wrong with their entries. */
 export function readIdentityProviders(entries: object): { providers: Map<string, IdentityProvider>; faults: string[] } {
   const providers = new Map<string, IdentityProvider>();
@@ -59,6 +61,10 @@ export function readIdentityProviders(entries: object): { providers: Map<string,
   for (const [idp, entry] of Object.entries(entries)) {
     if (entry === undefined) continue;
     const path = `identityProviders.${idp}`;
+    if (idp.trim() === '' || idp.length > MAX_NAME_LENGTH) {
+      faults.push(`${path} must have a name of 1 to ${MAX_NAME_LENGTH} characters`);
+      continue;
+    }
     const kind = KINDS.get(idp) ?? customOAuth2;
     const reading = isIdentityProvider(entry) ? checkedProvider(entry, path) : kind(entry, path);
     if ('provider' in reading) providers.set(idp, reading.provider);

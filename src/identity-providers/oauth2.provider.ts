@@ -3,7 +3,7 @@ import { inspect } from 'node:util';
 import { exchange, type HttpRequest } from './http-exchange.js';
 import type { IdentityProvider, RefreshAnswer, RevocationAnswer, TokenPair } from './identity-provider.js';
 import type { RefreshPolicy } from './refresh-policy.js';
-import { classifyTokenAnswer, retryAfter } from './token-answer.js';
+import { classifyTokenAnswer, oauthErrorCode, parseFields, retryAfter } from './token-answer.js';
 
 /** How an application authenticates at a token endpoint. @see RFC 6749 section 2.3.1 */
 export type ClientAuthentication = 'client_secret_basic' | 'client_secret_post' | 'none';
@@ -24,6 +24,9 @@ export interface OAuth2ProviderProfile {
   readonly assumedLifetimeSeconds?: number;
   readonly policy: RefreshPolicy;
 }
+
+/** Errors that come with status 400 and say nothing against the token. @see RFC 7009 section 2.2.1, RFC 6749 section 5.2 */
+const PUT_RIGHT_IN_TIME = new Set(['invalid_client', 'unauthorized_client', 'temporarily_unavailable', 'server_error']);
 
 /**
  * An OAuth 2.0 provider described by a profile. One request an attempt, with the one client authentication of the
@@ -73,11 +76,12 @@ export class OAuth2Provider implements IdentityProvider {
   async #revoke(request: HttpRequest): Promise<RevocationAnswer> {
     const outcome = await exchange(request, this.policy.exchangeTimeoutMs);
     if (outcome.kind !== 'answered') return { kind: 'unavailable', code: outcome.code };
-    const { status, headers } = outcome;
+    const { status, headers, body } = outcome;
     if (status < 300 || status === this.#profile.unknownTokenStatus) return { kind: 'revoked' };
-    const code = `http_${status}`;
+    const code = oauthErrorCode(parseFields(body)?.error) ?? `http_${status}`;
     // Only what is wrong with the tokens is final; credentials, URLs and rate limits are put right in time.
-    if (status === 400 || status === 422) return { kind: 'refused', code };
+    const isFinal = (status === 400 || status === 422) && !PUT_RIGHT_IN_TIME.has(code);
+    if (isFinal) return { kind: 'refused', code };
     return { kind: 'unavailable', code, retryAfterMs: retryAfter(headers) };
   }
 

@@ -1,7 +1,7 @@
 import { faultsOf, instantiate } from '../options-validation.js';
 import type { IdentityProvider } from './identity-provider.js';
 import type { ProviderRules } from './provider.options.js';
-import { policyFault, RefreshPolicyRules } from './refresh-policy.js';
+import { completePolicy, policyFault, RefreshPolicyRules } from './refresh-policy.js';
 
 /** A provider made from an options entry, or everything that is wrong with the entry. */
 export type ProviderReading = { readonly provider: IdentityProvider } | { readonly faults: string[] };
@@ -17,8 +17,13 @@ export function providerKind<Options extends ProviderRules>(
   return (entry, path) => {
     const options = instantiate(optionsClass, entry);
     const policy = instantiate(RefreshPolicyRules, options.policy);
-    const faults = [...faultsOf(options, path), ...faultsOf(policy, `${path}.policy`)];
-    return faults.length > 0 ? { faults } : checkedProvider(create(options), path);
+    const policyFaults = faultsOf(policy, `${path}.policy`);
+    const faults = [...faultsOf(options, path), ...policyFaults];
+    if (faults.length === 0) return checkedProvider(create(options), path);
+    // The figures of the policy are checked together as well, though there is no provider yet.
+    if (policyFaults.length > 0) return { faults };
+    const checked = checkedProvider({ policy: completePolicy(policy) } as IdentityProvider, path);
+    return { faults: 'faults' in checked ? [...faults, ...checked.faults] : faults };
   };
 }
 

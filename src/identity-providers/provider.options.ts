@@ -2,20 +2,28 @@ import { IsNotEmpty, IsObject, IsOptional, IsString, IsUrl } from 'class-validat
 
 import type { RefreshPolicy } from './refresh-policy.js';
 
-/** An absolute http or https URL without credentials, query and fragment; hosts without a dot and IP addresses are fine. */
-export function IsEndpoint(): PropertyDecorator {
+const URL_RULES = {
+  require_protocol: true,
+  protocols: ['http', 'https'],
+  require_tld: false,
+  allow_underscores: true,
+  allow_fragments: false,
+  disallow_auth: true, // fetch refuses to send to such a URL
+};
+
+/** An absolute http or https URL that paths are appended to; hosts without a dot and IP addresses are fine. */
+export function IsBaseUrl(): PropertyDecorator {
   return IsUrl(
-    {
-      require_protocol: true,
-      protocols: ['http', 'https'],
-      require_tld: false,
-      allow_underscores: true,
-      allow_fragments: false,
-      allow_query_components: false,
-      disallow_auth: true, // fetch refuses to send to such a URL
-    },
+    { ...URL_RULES, allow_query_components: false },
     { message: '$property must be an absolute http or https URL without credentials, query and fragment' },
   );
+}
+
+/** An absolute http or https URL that is used as it is. @see RFC 6749 section 3.2 */
+export function IsEndpoint(): PropertyDecorator {
+  return IsUrl(URL_RULES, {
+    message: '$property must be an absolute http or https URL without credentials and fragment',
+  });
 }
 
 /** What every identity provider's options hold. */
@@ -42,12 +50,34 @@ export class KnownProviderRules extends ProviderRules {
   tokenEndpoint?: string;
 }
 
+/** A known provider that has an endpoint to revoke tokens (RFC 7009). */
+export class RevocableProviderRules extends KnownProviderRules {
+  /**
+   * Where tokens are revoked. Default: beside the token endpoint of the instance; nowhere, when only `tokenEndpoint`
+   * says where that is.
+   */
+  @IsOptional()
+  @IsEndpoint()
+  revocationEndpoint?: string;
+}
+
 /** A provider with a public service; `baseUrl` names an instance of one's own and may carry a path. */
 export class HostedProviderRules extends KnownProviderRules {
   /** Default: the public service. */
   @IsOptional()
-  @IsEndpoint()
+  @IsBaseUrl()
   baseUrl?: string;
+}
+
+/**
+ * An endpoint below the base URL, unless the options name the token endpoint and no base URL: then nobody knows where the
+ * instance has its other endpoints, and users' tokens and the client secret are not for the public service.
+ */
+export function unlessMoved<T>(
+  { tokenEndpoint, baseUrl }: { tokenEndpoint?: string; baseUrl?: string },
+  other: T,
+): T | undefined {
+  return tokenEndpoint && !baseUrl ? undefined : other;
 }
 
 /** Appends a path to a base URL that may carry a path of its own, with or without a slash at its end. */

@@ -9,13 +9,14 @@ describe('completePolicy', () => {
       exchangeTimeoutMs: 30_000,
       leaseMs: 95_000,
       replayWindowMs: 0,
+      takeoverDelayMs: 3500,
       oldAccessTokenSurvives: false,
       leewaySeconds: undefined,
     });
   });
 
   it('has a short lease and deadline with a replay window, whoever named it', () => {
-    const short = { exchangeTimeoutMs: 10_000, leaseMs: 12_000, replayWindowMs: 600_000 };
+    const short = { exchangeTimeoutMs: 10_000, leaseMs: 12_000, replayWindowMs: 600_000, takeoverDelayMs: 0 };
     expect(completePolicy({}, { replayWindowMs: 600_000 })).toMatchObject(short);
     expect(completePolicy({ replayWindowMs: 600_000 })).toMatchObject(short);
   });
@@ -26,6 +27,7 @@ describe('completePolicy', () => {
       exchangeTimeoutMs: 30_000,
       leaseMs: 95_000,
       replayWindowMs: 0,
+      takeoverDelayMs: 3500,
       oldAccessTokenSurvives: true,
       leewaySeconds: undefined,
     });
@@ -33,6 +35,7 @@ describe('completePolicy', () => {
       exchangeTimeoutMs: 1,
       leaseMs: 2,
       replayWindowMs: 3,
+      takeoverDelayMs: 4,
       oldAccessTokenSurvives: false,
       leewaySeconds: 0,
     };

@@ -14,6 +14,11 @@ export interface RefreshPolicy {
   readonly leaseMs: number;
   /** How long the provider accepts a redeemed refresh token again; 0 = it is single-use. */
   readonly replayWindowMs: number;
+  /**
+   * How long a lease that ran out is left to its holder before another process takes over. After an outage of the
+   * database that outlasted the lease, the holder brings its pair as soon as it can. Default: 3.5 s, with a replay window 0.
+   */
+  readonly takeoverDelayMs: number;
   /** Whether access tokens issued before a refresh stay valid after it. Default: false. */
   readonly oldAccessTokenSurvives: boolean;
   /** How long before its expiry an access token counts as stale, in seconds. Default: `refresh.leewaySeconds`. */
@@ -40,6 +45,12 @@ export class RefreshPolicyRules implements Partial<RefreshPolicy> {
   replayWindowMs?: number;
 
   @IsOptional()
+  @IsInt()
+  @Min(0)
+  @Max(60_000)
+  takeoverDelayMs?: number;
+
+  @IsOptional()
   @IsBoolean()
   oldAccessTokenSurvives?: boolean;
 
@@ -64,6 +75,7 @@ export function completePolicy(
     exchangeTimeoutMs: overrides.exchangeTimeoutMs ?? (isReplayable ? 10_000 : 30_000),
     leaseMs: overrides.leaseMs ?? (isReplayable ? 12_000 : 95_000),
     replayWindowMs,
+    takeoverDelayMs: overrides.takeoverDelayMs ?? (isReplayable ? 0 : 3500),
     oldAccessTokenSurvives: overrides.oldAccessTokenSurvives ?? known.oldAccessTokenSurvives ?? false,
     leewaySeconds: overrides.leewaySeconds,
   };
@@ -72,9 +84,13 @@ export function completePolicy(
 /** What is wrong with a completed policy, or `undefined`. A provider of the host may come without one. */
 export function policyFault(policy: RefreshPolicy | null | undefined): string | undefined {
   if (!policy) return 'it is missing: make one with completePolicy()';
-  const { exchangeTimeoutMs, leaseMs, replayWindowMs, leewaySeconds = 0 } = policy;
-  if (![exchangeTimeoutMs, leaseMs, replayWindowMs, leewaySeconds].every((figure) => figure >= 0 && isFinite(figure))) {
-    return 'exchangeTimeoutMs, leaseMs, replayWindowMs and leewaySeconds must be numbers from 0 on';
+  const { exchangeTimeoutMs, leaseMs, replayWindowMs, takeoverDelayMs, leewaySeconds = 0 } = policy;
+  if (
+    ![exchangeTimeoutMs, leaseMs, replayWindowMs, takeoverDelayMs, leewaySeconds].every(
+      (figure) => Number.isFinite(figure) && figure >= 0,
+    )
+  ) {
+    return 'exchangeTimeoutMs, leaseMs, replayWindowMs, takeoverDelayMs and leewaySeconds must be numbers from 0 on';
   }
   const shortest = exchangeTimeoutMs + 2 * LEASE_MARGIN_MS; // one for the way to the database, one for the end
   if (leaseMs >= shortest) return undefined;

@@ -1,7 +1,7 @@
 import { describe, expect, it } from '@jest/globals';
 
 import type { RefreshAnswer } from './identity-provider.js';
-import { classifyTokenAnswer, isConfigurationCode, retryAfter } from './token-answer.js';
+import { classifyTokenAnswer, retryAfter } from './token-answer.js';
 
 const JSON_TYPE = { 'content-type': 'application/json; charset=utf-8' };
 const FORM_TYPE = { 'content-type': 'application/x-www-form-urlencoded; charset=utf-8' };
@@ -295,65 +295,4 @@ describe('A pause that the provider asks for', () => {
     expect(pause).toBeGreaterThan(50_000);
     expect(pause).toBeLessThanOrEqual(61_000);
   });
-});
-
-describe('isConfigurationCode', () => {
-  it.each([
-    'invalid_client',
-    'incorrect_client_credentials',
-    'unauthorized_client',
-    'invalid_request',
-    'invalid_scope',
-    'unsupported_grant_type',
-    'unknown_error',
-    'http_301',
-    'http_307',
-    'http_400',
-    'http_401',
-    'http_403',
-    'http_404',
-    'http_421',
-  ])('is true for %s, by which a provider refuses the application', (code) => {
-    expect(isConfigurationCode(code)).toBe(true);
-  });
-
-  it.each([
-    'invalid_grant',
-    'bad_refresh_token',
-    'invalid_token',
-    'temporarily_unavailable',
-    'http_408',
-    'http_429',
-    'http_500',
-    'http_502',
-    'http_503',
-    'http_504',
-    'RATE_LIMITED',
-    'UNREADABLE_ANSWER',
-    'BODY_TOO_LARGE',
-    'TIMEOUT',
-    'NETWORK_ERROR',
-    'ECONNREFUSED',
-    'ECONNRESET',
-    'UND_ERR_SOCKET',
-    'ERR_SSL_WRONG_VERSION_NUMBER',
-    'PROVIDER_REJECTED',
-    '',
-  ])('is false for %j, which says nothing against the application', (code) => {
-    expect(isConfigurationCode(code)).toBe(false);
-  });
-
-  it.each([200, 301, 400, 401, 403, 404, 408, 421, 429, 500, 503])(
-    'agrees with the class of an answer of status %i',
-    (status) => {
-      for (const error of ['invalid_grant', 'invalid_client', 'temporarily_unavailable', ECHOED_TOKEN, undefined]) {
-        const classified = answer(status, { error });
-        if (classified.kind === 'success') throw new Error('there are no tokens in it');
-        expect([classified.code, isConfigurationCode(classified.code)]).toEqual([
-          classified.code,
-          classified.kind === 'configuration',
-        ]);
-      }
-    },
-  );
 });

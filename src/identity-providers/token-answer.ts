@@ -45,12 +45,6 @@ function refusal(code: string): RefreshAnswer {
   return { kind: 'configuration', code };
 }
 
-/** Whether a code that was kept says that the provider refused the application, not the user and not for now. */
-export function isConfigurationCode(code: string): boolean {
-  if (/^http_[34]\d\d$/.test(code)) return code !== 'http_408' && code !== 'http_429';
-  return /^[a-z_]+$/.test(code) && !TERMINAL.has(code) && !PASSING.has(code) && code !== SERVER_ERROR;
-}
-
 /** `Retry-After` in milliseconds, from seconds or an HTTP date; at most one hour. @see RFC 9110 section 10.2.3 */
 export function retryAfter(headers: Headers): number | undefined {
   const value = headers.get('retry-after');

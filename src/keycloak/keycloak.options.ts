@@ -1,6 +1,6 @@
 import { IsIn, IsInt, IsNotEmpty, IsOptional, IsString, Max, Min } from 'class-validator';
 
-import { IsEndpoint } from '../identity-providers/provider.options.js';
+import { IsBaseUrl } from '../identity-providers/provider.options.js';
 
 /** Who redeems the provider's refresh tokens that Keycloak's broker stores: both at once would end the grants. */
 export type RefreshOwner = 'module' | 'keycloak';
@@ -12,7 +12,7 @@ export type KeycloakModuleOptions = Pick<KeycloakOptions, 'serverUrl' | 'realm' 
 /** The Keycloak realm of the application's users. */
 export class KeycloakOptions {
   /** URL of the server as this process reaches it; may carry a path. */
-  @IsEndpoint()
+  @IsBaseUrl()
   serverUrl!: string;
 
   @IsString()
@@ -30,7 +30,7 @@ export class KeycloakOptions {
 
   /** The issuer in Keycloak's tokens, where its public URL is another than `serverUrl`. Default: the realm below `serverUrl`. */
   @IsOptional()
-  @IsEndpoint()
+  @IsBaseUrl()
   issuer?: string;
 
   /** What `aud` of a bearer token must hold for {@link KeycloakAuthGuard}. Default: `clientId`. */

@@ -36,12 +36,6 @@ export class OfflineTokenLeases {
     return rows.length > 0 ? id : null;
   }
 
-  /** Stores the successor if the text that was redeemed still stands, and ends the lease; false otherwise. */
-  async succeed(userId: string, redeemed: string, successor: string): Promise<boolean> {
-    const values = [userId, redeemed, successor];
-    return (await this.executor.executeUnlocked(this.#sql.succeed, values, 'store an offline token')).length > 0;
-  }
-
   async release(userId: string, leaseId: string): Promise<void> {
     await this.executor.executeUnlocked(this.#sql.release, [userId, leaseId], 'release the lease of an offline token');
   }

@@ -4,7 +4,7 @@ import { DataSource } from 'typeorm';
 import { TOKENS_DATA_SOURCE } from '../database/database.options.js';
 import { StatementExecutor } from '../database/statement-executor.js';
 import { tablePathOf } from '../database/table-path.js';
-import { checkToken, checkUserId } from '../token-input.js';
+import { asText, checkSealed, checkUserId } from '../token-input.js';
 import { type OfflineTokensStatements, offlineTokensStatements } from './offline-tokens.statements.js';
 import { StoredOfflineToken } from './stored-offline-token.entity.js';
 import { UserOfflineToken } from './user-offline-token.js';
@@ -25,20 +25,21 @@ export class OfflineTokenStore {
 
   /** Inserts or replaces the token of a user, in one atomic statement. */
   async storeToken(userId: string, offlineToken: string): Promise<void> {
-    if (!offlineToken) checkToken(offlineToken, 'The offline token');
+    checkSealed(offlineToken, 'The offline token');
     await this.executor.execute(this.#sql.store, [checkUserId(userId), offlineToken], 'store an offline token');
   }
 
   /**
    * Puts a successor in the place of the token that was loaded, if that still stands: after a rotation, the one whose
-   * predecessor is in the row holds the live token. Compares the stored texts, so pass what {@link loadToken} gave.
+   * predecessor is in the row holds the live token. Compares the stored texts, so pass what {@link loadToken} gave. Never
+   * part of a surrounding transaction: its rollback would bring the dead predecessor back.
    *
    * @returns false when the token was replaced or deleted meanwhile; nothing is stored then
    */
   async replaceToken(userId: string, loaded: string, successor: string): Promise<boolean> {
-    if (!successor) checkToken(successor, 'The offline token');
+    checkSealed(successor, 'The offline token');
     const values = [checkUserId(userId), loaded, successor];
-    return (await this.executor.execute(this.#sql.replace, values, 'replace an offline token')).length > 0;
+    return (await this.executor.executeUnlocked(this.#sql.replace, values, 'replace an offline token')).length > 0;
   }
 
   /** The token of a user as it was stored; `null` when there is none. */
@@ -55,7 +56,7 @@ export class OfflineTokenStore {
 
   /** A handle for one user, with the methods of this store. */
   getInstance(userId: string | number): UserOfflineToken {
-    return new UserOfflineToken(this, checkUserId(String(userId)));
+    return new UserOfflineToken(this, checkUserId(asText(userId)));
   }
 
   get #sql(): OfflineTokensStatements {

@@ -2,7 +2,7 @@ import { defineStatement, type Statement } from '../database/statement.js';
 
 /** The statements on `offline_tokens`, by what they do. */
 export type OfflineTokensStatements = Record<
-  'store' | 'replace' | 'load' | 'delete' | 'acquire' | 'succeed' | 'release',
+  'store' | 'replace' | 'load' | 'delete' | 'acquire' | 'release',
   Statement
 >;
 
@@ -18,10 +18,11 @@ export function offlineTokensStatements(table: string): OfflineTokensStatements 
       `INSERT INTO ${table} (user_id, offline_token) VALUES ($1, $2)
          ON CONFLICT (user_id) DO UPDATE SET offline_token = $2, ${noLease}, updated_at = clock_timestamp()`,
     ),
+    // The lease is no condition: whoever got the answer holds the only live token.
     replace: defineStatement(
       'replace_offline',
       `UPDATE ${table} SET offline_token = $3, ${noLease}, updated_at = clock_timestamp()
-         WHERE user_id = $1 AND offline_token = $2 RETURNING user_id`,
+         WHERE ${unlockedRow} AND offline_token = $2 RETURNING user_id`,
     ),
     load: defineStatement('load_offline', `SELECT offline_token FROM ${table} WHERE user_id = $1`),
     delete: defineStatement('delete_offline', `DELETE FROM ${table} WHERE user_id = $1 RETURNING user_id`),
@@ -33,14 +34,6 @@ export function offlineTokensStatements(table: string): OfflineTokensStatements 
          WHERE user_id = (SELECT user_id FROM ${table} WHERE user_id = $1 FOR NO KEY UPDATE SKIP LOCKED)
            AND offline_token = $2 AND (lease_id IS NULL OR lease_id = $3 OR lease_expires_at <= now())
          RETURNING user_id`,
-    ),
-
-    // As replace, whatever transaction surrounds the call. The lease is no condition: whoever got the answer holds the
-    // only live token.
-    succeed: defineStatement(
-      'succeed_offline',
-      `UPDATE ${table} SET offline_token = $3, ${noLease}, updated_at = clock_timestamp()
-         WHERE ${unlockedRow} AND offline_token = $2 RETURNING user_id`,
     ),
 
     release: defineStatement(

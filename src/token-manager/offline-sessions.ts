@@ -3,11 +3,12 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { Injectable, Logger, type OnModuleDestroy } from '@nestjs/common';
 
 import { RefreshOptions } from '../auth-tokens/refresh.options.js';
-import { within } from '../auth-tokens/within.js';
+import { within } from '../within.js';
 import { LEASE_MARGIN_MS } from '../identity-providers/refresh-policy.js';
 import { KeycloakClient } from '../keycloak/keycloak.client.js';
 import { KeycloakTokens } from '../keycloak/keycloak-tokens.js';
 import { OfflineTokenLeases } from '../offline-tokens/offline-token.leases.js';
+import { OfflineTokenStore } from '../offline-tokens/offline-token.store.js';
 import { KeycloakSessionExpiredError, KeycloakUnavailableError } from '../tokens.errors.js';
 import { OfflineTokenVault } from './offline-token.vault.js';
 
@@ -27,6 +28,7 @@ export class OfflineSessions implements OnModuleDestroy {
   #isStopped = false;
 
   constructor(
+    private readonly store: OfflineTokenStore,
     private readonly leases: OfflineTokenLeases,
     private readonly vault: OfflineTokenVault,
     private readonly client: KeycloakClient,
@@ -117,7 +119,7 @@ export class OfflineSessions implements OnModuleDestroy {
     for (let attempt = 0; ; attempt++) {
       try {
         // False: a newer login or a deletion stands, and so it shall; or an earlier try was stored and its answer lost.
-        await this.leases.succeed(userId, redeemed, sealed);
+        await this.store.replaceToken(userId, redeemed, sealed);
         return;
       } catch (error) {
         this.#logger.warn(

@@ -1,13 +1,12 @@
 import { Injectable } from '@nestjs/common';
 
 import { AuthTokenStore } from '../auth-tokens/auth-token.store.js';
+import { AuthTokensTable } from '../auth-tokens/auth-tokens.table.js';
 import type { FreshTokenRequest } from '../auth-tokens/token-refresher.js';
 import { TokenCipher } from '../crypto/token.cipher.js';
-import { QueryRunnerScope } from '../database/query-runner.scope.js';
 import { IdentityProviderRegistry } from '../identity-providers/identity-provider.registry.js';
 import { OfflineTokenStore } from '../offline-tokens/offline-token.store.js';
-import { TokenRevocationsTable } from '../token-revocations/token-revocations.table.js';
-import { checkExpiry, checkKey, checkToken, checkUserId } from '../token-input.js';
+import { checkExpiry, checkKey, checkPresent, checkToken, checkUserId } from '../token-input.js';
 import { KeycloakSessionExpiredError } from '../tokens.errors.js';
 import type { IdpToken } from './idp-token.js';
 import { IdpTokenReader } from './idp-token.reader.js';
@@ -45,8 +44,7 @@ export class TokenManager {
     private readonly reader: IdpTokenReader,
     private readonly providers: IdentityProviderRegistry,
     private readonly cipher: TokenCipher,
-    private readonly scope: QueryRunnerScope,
-    private readonly revocations: TokenRevocationsTable,
+    private readonly table: AuthTokensTable,
     private readonly revoker: TokenRevoker,
     private readonly keycloak: KeycloakIdpTokens,
     private readonly offlineTokens: OfflineTokenStore,
@@ -63,6 +61,7 @@ export class TokenManager {
   async storeIdpTokens(userId: string, idp: string, tokens: IdpTokens): Promise<void> {
     const key = checkKey({ keycloakUserId: userId, idp });
     this.providers.get(idp);
+    checkPresent(tokens);
     const accessToken = checkToken(tokens.accessToken, 'The access token');
     const refreshToken = tokens.refreshToken ? checkToken(tokens.refreshToken, 'The refresh token') : '';
     await this.authTokens.storeTokens(key, {
@@ -102,13 +101,10 @@ export class TokenManager {
   async revokeIdpTokens(userId: string, idp: string): Promise<boolean> {
     const key = checkKey({ keycloakUserId: userId, idp });
     const isRevocable = this.providers.get(idp).revoke !== undefined;
-    const deleted = await this.scope.run(async () => {
-      const tokens = await this.authTokens.deleteTokens(key);
-      if (tokens && isRevocable) await this.revocations.add({ ...key, ...tokens });
-      return tokens;
-    });
-    if (deleted && isRevocable) this.revoker.wake();
-    return deleted !== null;
+    if (!isRevocable) return (await this.table.delete(key)) !== null;
+    const isDeleted = await this.table.deleteForRevocation(key);
+    if (isDeleted) this.revoker.wake();
+    return isDeleted;
   }
 
   /**

@@ -455,14 +455,15 @@ describe.each(httpPlatforms)('KeycloakAuthGuard on $platform', ({ createApplicat
       'a refresh token': issued.refreshToken,
     };
     for (const [what, token] of Object.entries(bad)) {
-      const { status, type, body, headers } = await get('/me', token);
-      expect({ what, status, type, code: (body as { code: string }).code }).toEqual({
+      const response = await get('/me', token);
+      const { code } = response.body as { code: string };
+      expect({ what, status: response.status, type: response.type, code }).toEqual({
         what,
         status: 401,
         type: 'application/problem+json',
         code: 'ERR_TOKENS_KEYCLOAK_SESSION_EXPIRED',
       });
-      expect(headers['www-authenticate']).toBe('Bearer');
+      expect(response.headers['www-authenticate']).toBe('Bearer');
     }
     await get('/me', issued.accessToken).expect(200);
   });

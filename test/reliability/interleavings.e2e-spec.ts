@@ -81,7 +81,12 @@ beforeAll(async () => {
           clientSecret: 'secret',
           tokenEndpoint: `${provider.url}/token`,
           revocationEndpoint: `${provider.url}/revoke`,
-          policy: { exchangeTimeoutMs: 1000, leaseMs: 3000, replayWindowMs: mode === 'single-use' ? 0 : 600_000 },
+          policy: {
+            exchangeTimeoutMs: 1000,
+            leaseMs: 3000,
+            replayWindowMs: mode === 'single-use' ? 0 : 600_000,
+            takeoverDelayMs: 10,
+          },
         },
       },
       refresh: { backoffBaseMs: 5, backoffMaxMs: 10 },

@@ -10,6 +10,7 @@ import {
   type TokensModuleOptions,
   TokensNotFoundError,
 } from '../../src/index.js';
+import { DatabaseProxy } from '../support/database-proxy.js';
 import { OutcomeTable } from '../support/outcome-table.js';
 import { createTestDatabase, openDataSource, type TestDatabase } from '../support/test-database.js';
 import { newPair, type ScriptedAnswer, startTokenEndpoint, type TokenEndpoint } from '../support/token-endpoint.js';
@@ -161,6 +162,56 @@ describe('a refresh under way survives', () => {
   });
 });
 
+describe('a way to the database that is cut', () => {
+  /** The application behind a proxy, with a lease of 3 s for single-use tokens. */
+  async function behindProxy() {
+    const proxy = new DatabaseProxy(database.url);
+    const policy = { exchangeTimeoutMs: 1000, leaseMs: 3000 };
+    const acme = { clientId: 'client', clientSecret: 'secret', tokenEndpoint: endpoint.url, policy };
+    const settings = { ...options(), identityProviders: { acme } };
+    const cut = await createTokensApp({ databaseUrl: await proxy.open(), options: settings });
+    const whole = await createTokensApp({ databaseUrl: database.url, options: settings });
+    return {
+      proxy,
+      holder: cut.app.get(TokenManager),
+      other: whole.app.get(TokenManager),
+      close: async () => {
+        await Promise.all([cut.app.close(), whole.app.close()]);
+        await proxy.close();
+      },
+    };
+  }
+
+  it('for longer than the lease does not cost a single-use token: its holder brings the pair before anybody else asks', async () => {
+    await storeExpired();
+    const { proxy, holder, other, close } = await behindProxy();
+    const call = holder.getIdpToken(user, 'acme');
+    await asked;
+    await proxy.close();
+    answer(newPair({ access_token: 'access-new' }));
+    await until(async () => Number((await row())?.lease_expires_at) < Date.now());
+    await proxy.open();
+    await expect(other.getIdpToken(user, 'acme')).resolves.toMatchObject({ accessToken: 'access-new' });
+    await expect(call).resolves.toMatchObject({ accessToken: 'access-new' });
+    expect(endpoint.redeemed).toEqual(['refresh-old']);
+    await close();
+    recovered('database out of reach for longer than the lease');
+  });
+
+  it('at the verdict of the provider: it is recorded all the same', async () => {
+    await storeExpired();
+    const { proxy, holder, close } = await behindProxy();
+    const call = holder.getIdpToken(user, 'acme');
+    await asked;
+    proxy.loseAnswers();
+    answer({ status: 400, body: { error: 'invalid_grant' } });
+    await expect(call).rejects.toMatchObject({ code: 'ERR_TOKENS_REAUTHENTICATION_REQUIRED' });
+    await expect(row()).resolves.toMatchObject({ status: 'reauthentication_required', lease_id: null });
+    expect(endpoint.redeemed).toEqual(['refresh-old']);
+    await close();
+  });
+});
+
 describe('a refresh under way gives way', () => {
   it('to a deletion and a new login: the login stands', async () => {
     await storeExpired();
@@ -168,11 +219,14 @@ describe('a refresh under way gives way', () => {
     await asked;
     await tokens.revokeIdpTokens(user, 'acme');
     await tokens.storeIdpTokens(user, 'acme', { accessToken: 'access-of-login', refreshToken: 'refresh-of-login' });
-    answer(newPair());
+    answer(newPair({ refresh_token: 'refresh-successor' }));
     await expect(call).resolves.toMatchObject({ accessToken: 'access-of-login' });
     await expect(tokens.getIdpToken(user, 'acme')).resolves.toMatchObject({ accessToken: 'access-of-login' });
-    await until(() => endpoint.revoked.length === 1);
-    expect(endpoint.revoked).toEqual(['refresh-old']);
+    await until(async () => (await database.query('SELECT FROM token_revocations')).length === 1);
+    await tokens.storeIdpTokens(`${user}-other`, 'acme', { accessToken: 'a', refreshToken: 'refresh-other' });
+    await tokens.revokeIdpTokens(`${user}-other`, 'acme'); // wakes the outbox
+    await until(() => endpoint.revoked.length === 3);
+    expect([...endpoint.revoked].sort()).toEqual(['refresh-old', 'refresh-other', 'refresh-successor']);
     recovered('delete and re-link during a refresh');
   });
 
