@@ -107,6 +107,11 @@ afterAll(async () => {
 
 let stories = 0;
 
+/** The grant that a token of the hostile provider belongs to. */
+function grantOf(token: string): string {
+  return token.split('-')[1] ?? '';
+}
+
 /** Plays a story for a user of its own and checks what must hold whatever happened. */
 class Play {
   readonly user = `user-${++stories}`;
@@ -114,6 +119,8 @@ class Play {
   readonly #managers: TokenManager[];
   readonly #calls: Promise<unknown>[] = [];
   readonly #grants = new Set<string>();
+  /** The logins and deletions that were done, with the times between which each took effect. */
+  readonly #decisions: { grant: string | null; begin: number; end: number }[] = [];
   /** Access tokens that were ever handed out or stored for this user. */
   readonly #handedOut: IdpToken[] = [];
 
@@ -146,7 +153,7 @@ class Play {
       case 'store':
         return this.#store(client);
       case 'delete':
-        return manager?.revokeIdpTokens(this.user, 'hostile');
+        return this.#decide(null, () => manager?.revokeIdpTokens(this.user, 'hostile'));
       case 'expire':
         return this.#sql('access_token_expires_at = 1');
       case 'reseal':
@@ -165,10 +172,18 @@ class Play {
 
   async #store(client: number): Promise<void> {
     const grant = await this.#provider.newGrant();
-    this.#grants.add(grant.refreshToken.split('-')[1] ?? '');
+    this.#grants.add(grantOf(grant.refreshToken));
     const faults = this.story.answers.map((kind) => ({ kind, ms: 8 }));
     await this.#provider.setFaults([grant.refreshToken], ...faults);
-    await this.#managers[client]?.storeIdpTokens(this.user, 'hostile', { ...grant, accessTokenExpiresAt: 1 });
+    await this.#decide(grantOf(grant.refreshToken), () =>
+      this.#managers[client]?.storeIdpTokens(this.user, 'hostile', { ...grant, accessTokenExpiresAt: 1 }),
+    );
+  }
+
+  async #decide(grant: string | null, work: () => Promise<unknown> | undefined): Promise<void> {
+    const begin = performance.now();
+    await work();
+    this.#decisions.push({ grant, begin, end: performance.now() });
   }
 
   /** Seals the stored texts with the other key and changes nothing else, as a rotation of keys does. */
@@ -198,6 +213,11 @@ class Play {
     const twice = redemptions.filter(({ outcome }) => outcome === 'reuse-punished' || outcome === 'replayed');
     if (isUndisturbed) expect(twice).toEqual([]);
 
+    // What stands is the last login or deletion, however many refreshes were under way: none of them undoes it. Of two
+    // that overlapped either may be the last.
+    const last = this.#decisions.filter(({ end }) => !this.#decisions.some(({ begin }) => begin > end));
+    expect(last.map(({ grant }) => grant)).toContain(row ? this.#grantIn(row) : null);
+
     // A row goes by a deletion only, and a lease does not outlive its exchange unless the answer was lost.
     if (!kinds.has('delete')) expect(row).toBeDefined();
     if (row && isUndisturbed) expect(row).toMatchObject({ status: 'active', lease_id: null, open_leases: 0 });
@@ -209,9 +229,15 @@ class Play {
     else expect(['works', 'ERR_TOKENS_REAUTHENTICATION_REQUIRED']).toContain(end);
 
     // Nobody was given another user's token, and every connection is back.
-    const grantsOfTokens = this.#handedOut.map(({ accessToken }) => accessToken.split('-')[1] ?? '');
+    const grantsOfTokens = this.#handedOut.map(({ accessToken }) => grantOf(accessToken));
     expect(grantsOfTokens.filter((grant) => !this.#grants.has(grant))).toEqual([]);
     await until(() => clients[this.story.mode].every(({ dataSource }) => connectionsInUse(dataSource) === 0));
+  }
+
+  #grantIn(row: Record<string, unknown>): string {
+    const cipher = clients[this.story.mode][0]?.app.get(TokenCipher);
+    const location = { table: 'auth_tokens', column: 'refresh_token', keycloakUserId: this.user, idp: 'hostile' };
+    return grantOf(cipher?.open(String(row.refresh_token), location) ?? '');
   }
 
   /** Asks until the answer is final; a token that the provider refuses is asked for again, as an application would. */
