@@ -1,4 +1,5 @@
 import { createHmac, createPublicKey } from 'node:crypto';
+import { readFile, writeFile } from 'node:fs/promises';
 import { setTimeout as delay } from 'node:timers/promises';
 
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
@@ -26,6 +27,7 @@ import {
   TokensNotFoundError,
 } from '../../src/index.js';
 import { httpPlatforms, startHttpHost } from '../support/http-host.js';
+import { askEverything } from '../support/keycloak-answers.js';
 import { everythingPrinted } from '../support/secrets.js';
 import { createTestDatabase, type TestDatabase } from '../support/test-database.js';
 import { createTokensApp, newKey } from '../support/tokens-app.js';
@@ -539,4 +541,14 @@ describe('Keycloak', () => {
     await expect(tokens.checkOfflineTokenIsActive(user)).resolves.toBe(true);
     await expect(users.getUserIdFromUserEmail('ada@example.com')).resolves.toBe(user);
   }, 120_000);
+});
+
+describe('the answers of Keycloak', () => {
+  it('are those of answers.json, by which the stand-in of the other suites goes', async () => {
+    const who = { ada: ADA, local: LOCAL, unreadable: UNREADABLE };
+    const answers = await askEverything({ url: keycloak.url, logIn: (user, scope) => logIn(who[user], { scope }) });
+    const file = new URL('./answers.json', import.meta.url);
+    if (process.env.KEYCLOAK_RECORD) await writeFile(file, `${JSON.stringify(answers, null, 2)}\n`);
+    expect(answers).toEqual(JSON.parse(await readFile(file, 'utf8')));
+  });
 });

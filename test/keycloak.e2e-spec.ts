@@ -1,0 +1,624 @@
+import { createHmac, createPublicKey } from 'node:crypto';
+import { readFile } from 'node:fs/promises';
+
+import { afterAll, beforeAll, beforeEach, describe, expect, it, jest } from '@jest/globals';
+import { Controller, Get, type INestApplication, Req, UseGuards } from '@nestjs/common';
+import type { DataSource } from 'typeorm';
+import request from 'supertest';
+
+import {
+  IdpToken,
+  IdpTokenGuard,
+  InvalidTokenInputError,
+  KeycloakAuthGuard,
+  KeycloakSessionExpiredError,
+  KeycloakSessions,
+  type KeycloakModuleOptions,
+  type KeycloakTokens,
+  KeycloakUnavailableError,
+  KeycloakUsers,
+  OfflineTokenStore,
+  RequireIdpToken,
+  type RequestWithKeycloakUser,
+  TokenManager,
+  TokensConfigurationError,
+  TokensNotFoundError,
+} from '../src/index.js';
+import { DatabaseProxy } from './support/database-proxy.js';
+import { httpPlatforms, startHttpHost } from './support/http-host.js';
+import { askEverything } from './support/keycloak-answers.js';
+import { type KeycloakFault, KeycloakStandIn } from './support/keycloak-stand-in.js';
+import { everythingPrinted } from './support/secrets.js';
+import { connectionsInUse, createTestDatabase, type TestDatabase } from './support/test-database.js';
+import { newPair, startTokenEndpoint, type TokenEndpoint } from './support/token-endpoint.js';
+import { createTokensApp, newKey } from './support/tokens-app.js';
+import { until } from './support/until.js';
+
+const keys = [{ id: 'test', secret: newKey() }];
+const REDIRECT_URI = 'http://localhost/callback';
+
+let keycloak: KeycloakStandIn;
+let endpoint: TokenEndpoint;
+let database: TestDatabase;
+let dataSource: DataSource;
+let app: INestApplication;
+const apps: INestApplication[] = [];
+let tokens: TokenManager;
+let sessions: KeycloakSessions;
+let users: KeycloakUsers;
+
+function options(overrides: Partial<KeycloakModuleOptions> = {}) {
+  const client = { clientId: 'backend', clientSecret: 'backend-secret' };
+  return {
+    encryption: { keys },
+    keycloak: { serverUrl: keycloak.url, realm: 'app', ...client, timeoutMs: 1500, ...overrides },
+    identityProviders: {
+      acme: { tokenEndpoint: endpoint.url, clientId: 'broker', clientSecret: 'broker-secret' },
+      nope: { tokenEndpoint: endpoint.url, clientId: 'broker', clientSecret: 'broker-secret' },
+    },
+    refresh: { commitWaitMs: 300 },
+  };
+}
+
+async function startApp(overrides: Partial<KeycloakModuleOptions> = {}): Promise<INestApplication> {
+  const started = await createTokensApp({ databaseUrl: database.url, options: options(overrides) });
+  apps.push(started.app);
+  return started.app;
+}
+
+beforeAll(async () => {
+  keycloak = new KeycloakStandIn();
+  await keycloak.start();
+  endpoint = await startTokenEndpoint();
+  database = await createTestDatabase();
+  ({ app, dataSource } = await createTokensApp({ databaseUrl: database.url, options: options() }));
+  apps.push(app);
+  tokens = app.get(TokenManager);
+  sessions = app.get(KeycloakSessions);
+  users = app.get(KeycloakUsers);
+});
+
+afterAll(async () => {
+  await Promise.all(apps.map((each) => each.close()));
+  await endpoint.close();
+  await keycloak.stop();
+  await database.drop();
+});
+
+beforeEach(async () => {
+  await database.query('DELETE FROM auth_tokens');
+  await database.query('DELETE FROM offline_tokens');
+  keycloak.revokeRefreshToken = false;
+  keycloak.redemptions = 0;
+  keycloak.requests.length = 0;
+  keycloak.faults.length = 0;
+  endpoint.answer = () => newPair();
+});
+
+async function logIn(user: 'ada' | 'local' | 'unreadable' = 'ada', scope?: string): Promise<KeycloakTokens> {
+  const issued = await sessions.getKeycloakTokens(await keycloak.logIn(user, scope), REDIRECT_URI);
+  if (!issued) throw new Error('No tokens were issued.');
+  return issued;
+}
+
+/** Ada with a stored offline token. */
+async function adaOffline(): Promise<string> {
+  const { id } = keycloak.users.ada;
+  await tokens.storeOfflineToken(id, (await logIn('ada', 'openid offline_access')).refreshToken);
+  return id;
+}
+
+async function failureOf(call: Promise<unknown>): Promise<unknown> {
+  return call.then(
+    () => undefined,
+    (error: unknown) => error,
+  );
+}
+
+describe('the stand-in', () => {
+  it('answers as a Keycloak did when it was recorded', async () => {
+    const recorded: unknown = JSON.parse(await readFile(new URL('./keycloak/answers.json', import.meta.url), 'utf8'));
+    await expect(askEverything(keycloak)).resolves.toEqual(recorded);
+  });
+});
+
+describe('without a realm in the options', () => {
+  it('everything that asks Keycloak says what is missing, and everything else works', async () => {
+    const { app: other } = await createTokensApp({
+      databaseUrl: database.url,
+      options: { ...options(), keycloak: undefined },
+    });
+    apps.push(other);
+    for (const call of [
+      () => other.get(KeycloakSessions).getKeycloakTokens('code', REDIRECT_URI),
+      () => other.get(KeycloakUsers).getUserIdFromUserEmail('ada@example.com'),
+      () => other.get(TokenManager).importIdpTokens('acme', 'ada', 'token'),
+    ]) {
+      await expect(call()).rejects.toThrow(/Add keycloak: \{ serverUrl, realm, clientId, clientSecret \}/);
+    }
+    await other.get(TokenManager).storeIdpTokens('ada', 'acme', { accessToken: 'works' });
+    await expect(other.get(TokenManager).getIdpToken('ada', 'acme')).resolves.toMatchObject({ accessToken: 'works' });
+  });
+});
+
+describe('a session', () => {
+  it('begins with a code, prints redacted, and goes on with what a refresh brings', async () => {
+    const issued = await logIn();
+    expect(everythingPrinted(issued)).not.toContain('eyJ');
+    await expect(sessions.getUserInfo(issued.accessToken)).resolves.toMatchObject({ email: 'ada@example.com' });
+    await expect(sessions.getUserInfo('')).resolves.toEqual({});
+    await expect(sessions.verifyKeycloakToken(issued.accessToken, issued.refreshToken)).resolves.toMatchObject({
+      accessToken: issued.accessToken,
+      refreshToken: issued.refreshToken,
+    });
+    const refreshed = await sessions.verifyKeycloakToken('expired', issued.refreshToken);
+    await expect(sessions.getUserInfo(refreshed.accessToken)).resolves.toMatchObject({ sub: keycloak.users.ada.id });
+  });
+
+  it('survives that one process refreshes it many times at once, with Revoke Refresh Token on', async () => {
+    keycloak.revokeRefreshToken = true;
+    const { refreshToken } = await logIn();
+    const refreshed = await Promise.all(Array.from({ length: 20 }, () => sessions.refresh(refreshToken)));
+    expect(keycloak.redemptions).toBe(1);
+    expect(new Set(refreshed.map((each) => each.refreshToken)).size).toBe(1);
+    await expect(sessions.refresh(refreshed[0]?.refreshToken ?? '')).resolves.toBeDefined();
+    await expect(sessions.refresh(refreshToken)).rejects.toThrow(KeycloakSessionExpiredError);
+  });
+
+  it('is over after a logout', async () => {
+    const issued = await logIn();
+    await sessions.logout(issued.refreshToken);
+    await expect(sessions.refresh(issued.refreshToken)).rejects.toThrow(KeycloakSessionExpiredError);
+    await expect(sessions.getUserInfo(issued.accessToken)).rejects.toThrow(KeycloakSessionExpiredError);
+  });
+
+  it.each([
+    [{ clientSecret: 'wrong' }, /refused client "backend" at the token endpoint with "unauthorized_client"/],
+    [{ clientId: 'nobody' }, /refused client "nobody" at the token endpoint with "invalid_client"/],
+    [{ realm: 'nowhere' }, /no realm at .*\/realms\/nowhere. Check keycloak.serverUrl and keycloak.realm/],
+    [{ issuer: 'https://public.example/realms/app' }, /under another name .* Set keycloak.issuer/],
+  ])('does not begin with the options %j, which is the operator’s to put right', async (wrong, message) => {
+    const other = (await startApp(wrong)).get(KeycloakSessions);
+    const failure = await failureOf(other.getKeycloakTokens(await keycloak.logIn('ada'), REDIRECT_URI));
+    expect(failure).toBeInstanceOf(TokensConfigurationError);
+    expect(String(failure)).toMatch(message);
+    expect(everythingPrinted(failure)).not.toMatch(/backend-secret|"wrong"/);
+  });
+});
+
+describe('an outage', () => {
+  const faults: [string, KeycloakFault][] = [
+    ['a connection that is reset', 'reset'],
+    ['an answer that is lost', 'reset-after-serving'],
+    ['a server that says nothing', 'hang'],
+    ['status 500', 500],
+    ['status 502', 502],
+    ['status 503', 503],
+    ['status 429', 429],
+    ['an empty answer', 200],
+  ];
+
+  it.each(faults)('of the kind "%s" is an error of its own, after one request, for every call', async (_, fault) => {
+    const issued = await logIn('ada', 'openid offline_access');
+    const user = keycloak.users.ada.id;
+    await tokens.storeOfflineToken(user, issued.refreshToken);
+    const calls = [
+      () => sessions.getKeycloakTokens('code', REDIRECT_URI),
+      () => sessions.getUserInfo(issued.accessToken),
+      () => sessions.refresh(issued.refreshToken),
+      () => tokens.importIdpTokens('acme', user, issued.accessToken),
+      () => tokens.validateOfflineToken(user),
+      () => tokens.checkOfflineTokenIsActive(user),
+      () => tokens.getIdpTokenForAccessToken(issued.accessToken, 'acme'),
+    ];
+    for (const call of fault === 'hang' ? calls.slice(0, 2) : calls) {
+      const before = keycloak.requests.length;
+      keycloak.faults.push(fault);
+      const failure = await failureOf(call());
+      expect(failure).toBeInstanceOf(KeycloakUnavailableError);
+      expect(failure).toMatchObject({ retryable: true });
+      expect(everythingPrinted(failure)).not.toMatch(/eyJ|backend-secret/);
+      expect(keycloak.requests.length - before).toBeLessThanOrEqual(1);
+      expect(keycloak.faults).toEqual([]);
+    }
+    await expect(tokens.loadOfflineToken(user)).resolves.not.toBeNull();
+  });
+
+  it('before a connection is made is tried a second time, once', async () => {
+    const { port } = new URL(keycloak.url);
+    await logIn(); // the metadata are known
+    await keycloak.stop();
+    // Connections that were open notice it first.
+    await until(async () => String(await failureOf(sessions.getUserInfo('token'))).includes('ECONNREFUSED'));
+    const fetches = jest.spyOn(globalThis, 'fetch');
+    await expect(sessions.getUserInfo('token')).rejects.toThrow(/no usable answer \(ECONNREFUSED\)/);
+    expect(fetches).toHaveBeenCalledTimes(2);
+    fetches.mockRestore();
+    await keycloak.start(Number(port));
+    await expect(logIn()).resolves.toBeDefined();
+  });
+
+  it('when the metadata are asked for is not remembered', async () => {
+    const other = (await startApp()).get(KeycloakSessions);
+    keycloak.faults.push(503);
+    await expect(other.getUserInfo('token')).rejects.toThrow(KeycloakUnavailableError);
+    await expect(other.getUserInfo('token')).rejects.toThrow(KeycloakSessionExpiredError);
+    await expect(other.getUserInfo('token')).rejects.toThrow(KeycloakSessionExpiredError);
+    expect(keycloak.requests.filter((path) => path.includes('.well-known'))).toHaveLength(2);
+  });
+});
+
+describe('an import', () => {
+  const ada = () => keycloak.users.ada.id;
+
+  it('takes the pair over with the expiry that Keycloak names, and again only when it is newer', async () => {
+    await keycloak.logInAtProvider(3600);
+    const { accessToken } = await logIn();
+    await expect(tokens.importIdpTokens('acme', ada(), accessToken)).resolves.toBe(true);
+    await expect(tokens.getIdpToken(ada(), 'acme')).resolves.toMatchObject({
+      accessToken: keycloak.brokered.accessToken,
+      expiresAt: keycloak.brokered.expiresAt,
+    });
+    await expect(tokens.importIdpTokens('acme', ada(), accessToken)).resolves.toBe(false);
+    await keycloak.logInAtProvider(3601);
+    await expect(tokens.importIdpTokens('acme', ada(), accessToken)).resolves.toBe(true);
+    await expect(tokens.getIdpToken(ada(), 'acme')).resolves.toMatchObject({
+      accessToken: keycloak.brokered.accessToken,
+    });
+  });
+
+  it('never overwrites what was refreshed here since, nor a newer login, nor ends the refresh under way', async () => {
+    await keycloak.logInAtProvider(100);
+    const { accessToken } = await logIn();
+    await tokens.importIdpTokens('acme', ada(), accessToken);
+    const imported = await tokens.getIdpToken(ada(), 'acme');
+    endpoint.answer = async () => {
+      await expect(tokens.importIdpTokens('acme', ada(), accessToken)).resolves.toBe(false);
+      return newPair({ access_token: 'refreshed-here', expires_in: 7200 });
+    };
+    await expect(tokens.getIdpToken(ada(), 'acme', { rejectedVersion: imported.version })).resolves.toMatchObject({
+      accessToken: 'refreshed-here',
+    });
+    await expect(tokens.importIdpTokens('acme', ada(), accessToken)).resolves.toBe(false);
+    await expect(tokens.getIdpToken(ada(), 'acme')).resolves.toMatchObject({ accessToken: 'refreshed-here' });
+  });
+
+  it('of a pair without an expiry replaces a login and not what was refreshed here', async () => {
+    keycloak.brokered = { accessToken: 'endless', refreshToken: 'r', expiresAt: Number.MAX_SAFE_INTEGER };
+    const { accessToken } = await logIn();
+    const bodies = ['access_token=from-a-form&scope=repo&token_type=bearer', '{"access_token":"from-json"}'];
+    for (const body of bodies) {
+      const fetches = jest.spyOn(globalThis, 'fetch').mockResolvedValueOnce(new Response(body));
+      await expect(tokens.importIdpTokens('acme', ada(), accessToken)).resolves.toBe(true);
+      fetches.mockRestore();
+    }
+    await expect(tokens.getIdpToken(ada(), 'acme')).resolves.toMatchObject({ accessToken: 'from-json', expiresAt: 0 });
+    await database.query('UPDATE auth_tokens SET parent_version = 1');
+    const fetches = jest.spyOn(globalThis, 'fetch').mockResolvedValueOnce(new Response(bodies[0]));
+    await expect(tokens.importIdpTokens('acme', ada(), accessToken)).resolves.toBe(false);
+    fetches.mockRestore();
+    await keycloak.logInAtProvider();
+  });
+
+  it('joins a transaction', async () => {
+    const { accessToken } = await logIn();
+    const { QueryRunnerScope } = await import('../src/index.js');
+    const run = app.get(QueryRunnerScope).run(async () => {
+      await expect(tokens.importIdpTokens('acme', ada(), accessToken)).resolves.toBe(true);
+      throw new Error('rolled back on purpose');
+    });
+    await expect(run).rejects.toThrow('rolled back on purpose');
+    await expect(tokens.getIdpToken(ada(), 'acme')).rejects.toThrow(TokensNotFoundError);
+    await until(() => connectionsInUse(dataSource) === 0);
+  });
+
+  it('tells nothing to import from a missing role, an unknown alias and a foreign token', async () => {
+    const local = await logIn('local');
+    await expect(tokens.importIdpTokens('acme', keycloak.users.local.id, local.accessToken)).resolves.toBe(false);
+    const unreadable = await logIn('unreadable');
+    const refused = tokens.importIdpTokens('acme', keycloak.users.unreadable.id, unreadable.accessToken);
+    await expect(refused).rejects.toThrow(/Give the users the role read-token of the client broker/);
+    const issued = await logIn();
+    await expect(tokens.importIdpTokens('nope', ada(), issued.accessToken)).rejects.toThrow(KeycloakUnavailableError);
+    await expect(tokens.importIdpTokens('acme', 'bob', issued.accessToken)).rejects.toThrow(InvalidTokenInputError);
+    await expect(tokens.importIdpTokens('acme', ada(), 'garbage')).rejects.toThrow(KeycloakSessionExpiredError);
+  });
+
+  it('asks the broker once for all who have nothing stored', async () => {
+    await keycloak.logInAtProvider(3600);
+    const { accessToken } = await logIn();
+    keycloak.requests.length = 0;
+    const found = await Promise.all(
+      Array.from({ length: 50 }, () => tokens.getIdpTokenForAccessToken(accessToken, 'acme')),
+    );
+    expect(new Set(found.map(({ version }) => version)).size).toBe(1);
+    expect(keycloak.requests.filter((path) => path.includes('/broker/'))).toHaveLength(1);
+    await tokens.getIdpTokenForAccessToken(accessToken, 'acme');
+    expect(keycloak.requests.filter((path) => path.includes('/broker/'))).toHaveLength(1);
+  });
+
+  it('takes no refresh token where Keycloak refreshes, and the next access token when one is stale', async () => {
+    const other = (await startApp({ refreshOwner: 'keycloak' })).get(TokenManager);
+    await keycloak.logInAtProvider(100);
+    const { accessToken } = await logIn();
+    await other.getIdpTokenForAccessToken(accessToken, 'acme');
+    const [row] = await database.query('SELECT refresh_token FROM auth_tokens');
+    expect(row).toEqual({ refresh_token: '' });
+    await database.query('UPDATE auth_tokens SET access_token_expires_at = 1');
+    await keycloak.logInAtProvider(200);
+    await expect(other.getIdpTokenForAccessToken(accessToken, 'acme')).resolves.toMatchObject({
+      accessToken: keycloak.brokered.accessToken,
+    });
+    expect(endpoint.redeemed).toEqual(endpoint.redeemed.filter((token) => token !== keycloak.brokered.refreshToken));
+  });
+});
+
+describe.each([false, true])('an offline token, with Revoke Refresh Token %s', (revokeRefreshToken) => {
+  beforeEach(() => {
+    keycloak.revokeRefreshToken = revokeRefreshToken;
+  });
+
+  it('is redeemed by one at a time, of all applications, and its successor stored', async () => {
+    const user = await adaOffline();
+    const managers = [tokens, (await startApp()).get(TokenManager), (await startApp()).get(TokenManager)];
+    for (let round = 0; round < 3; round++) {
+      const valid = await Promise.all(
+        managers.flatMap((manager) => Array.from({ length: 20 }, () => manager.validateOfflineToken(user))),
+      );
+      expect(new Set(valid)).toEqual(new Set([true]));
+    }
+    expect(keycloak.redemptions).toBe(9); // one for each application and round
+    await expect(tokens.checkOfflineTokenIsActive(user)).resolves.toBe(true);
+    const [row] = await database.query('SELECT lease_id, lease_expires_at FROM offline_tokens');
+    expect(row).toEqual({ lease_id: null, lease_expires_at: null });
+  });
+
+  it('gets provider tokens, by itself and by the id of the user at the provider', async () => {
+    const user = await adaOffline();
+    const offlineToken = (await tokens.loadOfflineToken(user)) ?? '';
+    const found = await tokens.getIdpTokenFromOfflineToken(offlineToken, 'acme');
+    const again = await tokens.getIdpTokenFromIdpUserId(keycloak.users.ada.acmeId ?? '', 'acme');
+    expect(again.version).toBe(found.version);
+    await expect(tokens.getIdpTokenFromIdpUserId('nobody', 'acme')).rejects.toThrow(TokensNotFoundError);
+    await expect(tokens.getIdpTokenFromOfflineToken('garbage', 'acme')).rejects.toThrow(KeycloakSessionExpiredError);
+    await expect(tokens.validateOfflineToken(user)).resolves.toBe(true);
+  });
+
+  it('is stored when it is passed and none is', async () => {
+    const { refreshToken } = await logIn('ada', 'openid offline_access');
+    await tokens.getIdpTokenFromOfflineToken(refreshToken, 'acme');
+    await expect(tokens.checkOfflineTokenIsActive(keycloak.users.ada.id)).resolves.toBe(true);
+  });
+
+  it('of an ended session is invalid and inactive, and stays stored', async () => {
+    const user = await adaOffline();
+    keycloak.endSessions(keycloak.users.ada);
+    await expect(tokens.validateOfflineToken(user)).resolves.toBe(false);
+    await expect(tokens.checkOfflineTokenIsActive(user)).resolves.toBe(false);
+    await expect(tokens.getIdpTokenFromIdpUserId(keycloak.users.ada.acmeId ?? '', 'acme')).rejects.toThrow(
+      KeycloakSessionExpiredError,
+    );
+    await expect(tokens.loadOfflineToken(user)).resolves.not.toBeNull();
+  });
+});
+
+describe('the successor of an offline token', () => {
+  beforeEach(() => {
+    keycloak.revokeRefreshToken = true;
+  });
+
+  it('is stored in the end when the database is out of reach, and callers get their access token meanwhile', async () => {
+    const user = await adaOffline();
+    const proxy = new DatabaseProxy(database.url);
+    const cut = await createTokensApp({ databaseUrl: await proxy.open(), options: options() });
+    apps.push(cut.app);
+    const manager = cut.app.get(TokenManager);
+    await manager.loadOfflineToken(user);
+    const issue = jest.spyOn(globalThis, 'fetch').mockImplementation(async (...request) => {
+      const response = await original(...request);
+      if (String(request[0]).endsWith('/token')) await proxy.close();
+      return response;
+    });
+    await expect(manager.validateOfflineToken(user)).resolves.toBe(true);
+    issue.mockRestore();
+    await proxy.open();
+    await until(async () => (await database.query('SELECT FROM offline_tokens WHERE lease_id IS NULL')).length === 1);
+    await expect(tokens.validateOfflineToken(user)).resolves.toBe(true);
+    await cut.app.close();
+    await proxy.close();
+  });
+
+  it('gives way to a login that came meanwhile', async () => {
+    const user = await adaOffline();
+    const next = await logIn('ada', 'openid offline_access');
+    const issue = jest.spyOn(globalThis, 'fetch').mockImplementation(async (...request) => {
+      const response = await original(...request);
+      if (String(request[0]).endsWith('/token')) await tokens.storeOfflineToken(user, next.refreshToken);
+      return response;
+    });
+    await expect(tokens.validateOfflineToken(user)).resolves.toBe(true);
+    issue.mockRestore();
+    await expect(tokens.loadOfflineToken(user)).resolves.toBe(next.refreshToken);
+  });
+
+  it('is waited for by app.close()', async () => {
+    const user = await adaOffline();
+    const other = await startApp();
+    const validation = other.get(TokenManager).validateOfflineToken(user);
+    await until(() => keycloak.requests.some((path) => path.endsWith('/token')));
+    await other.close();
+    await expect(validation).resolves.toBe(true);
+    await expect(tokens.validateOfflineToken(user)).resolves.toBe(true);
+  });
+
+  it('is not lost to a transaction of the host that has the row', async () => {
+    const user = await adaOffline();
+    const blocker = dataSource.createQueryRunner();
+    await blocker.startTransaction();
+    await blocker.query('UPDATE offline_tokens SET updated_at = now()');
+    const validation = tokens.validateOfflineToken(user);
+    await new Promise((resolve) => setTimeout(resolve, 100));
+    expect(keycloak.redemptions).toBe(0); // no lease, no redemption
+    await blocker.rollbackTransaction();
+    await blocker.release();
+    await expect(validation).resolves.toBe(true);
+  });
+
+  it('is taken up after a holder that died, when its lease has run out', async () => {
+    const user = await adaOffline();
+    const stored = (await app.get(OfflineTokenStore).loadToken(user)) ?? '';
+    await database.query(`UPDATE offline_tokens SET lease_id = 1, lease_expires_at = now() + interval '500 ms'`);
+    const startedAt = performance.now();
+    await expect(tokens.validateOfflineToken(user)).resolves.toBe(true);
+    expect(performance.now() - startedAt).toBeGreaterThan(400);
+    expect(keycloak.redemptions).toBe(1);
+    await expect(app.get(OfflineTokenStore).loadToken(user)).resolves.not.toBe(stored);
+  });
+
+  const original = globalThis.fetch;
+});
+
+describe('users', () => {
+  it('are found exactly, or not at all', async () => {
+    const { id, acmeId = '' } = keycloak.users.ada;
+    await expect(users.getUserIdFromUserEmail('ADA@example.com')).resolves.toBe(id);
+    await expect(users.getUserIdFromUserEmail('da@example.com')).resolves.toBeNull();
+    await expect(users.getUserIdFromIdpUserId(acmeId, 'acme')).resolves.toBe(id);
+    await expect(users.getUserIdFromIdpUserId('nobody', 'acme')).resolves.toBeNull();
+    await expect(users.getUserInfoFromUserId(id)).resolves.toMatchObject({ email: 'ada@example.com' });
+    await expect(users.getUserInfoFromUserId('nobody')).resolves.toBeNull();
+    for (const call of [
+      () => users.getUserIdFromUserEmail(''),
+      () => users.getUserIdFromIdpUserId('', 'acme'),
+      () => users.getUserIdFromIdpUserId('a" or "b', 'acme'),
+      () => users.getUserInfoFromUserId(''),
+    ]) {
+      await expect(call()).rejects.toThrow(InvalidTokenInputError);
+    }
+  });
+
+  it('are not guessed when two have one address', async () => {
+    const twice = [1, 2].map((id) => ({ id: String(id), email: 'twin@example.com' }));
+    await users.getUserIdFromUserEmail('nobody@example.com'); // has the token of the service account
+    const fetches = jest.spyOn(globalThis, 'fetch').mockResolvedValueOnce(new Response(JSON.stringify(twice)));
+    await expect(users.getUserIdFromUserEmail('twin@example.com')).resolves.toBeNull();
+    fetches.mockRestore();
+  });
+
+  it('are looked up with one token of the service account, renewed when Keycloak has dropped it', async () => {
+    const other = (await startApp()).get(KeycloakUsers);
+    for (let call = 0; call < 3; call++) await other.getUserIdFromUserEmail('ada@example.com');
+    const tokenRequests = () => keycloak.requests.filter((path) => path.endsWith('/token')).length;
+    expect(tokenRequests()).toBe(1);
+    keycloak.faults.push(401);
+    await expect(other.getUserIdFromUserEmail('ada@example.com')).resolves.toBe(keycloak.users.ada.id);
+    expect(tokenRequests()).toBe(2);
+  });
+
+  it('cannot be looked up by a service account without the role', async () => {
+    const other = (await startApp({ clientId: 'other', clientSecret: 'other-secret' })).get(KeycloakUsers);
+    await expect(other.getUserIdFromUserEmail('ada@example.com')).rejects.toThrow(/role view-users/);
+  });
+});
+
+describe.each(httpPlatforms)('KeycloakAuthGuard on $platform', ({ createApplication }) => {
+  @Controller()
+  @UseGuards(KeycloakAuthGuard, IdpTokenGuard)
+  class MeController {
+    @Get('me')
+    me(@Req() { user }: RequestWithKeycloakUser): unknown {
+      return { sub: user?.sub };
+    }
+
+    @Get('acme')
+    @RequireIdpToken('acme')
+    acme(@IdpToken('acme') token: IdpToken): unknown {
+      return { expiresAt: token.expiresAt };
+    }
+  }
+
+  let host: INestApplication;
+  let url: string;
+
+  beforeAll(async () => {
+    const setup = { databaseUrl: database.url, options: options(), createApplication, controllers: [MeController] };
+    ({ app: host, url } = await startHttpHost(setup));
+  });
+
+  afterAll(async () => {
+    await host.close();
+  });
+
+  const get = (path: string, authorization?: string) =>
+    request(url)
+      .get(path)
+      .set(authorization === undefined ? {} : { authorization });
+
+  it('puts the user on the request, where IdpTokenGuard finds it', async () => {
+    const { accessToken } = await logIn();
+    await get('/me', `Bearer ${accessToken}`).expect(200, { sub: keycloak.users.ada.id });
+    await get('/me', `bearer  ${accessToken}`).expect(200);
+    await get('/acme', `Bearer ${accessToken}`).expect(403);
+    await tokens.storeIdpTokens(keycloak.users.ada.id, 'acme', { accessToken: 'a' });
+    await get('/acme', `Bearer ${accessToken}`).expect(200, { expiresAt: 0 });
+  });
+
+  it('answers 401 problem+json to every token that is not good', async () => {
+    const good = await keycloak.forge({});
+    await get('/me', `Bearer ${good}`).expect(200);
+    const part = (value: object) => Buffer.from(JSON.stringify(value)).toString('base64url');
+    const [header = '', payload = '', signature = ''] = good.split('.');
+    const pem = createPublicKey({ key: keycloak.publicJwk as never, format: 'jwk' }).export({
+      type: 'spki',
+      format: 'pem',
+    });
+    const { kid } = keycloak.publicJwk as { kid: string };
+    const hs256 = `${part({ alg: 'HS256', kid })}.${payload}`;
+    const bad: Record<string, string | undefined> = {
+      nothing: undefined,
+      empty: 'Bearer ',
+      garbage: 'Bearer garbage',
+      'another scheme': `Basic ${good}`,
+      expired: `Bearer ${await keycloak.forge({}, { expiresAt: Math.floor(Date.now() / 1000) - 1 })}`,
+      'no expiry': `Bearer ${part({ alg: 'RS256', kid })}.${part({ sub: 'x' })}.${signature}`,
+      'another audience': `Bearer ${await keycloak.forge({ aud: 'other' })}`,
+      'no audience': `Bearer ${await keycloak.forge({ aud: undefined })}`,
+      'another issuer': `Bearer ${await keycloak.forge({}, { issuer: `${keycloak.url}/realms/provider` })}`,
+      'an ID token': `Bearer ${await keycloak.forge({ typ: 'ID' })}`,
+      'no subject': `Bearer ${await keycloak.forge({ sub: undefined })}`,
+      'alg none': `Bearer ${part({ alg: 'none' })}.${payload}.`,
+      'HS256 with the public key': `Bearer ${hs256}.${createHmac('sha256', pem).update(hs256).digest('base64url')}`,
+      'an altered payload': `Bearer ${header}.${part({ sub: 'root' })}.${signature}`,
+      'no signature': `Bearer ${header}.${payload}.`,
+      'an unknown key': `Bearer ${part({ alg: 'RS256', kid: 'unknown' })}.${payload}.${signature}`,
+    };
+    for (const [what, authorization] of Object.entries(bad)) {
+      const response = await get('/me', authorization);
+      const { code } = response.body as { code: string };
+      expect({ what, status: response.status, type: response.type, code }).toEqual({
+        what,
+        status: 401,
+        type: 'application/problem+json',
+        code: 'ERR_TOKENS_KEYCLOAK_SESSION_EXPIRED',
+      });
+      expect(response.headers['www-authenticate']).toBe('Bearer');
+    }
+  });
+
+  it('answers 503 while the keys of the realm cannot be fetched', async () => {
+    const setup = { databaseUrl: database.url, options: options(), createApplication, controllers: [MeController] };
+    const cold = await startHttpHost(setup);
+    const good = await keycloak.forge({});
+    keycloak.faults.push(503);
+    const response = await request(cold.url)
+      .get('/me')
+      .set({ authorization: `Bearer ${good}` });
+    expect(response.status).toBe(503);
+    expect(response.headers['retry-after']).toBe('1');
+    await request(cold.url)
+      .get('/me')
+      .set({ authorization: `Bearer ${good}` })
+      .expect(200);
+    await cold.app.close();
+  });
+});
