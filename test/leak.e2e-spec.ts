@@ -6,21 +6,32 @@ import { Test } from '@nestjs/testing';
 import { TypeOrmModule } from '@nestjs/typeorm';
 import type { Logger as TypeOrmLogger } from 'typeorm';
 
-import { AuthTokenStore, TokenManager, TokensConfigurationError, tokensEntities, TokensModule } from '../src/index.js';
+import {
+  AuthTokenStore,
+  KeycloakSessions,
+  KeycloakUsers,
+  TokenManager,
+  TokensConfigurationError,
+  tokensEntities,
+  TokensModule,
+} from '../src/index.js';
+import { KeycloakStandIn } from './support/keycloak-stand-in.js';
 import { everythingPrinted } from './support/secrets.js';
 import { createTestDatabase, type TestDatabase } from './support/test-database.js';
 import { newPair, type ScriptedAnswer, startTokenEndpoint, type TokenEndpoint } from './support/token-endpoint.js';
 import { newKey } from './support/tokens-app.js';
 import { until } from './support/until.js';
 
+const REDIRECT_URI = 'http://localhost/callback';
 const key = newKey();
 const retiredKey = newKey();
 /** Everything that must appear nowhere. Tokens of the run are added as they are made. */
-const secrets = new Set([key, retiredKey, 'client-secret-of-acme', 'fernet-secret-of-legacy']);
+const secrets = new Set([key, retiredKey, 'client-secret-of-acme', 'fernet-secret-of-legacy', 'backend-secret']);
 const printed: string[] = [];
 
 let database: TestDatabase;
 let endpoint: TokenEndpoint;
+let keycloak: KeycloakStandIn;
 let app: INestApplication;
 let tokens: TokenManager;
 
@@ -74,6 +85,8 @@ beforeAll(async () => {
   }
   database = await createTestDatabase();
   endpoint = await startTokenEndpoint();
+  keycloak = new KeycloakStandIn();
+  await keycloak.start();
   const testing = await Test.createTestingModule({
     imports: [
       TypeOrmModule.forRoot({
@@ -100,6 +113,7 @@ beforeAll(async () => {
             policy: { exchangeTimeoutMs: 300, leaseMs: 2300 },
           },
         },
+        keycloak: { serverUrl: keycloak.url, realm: 'app', clientId: 'backend', clientSecret: 'backend-secret' },
       }),
     ],
   })
@@ -113,6 +127,7 @@ beforeAll(async () => {
 afterAll(async () => {
   await app.close();
   await endpoint.close();
+  await keycloak.stop();
   await database.drop();
 });
 
@@ -160,26 +175,59 @@ describe('a full run with every log switched on', () => {
     await until(() => endpoint.revoked.length === 2);
 
     for (const service of [tokens, app.get(AuthTokenStore), app.get(TokensModule)]) record(service);
-    try {
-      TokensModule.forRoot({ encryption: { keys: [] }, identityProviders: {} });
-      await Test.createTestingModule({
-        imports: [
-          TypeOrmModule.forRoot({ type: 'postgres', url: database.url, entities: tokensEntities }),
-          TokensModule.forRoot({
-            encryption: {
-              keys: [
-                { id: 'a b', secret: key },
-                { id: 'x', secret: secret('not-base64') },
-              ],
-            },
-            identityProviders: { acme: { clientId: '', clientSecret: secret('client'), tokenEndpoint: secret('url') } },
-          }),
-        ],
-      }).compile();
-    } catch (error) {
-      expect(error).toBeInstanceOf(TokensConfigurationError);
-      record(error);
+    const boot = Test.createTestingModule({
+      imports: [
+        TypeOrmModule.forRoot({ type: 'postgres', url: database.url, entities: tokensEntities }),
+        TokensModule.forRoot({
+          encryption: {
+            keys: [
+              { id: 'a b', secret: key },
+              { id: 'x', secret: secret('not-base64') },
+            ],
+          },
+          identityProviders: { acme: { clientId: '', clientSecret: secret('client'), tokenEndpoint: secret('url') } },
+          keycloak: { serverUrl: secret('server'), realm: '', clientId: 'c', clientSecret: secret('keycloak') },
+        }),
+      ],
+    }).compile();
+    await expect(boot).rejects.toThrow(TokensConfigurationError);
+    await failureOf(boot);
+  });
+
+  it('logs in at Keycloak, imports, rotates offline tokens, and fails there', async () => {
+    const sessions = app.get(KeycloakSessions);
+    const { ada } = keycloak.users;
+    keycloak.revokeRefreshToken = true;
+    const login = async () => {
+      const issued = await sessions.getKeycloakTokens(await keycloak.logIn('ada', 'offline_access'), REDIRECT_URI);
+      record(issued);
+      for (const token of [issued?.accessToken, issued?.refreshToken]) secrets.add(token ?? '');
+      return issued;
+    };
+    const issued = await login();
+    if (!issued) throw new Error('No tokens were issued.');
+    for (const token of Object.values(keycloak.brokered)) if (typeof token === 'string') secrets.add(token);
+    await tokens.importIdpTokens('acme', ada.id, issued.accessToken);
+    await tokens.storeOfflineToken(ada.id, issued.refreshToken);
+    record(await tokens.validateOfflineToken(ada.id));
+    secrets.add((await tokens.loadOfflineToken(ada.id)) ?? '');
+    record(await tokens.getIdpTokenFromIdpUserId(ada.acmeId ?? '', 'acme'));
+    secrets.add((await tokens.loadOfflineToken(ada.id)) ?? '');
+    for (const fault of ['reset', 500, 401, 403, 400] as const) {
+      for (const call of [
+        () => sessions.getUserInfo(issued.accessToken),
+        () => sessions.refresh(issued.refreshToken),
+        () => tokens.importIdpTokens('acme', ada.id, issued.accessToken),
+        () => tokens.checkOfflineTokenIsActive(ada.id),
+        () => sessions.logout(issued.refreshToken),
+      ]) {
+        keycloak.faults.push(fault);
+        await failureOf(call());
+      }
     }
+    await failureOf(tokens.importIdpTokens('acme', 'somebody else', issued.accessToken));
+    await failureOf(sessions.refresh(issued.refreshToken));
+    for (const service of [sessions, app.get(KeycloakUsers)]) record(service);
   });
 
   it('printed no token, no client secret and no key', () => {
