@@ -1,5 +1,7 @@
 import { inspect } from 'node:util';
 
+import type { KeycloakModuleOptions } from 'nestjs-idp-tokens';
+
 /** The identity provider as its operator registered this application. */
 export interface IdpConfig {
   readonly issuer: string;
@@ -18,6 +20,8 @@ export class AppConfig {
     /** Seals the stored tokens: 32 bytes in base64. */
     readonly tokensKey: string,
     readonly idp: IdpConfig,
+    /** The realm of the users, if they log in at Keycloak. */
+    readonly keycloak?: KeycloakModuleOptions,
   ) {}
 
   toJSON(): object {

@@ -6,6 +6,7 @@ import { tokensEntities, TokensExceptionFilter, TokensModule } from 'nestjs-idp-
 import { AccountModule } from './account/account.module.js';
 import { AppConfig } from './app.config.js';
 import { AppConfigModule } from './app-config.module.js';
+import { KeycloakModule } from './keycloak/keycloak.module.js';
 import { LinkModule } from './link/link.module.js';
 import { SessionModule } from './session/session.module.js';
 
@@ -22,7 +23,8 @@ import { SessionModule } from './session/session.module.js';
     TokensModule.forRootAsync({
       isGlobal: true,
       inject: [AppConfig],
-      useFactory: ({ tokensKey, idp }: AppConfig) => ({
+      useFactory: ({ tokensKey, idp, keycloak }: AppConfig) => ({
+        keycloak,
         encryption: { keys: [{ id: 'demo', secret: tokensKey }] },
         identityProviders: {
           demo: {
@@ -45,6 +47,7 @@ import { SessionModule } from './session/session.module.js';
 })
 export class AppModule {
   static forRoot(config: AppConfig): DynamicModule {
-    return { module: AppModule, imports: [AppConfigModule.forRoot(config)] };
+    const keycloak = config.keycloak ? [KeycloakModule.forRoot(config.keycloak)] : [];
+    return { module: AppModule, imports: [AppConfigModule.forRoot(config), ...keycloak] };
   }
 }

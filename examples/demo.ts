@@ -4,6 +4,7 @@ import type { CommandLine } from './command-line.js';
 import { RunningParts } from './running-parts.js';
 import { ACCESS_TOKEN_TTL_SECONDS, startDemo } from './start.js';
 import { StepList } from './tour/step-list.js';
+import { takeKeycloakTour } from './tour/keycloak-tour.js';
 import { takeTour } from './tour/tour.js';
 
 /**
@@ -12,7 +13,7 @@ import { takeTour } from './tour/tour.js';
  *
  * @throws {@link TourFailure} and whatever starting may throw, with everything stopped
  */
-export async function runDemo({ isOnce, port }: CommandLine): Promise<void> {
+export async function runDemo({ isOnce, withKeycloak, port }: CommandLine): Promise<void> {
   const interruption = new AbortController();
   const { signal } = interruption;
   for (const name of ['SIGINT', 'SIGTERM']) {
@@ -24,10 +25,10 @@ export async function runDemo({ isOnce, port }: CommandLine): Promise<void> {
   const parts = new RunningParts();
   const steps = new StepList(signal);
   try {
-    const demo = await startDemo(port, parts, steps);
-    await takeTour(demo, steps, signal);
+    const demo = await startDemo(port, parts, steps, withKeycloak);
+    await (withKeycloak ? takeKeycloakTour(demo, steps, signal) : takeTour(demo, steps, signal));
     if (!isOnce) {
-      console.log(invitation(demo.baseUrl));
+      console.log(invitation(demo.baseUrl, withKeycloak));
       if (!signal.aborted) await once(signal, 'abort');
     }
   } catch (error) {
@@ -38,14 +39,16 @@ export async function runDemo({ isOnce, port }: CommandLine): Promise<void> {
   console.log('Stopped.');
 }
 
-function invitation(baseUrl: string): string {
+function invitation(baseUrl: string, withKeycloak: boolean): string {
+  const keycloak = `
+  GET /keycloak/login   open the URL in a new tab, log in as anybody, and use the access token for GET /keycloak/me`;
   return `
 The application is up. Its pages and routes: ${baseUrl}/docs
 
   POST /session   sign in; put the session token into "Authorize"
   GET /link       open the URL in a new tab and log in as anybody
   GET /me         call the provider; access tokens live ${ACCESS_TOKEN_TTL_SECONDS} s, so a later call refreshes
-  DELETE /link    delete the tokens here and revoke them at the provider
+  DELETE /link    delete the tokens here and revoke them at the provider${withKeycloak ? keycloak : ''}
 
 Ctrl-C stops everything.`;
 }

@@ -2,6 +2,7 @@ import { TokensConfigurationError } from 'nestjs-idp-tokens';
 
 import { readCommandLine, USAGE, UsageError } from './command-line.js';
 import { runDemo } from './demo.js';
+import { KeycloakMissing } from './support/keycloak.js';
 import { TourFailure } from './tour/tour-failure.js';
 
 try {
@@ -15,7 +16,12 @@ try {
 
 /** One line for what the person at the terminal can put right; everything about what must not happen. */
 function explain(error: unknown): unknown {
-  if (error instanceof UsageError || error instanceof TourFailure || error instanceof TokensConfigurationError) {
+  if (
+    error instanceof UsageError ||
+    error instanceof TourFailure ||
+    error instanceof KeycloakMissing ||
+    error instanceof TokensConfigurationError
+  ) {
     return error.message;
   }
   if (

@@ -9,6 +9,8 @@ import type { RunningParts } from './running-parts.js';
 import { type AuthorizationServer, startAuthorizationServer } from './support/authorization-server.js';
 import { freePort } from './support/free-port.js';
 import { type PostgresServer, startPostgres } from './support/postgres.js';
+import { brokerRedirectUri, demoRealm } from './keycloak/demo-realm.js';
+import { startKeycloak } from './support/keycloak.js';
 import type { StepList } from './tour/step-list.js';
 
 /** Short, so that the tour need not wait long; long enough for all of its requests. */
@@ -25,10 +27,17 @@ export interface Demo {
  * Starts PostgreSQL, the authorization server and the application.
  *
  * @param port of the application; 0 = any free one
+ * @param withKeycloak whether users log in at a Keycloak, which is started too
  * @param parts is given everything that must be stopped, also when starting fails half-way
  */
-export async function startDemo(port: number, parts: RunningParts, steps: StepList): Promise<Demo> {
+export async function startDemo(
+  port: number,
+  parts: RunningParts,
+  steps: StepList,
+  withKeycloak: boolean,
+): Promise<Demo> {
   const usedPort = await freePort(port);
+  const keycloakPort = withKeycloak ? await freePort() : undefined;
   const baseUrl = `http://localhost:${usedPort}`;
   const client = {
     clientId: 'nestjs-idp-tokens-demo',
@@ -47,22 +56,34 @@ export async function startDemo(port: number, parts: RunningParts, steps: StepLi
     const server = parts.add(
       await startAuthorizationServer({
         ...client,
-        redirectUris: [`${baseUrl}/link/callback`],
+        redirectUris: [`${baseUrl}/link/callback`, ...(keycloakPort ? [brokerRedirectUri(urlAt(keycloakPort))] : [])],
         accessTokenTtlSeconds: ACCESS_TOKEN_TTL_SECONDS,
       }),
     );
     note(server.issuer);
     return server;
   });
+  const { issuer, tokenEndpoint, revocationEndpoint } = authorizationServer;
+  const idp = { ...client, issuer, tokenEndpoint, revocationEndpoint };
+  const keycloak =
+    keycloakPort &&
+    (await steps.run('Start Keycloak', async (note) => {
+      const realm = demoRealm(urlAt(keycloakPort), idp, `${baseUrl}/keycloak/callback`);
+      const server = parts.add(await startKeycloak(() => [realm.representation], keycloakPort));
+      note(server.url);
+      return realm.options;
+    }));
   const app = await steps.run('Start the application', async (note) => {
-    const { issuer, tokenEndpoint, revocationEndpoint } = authorizationServer;
     const tokensKey = process.env.TOKENS_KEY || randomBytes(32).toString('base64');
-    const idp = { ...client, issuer, tokenEndpoint, revocationEndpoint };
-    const created = await createApp(new AppConfig(baseUrl, postgres.url, tokensKey, idp));
+    const created = await createApp(new AppConfig(baseUrl, postgres.url, tokensKey, idp, keycloak || undefined));
     parts.add({ stop: () => created.close() });
     await created.listen(usedPort, '127.0.0.1');
     note(baseUrl);
     return created;
   });
   return { app, authorizationServer, baseUrl };
+}
+
+function urlAt(port: number): string {
+  return `http://127.0.0.1:${port}`;
 }

@@ -10,5 +10,6 @@ import { AccountService } from './account.service.js';
   imports: [SessionModule, DemoIdpModule],
   controllers: [AccountController],
   providers: [AccountService],
+  exports: [AccountService],
 })
 export class AccountModule {}

@@ -34,22 +34,26 @@ export class KeycloakMissing extends Error {}
  * `JAVA_HOME`, or the `java` on the path.
  *
  * @param realms realm representations to import, by the URL at which the server will be
+ * @param port default: any free one
  * @throws {@link KeycloakMissing} without Keycloak and Maven, or without Java
  */
-export async function startKeycloak(realms: (url: string) => { realm: string }[]): Promise<KeycloakServer> {
+export async function startKeycloak(
+  realms: (url: string) => { realm: string }[],
+  port?: number,
+): Promise<KeycloakServer> {
   await assertJava();
   const release = process.env.KEYCLOAK_HOME ?? (await fetchedRelease());
   // A copy, because the server writes into its own directory when it starts.
   const home = await mkdtemp(join(tmpdir(), 'idp-tokens-keycloak-'));
   await cp(release, home, { recursive: true, filter: (path) => path !== join(release, 'data') });
-  const port = await freePort();
-  const url = `http://127.0.0.1:${port}`;
+  const usedPort = port ?? (await freePort());
+  const url = `http://127.0.0.1:${usedPort}`;
   await mkdir(join(home, 'data', 'import'), { recursive: true });
   for (const realm of realms(url)) {
     await writeFile(join(home, 'data', 'import', `${realm.realm}-realm.json`), JSON.stringify(realm));
   }
 
-  let server = await launch(home, port, url).catch(async (error: unknown) => {
+  let server = await launch(home, usedPort, url).catch(async (error: unknown) => {
     await rm(home, { recursive: true, force: true });
     throw error;
   });
@@ -58,7 +62,7 @@ export async function startKeycloak(realms: (url: string) => { realm: string }[]
     admin: async (method, path, body) => administer(url, method, path, body),
     halt: () => end(server),
     async resume() {
-      server = await launch(home, port, url);
+      server = await launch(home, usedPort, url);
     },
     async stop() {
       await end(server);

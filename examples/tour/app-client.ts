@@ -30,6 +30,19 @@ export class AppClient {
     if (finished.status !== 200) throw new TourFailure(`linking was answered with ${finished.status}.`);
   }
 
+  /** Logs in at Keycloak, with its pages and those of the provider behind it; the user's id there. */
+  async logInAtKeycloak(login: string): Promise<string> {
+    const begun = await this.#request('/keycloak/login');
+    const callback = await authorize(begun.text('authorizationUrl'), { login });
+    const finished = await this.#request(`${callback.pathname}${callback.search}`);
+    this.#sessionToken = finished.text('accessToken');
+    return finished.text('userId');
+  }
+
+  getKeycloakAccount(): Promise<Answer> {
+    return this.#request('/keycloak/me');
+  }
+
   getAccount(): Promise<Answer> {
     return this.#request('/me');
   }

@@ -1,0 +1,76 @@
+import { BadGatewayException, Controller, Get, Inject, Query, UseGuards } from '@nestjs/common';
+import { ApiBearerAuth, ApiOkResponse, ApiOperation, ApiTags } from '@nestjs/swagger';
+import {
+  IdpToken,
+  IdpTokenGuard,
+  KeycloakAuthGuard,
+  type KeycloakModuleOptions,
+  KeycloakSessions,
+  RequireIdpToken,
+  TokenManager,
+} from 'nestjs-idp-tokens';
+
+import { AccountDto } from '../account/account.dto.js';
+import { AccountService } from '../account/account.service.js';
+import { AppConfig } from '../app.config.js';
+import { UserId } from '../session/user-id.decorator.js';
+import { IDP_ALIAS } from './demo-realm.js';
+import { KeycloakLoginDto } from './keycloak-login.dto.js';
+
+/** Injection token of the realm that users log in at. */
+export const KEYCLOAK_OPTIONS = Symbol('KEYCLOAK_OPTIONS');
+
+/** Logs users in at Keycloak, which brokers the identity provider, and takes over what Keycloak has stored of them. */
+@ApiTags('4. Keycloak')
+@Controller('keycloak')
+export class KeycloakLoginController {
+  constructor(
+    @Inject(KEYCLOAK_OPTIONS) private readonly keycloak: KeycloakModuleOptions,
+    private readonly config: AppConfig,
+    private readonly sessions: KeycloakSessions,
+    private readonly tokenManager: TokenManager,
+    private readonly accounts: AccountService,
+  ) {}
+
+  @Get('login')
+  @ApiOperation({ summary: 'The URL to open in a browser.' })
+  begin(): { authorizationUrl: string } {
+    const { serverUrl, realm, clientId } = this.keycloak;
+    const url = new URL(`${serverUrl}/realms/${realm}/protocol/openid-connect/auth`);
+    url.search = new URLSearchParams({
+      client_id: clientId,
+      response_type: 'code',
+      scope: 'openid offline_access',
+      redirect_uri: this.#redirectUri,
+      kc_idp_hint: IDP_ALIAS,
+    }).toString();
+    return { authorizationUrl: url.href };
+  }
+
+  @Get('callback')
+  @ApiOperation({ summary: 'Where Keycloak sends the browser back: stores the offline token and imports the pair.' })
+  @ApiOkResponse({ type: KeycloakLoginDto })
+  async finish(@Query('code') code: string): Promise<KeycloakLoginDto> {
+    const tokens = await this.sessions.getKeycloakTokens(code, this.#redirectUri);
+    if (!tokens) throw new BadGatewayException('Keycloak issued no refresh token.');
+    const { sub } = await this.sessions.getUserInfo(tokens.accessToken);
+    const userId = String(sub);
+    await this.tokenManager.storeOfflineToken(userId, tokens.refreshToken);
+    const isImported = await this.tokenManager.importIdpTokens(IDP_ALIAS, userId, tokens.accessToken);
+    return new KeycloakLoginDto(userId, tokens.accessToken, isImported);
+  }
+
+  @Get('me')
+  @ApiBearerAuth()
+  @UseGuards(KeycloakAuthGuard, IdpTokenGuard)
+  @RequireIdpToken(IDP_ALIAS)
+  @ApiOperation({ summary: 'As GET /me, for a user of Keycloak.' })
+  @ApiOkResponse({ type: AccountDto })
+  show(@UserId() userId: string, @IdpToken(IDP_ALIAS) token: IdpToken): Promise<AccountDto> {
+    return this.accounts.getAccount(userId, token);
+  }
+
+  get #redirectUri(): string {
+    return `${this.config.baseUrl}/keycloak/callback`;
+  }
+}
