@@ -22,9 +22,14 @@ import { accessTokenOf, IDP, refreshTokenOf, userId } from '../support/users.js'
 /** The key of every run: bench results are no secrets. */
 const KEY = Buffer.alloc(32, 'nestjs-idp-tokens bench').toString('base64');
 
+const CLIENT = { clientId: 'bench', clientSecret: 'bench' };
+
+/** Providers of a table in which not everybody has the same one. */
+export const IDPS = ['github', 'gitlab', 'bitbucket', 'azure_devops'] as const;
+
 export const BENCH_OPTIONS: TokensModuleOptions = {
   encryption: { keys: [{ id: 'bench', secret: KEY }] },
-  identityProviders: { github: { clientId: 'bench', clientSecret: 'bench' } },
+  identityProviders: { github: CLIENT, gitlab: CLIENT, bitbucket: CLIENT, azure_devops: CLIENT },
 };
 
 /** An application with the module. */
@@ -53,29 +58,31 @@ export async function startModule(
   return { app, dataSource, tokens: app.get(TokenManager) };
 }
 
-/** Fills `auth_tokens` with users; `expiresAt` in epoch seconds. */
+/** Fills `auth_tokens` with users, each at the provider that `idpOf` says; `expiresAt` in epoch seconds. */
 export async function seedModule(
   { app, dataSource }: ModuleApp,
   url: string,
   users: number,
   expiresAt: number,
+  idpOf: (n: number) => string = () => IDP,
 ): Promise<void> {
   const cipher = app.get(TokenCipher);
   const location = (n: number, column: TokenLocation['column']): TokenLocation => ({
     table: 'auth_tokens',
     column,
     keycloakUserId: userId(n),
-    idp: IDP,
+    idp: idpOf(n),
   });
   await fill(
     url,
     `INSERT INTO auth_tokens (keycloak_user_id, identity_provider, access_token, refresh_token,
          access_token_expires_at, refresh_token_expires_at)
-       SELECT id, '${IDP}', access_token, refresh_token, ${expiresAt}, 0
-         FROM unnest($1::text[], $2::text[], $3::text[]) AS rows (id, access_token, refresh_token)`,
+       SELECT id, idp, access_token, refresh_token, ${expiresAt}, 0
+         FROM unnest($1::text[], $2::text[], $3::text[], $4::text[]) AS rows (id, idp, access_token, refresh_token)`,
     users,
     (n) => [
       userId(n),
+      idpOf(n),
       cipher.seal(accessTokenOf(n), location(n, 'access_token')),
       cipher.seal(refreshTokenOf(n), location(n, 'refresh_token')),
     ],
@@ -83,8 +90,12 @@ export async function seedModule(
   await vacuum(dataSource, 'auth_tokens');
 }
 
-export function moduleReads({ tokens }: ModuleApp, name = 'getIdpToken'): Contestant {
-  return { name, call: (n) => tokens.getIdpToken(userId(n), IDP) };
+export function moduleReads(
+  { tokens }: ModuleApp,
+  name = 'getIdpToken',
+  idpOf: (n: number) => string = () => IDP,
+): Contestant {
+  return { name, call: (n) => tokens.getIdpToken(userId(n), idpOf(n)) };
 }
 
 export function moduleWrites({ tokens }: ModuleApp, expiresAt: number): Contestant {

@@ -2,10 +2,11 @@ import pg from 'pg';
 
 import { startBetterAuth } from '../rivals/better-auth.js';
 import { bareReads, seedPlainTokens } from '../rivals/bare-pg.js';
-import { moduleReads, seedModule, startModule } from '../rivals/module.js';
+import { IDPS, moduleReads, seedModule, startModule } from '../rivals/module.js';
 import { openPlainTokens, repositoryReads } from '../rivals/repository.js';
 import type { BenchServer } from '../support/database.js';
-import { type Contestant, race, type Standing } from '../support/race.js';
+import { type Contestant, race, ratioOf, type Standing } from '../support/race.js';
+import type { Spread } from '../support/statistics.js';
 import { accessTokenOf, randomUsers } from '../support/users.js';
 
 const USERS = 100_000;
@@ -14,6 +15,8 @@ const USERS = 100_000;
 export interface ReadStandings {
   readonly callers: number;
   readonly standings: Standing[];
+  /** `getIdpToken` over better-auth's `getAccessToken`. */
+  readonly overBetterAuth: Spread;
 }
 
 /** Reads of fresh tokens by random users, every rival on the same server in the same rounds. */
@@ -23,6 +26,10 @@ export async function measureReads(server: BenchServer): Promise<ReadStandings[]
   const module = await startModule(url);
   const unprepared = await startModule(url, { preparedStatements: false });
   await seedModule(module, url, USERS, expiresAt);
+  const mixedUrl = await server.createDatabase('reads_mixed');
+  const mixed = await startModule(mixedUrl);
+  const idpOf = (n: number) => IDPS[n % IDPS.length] ?? '';
+  await seedModule(mixed, mixedUrl, USERS, expiresAt, idpOf);
   await seedPlainTokens(url, USERS, expiresAt);
   const pool = new pg.Pool({ connectionString: url, max: 10 });
   const dataSource = await openPlainTokens(url);
@@ -32,6 +39,7 @@ export async function measureReads(server: BenchServer): Promise<ReadStandings[]
     bareReads(pool),
     moduleReads(module),
     moduleReads(unprepared, 'getIdpToken, unprepared'),
+    moduleReads(mixed, 'getIdpToken, 4 providers', idpOf),
     repositoryReads(dataSource),
     betterAuth,
   ];
@@ -39,9 +47,20 @@ export async function measureReads(server: BenchServer): Promise<ReadStandings[]
   const results: ReadStandings[] = [];
   for (const callers of [1, 8, 32, 128]) {
     const settings = { callers, rounds: 7, turnMs: 250, nextUser: randomUsers(USERS) };
-    results.push({ callers, standings: await race(contestants, settings) });
+    const standings = await race(contestants, settings);
+    const [, ours] = standings;
+    const theirs = standings.at(-1);
+    if (!ours || !theirs) throw new Error('There are no standings.');
+    results.push({ callers, standings, overBetterAuth: ratioOf(ours, theirs) });
   }
-  await Promise.all([module.app.close(), unprepared.app.close(), pool.end(), dataSource.destroy(), betterAuth.stop()]);
+  await Promise.all([
+    module.app.close(),
+    unprepared.app.close(),
+    mixed.app.close(),
+    pool.end(),
+    dataSource.destroy(),
+    betterAuth.stop(),
+  ]);
   return results;
 }
 

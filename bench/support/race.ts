@@ -24,6 +24,13 @@ export interface Standing {
   /** Median latency of a call in microseconds. */
   readonly latencyUs: Spread;
   readonly latencyRatio: Spread;
+  /** Calls a second of each round, for other ratios than those to the first contestant. */
+  readonly rounds: readonly number[];
+}
+
+/** Throughput of one contestant over another's, round by round. */
+export function ratioOf({ rounds }: Standing, other: Standing): Spread {
+  return spreadOf(rounds.map((perSecond, round) => perSecond / at(other.rounds, round)));
 }
 
 interface Turn {
@@ -32,8 +39,8 @@ interface Turn {
 }
 
 /**
- * Lets the contestants run one after the other, round by round, each round beginning with another one: the ratio of a
- * round compares turns that stand next to each other, so that the load of the machine cancels out.
+ * Lets the contestants run one after the other, round by round, each round beginning with another one. A ratio compares
+ * turns of one round, so that the load of the machine, which lasts longer than a round, cancels out.
  */
 export async function race(contestants: readonly Contestant[], settings: RaceSettings): Promise<Standing[]> {
   for (const contestant of contestants) await run(contestant, settings, settings.turnMs); // warm-up
@@ -52,6 +59,7 @@ export async function race(contestants: readonly Contestant[], settings: RaceSet
     throughputRatio: spreadOf(rounds.map((turns) => at(turns, index).perSecond / at(turns, 0).perSecond)),
     latencyUs: spreadOf(rounds.map((turns) => at(turns, index).latencyUs)),
     latencyRatio: spreadOf(rounds.map((turns) => at(turns, index).latencyUs / at(turns, 0).latencyUs)),
+    rounds: rounds.map((turns) => at(turns, index).perSecond),
   }));
 }
 

@@ -8,6 +8,8 @@ export function tables({ reads, stores, http, storm, growth }: Results): string 
   if (reads) {
     const rows = reads.flatMap(({ callers, standings }) => standings.map((standing) => [callers, ...row(standing)]));
     blocks.push(table('Reads of fresh tokens', ['callers', ...STANDING_COLUMNS], rows));
+    const over = reads.map(({ callers, overBetterAuth }) => [callers, spread(overBetterAuth, 1)]);
+    blocks.push(table('getIdpToken ÷ better-auth', ['callers', 'ratio'], over));
   }
   if (stores) blocks.push(table('Stores', STANDING_COLUMNS, stores.map(row)));
   if (http) {
