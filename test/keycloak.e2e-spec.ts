@@ -416,7 +416,7 @@ describe('the successor of an offline token', () => {
     await manager.loadOfflineToken(user);
     const issue = jest.spyOn(globalThis, 'fetch').mockImplementation(async (...request) => {
       const response = await original(...request);
-      if (String(request[0]).endsWith('/token')) await proxy.close();
+      if (response.url.endsWith('/token')) await proxy.close();
       return response;
     });
     await expect(manager.validateOfflineToken(user)).resolves.toBe(true);
@@ -433,7 +433,7 @@ describe('the successor of an offline token', () => {
     const next = await logIn('ada', 'openid offline_access');
     const issue = jest.spyOn(globalThis, 'fetch').mockImplementation(async (...request) => {
       const response = await original(...request);
-      if (String(request[0]).endsWith('/token')) await tokens.storeOfflineToken(user, next.refreshToken);
+      if (response.url.endsWith('/token')) await tokens.storeOfflineToken(user, next.refreshToken);
       return response;
     });
     await expect(tokens.validateOfflineToken(user)).resolves.toBe(true);
