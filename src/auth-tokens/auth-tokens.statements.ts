@@ -15,6 +15,7 @@ export type AuthTokensStatements = Record<
   | 'deleteForRevocation'
   | 'acquire'
   | 'commit'
+  | 'commitMany'
   | 'supersede'
   | 'release'
   | 'holdOff'
@@ -47,9 +48,18 @@ export function authTokensStatements(table: string, revocations: string): AuthTo
   // that transaction may itself be waiting for; the caller tries again instead.
   const unlockedRow = `id = (SELECT id FROM ${table} WHERE ${KEY} FOR NO KEY UPDATE NOWAIT)`;
 
-  // Any keys: $1 their users, $2 their providers. For users of one provider the other way is faster.
-  const wanted = `unnest((SELECT $1::text[]), (SELECT $2::text[])) WITH ORDINALITY AS wanted (user_id, idp, position)
-     JOIN ${table} ON keycloak_user_id = user_id AND identity_provider = idp`;
+  // The stored rows of many callers, with the caller's position: $1 users, $2 providers, then an array for each column.
+  const asked = (columns: Record<string, string> = {}): string => {
+    const arrays = ['text', 'text', ...Object.values(columns)].map((type, n) => `(SELECT $${n + 1}::${type}[])`);
+    const names = ['user_id', 'idp', ...Object.keys(columns), 'position'];
+    return `unnest(${arrays.join(', ')}) WITH ORDINALITY AS asked (${names.join(', ')})
+     JOIN ${table} AS stored ON stored.keycloak_user_id = user_id AND stored.identity_provider = idp`;
+  };
+  // Skipped, not waited for, is what a transaction of the host holds, and what another process has in its statement: of
+  // two statements that waited for each other's rows PostgreSQL would end one.
+  const unlocked = (columns: Record<string, string>): string =>
+    `WITH unlocked AS MATERIALIZED (
+       SELECT id AS row_id, asked.* FROM ${asked(columns)} FOR NO KEY UPDATE OF stored SKIP LOCKED)`;
 
   return {
     // The hot path: every column left out here is text that PostgreSQL need not write and Node need not read.
@@ -62,14 +72,15 @@ export function authTokensStatements(table: string, revocations: string): AuthTo
       'find_access_tokens',
       `SELECT keycloak_user_id, ${ACCESS_TOKEN_COLUMNS} FROM ${table} WHERE ${KEYS} AND status = 'active'`,
     ),
+    // Any keys. For users of one provider the other way is faster.
     findAccessTokensOfMany: defineStatement(
       'find_access_tokens_of_many',
-      `SELECT position, ${ACCESS_TOKEN_COLUMNS} FROM ${wanted} WHERE status = 'active'`,
+      `SELECT position, ${ACCESS_TOKEN_COLUMNS} FROM ${asked()} WHERE status = 'active'`,
     ),
 
     load: defineStatement('load', `SELECT ${ROW_COLUMNS} FROM ${table} WHERE ${KEY}`),
     loadOfOneIdp: defineStatement('load_of_one', `SELECT keycloak_user_id, ${ROW_COLUMNS} FROM ${table} WHERE ${KEYS}`),
-    loadOfMany: defineStatement('load_of_many', `SELECT position, ${ROW_COLUMNS} FROM ${wanted}`),
+    loadOfMany: defineStatement('load_of_many', `SELECT position, ${ROW_COLUMNS} FROM ${asked()}`),
 
     // The update stands first because a refused INSERT … ON CONFLICT spends an identity value: with 2^31 of them,
     // logins alone would use the sequence up. ON CONFLICT is what makes two first stores of one key both succeed.
@@ -115,19 +126,19 @@ export function authTokensStatements(table: string, revocations: string): AuthTo
          SELECT FROM deleted`,
     ),
 
-    // $3 lease id, $4 lease in ms, $5 the version that was seen stale or rejected: at that version it still is.
-    // $6 whether an expired lease may be taken over while the access token is valid. A row locked by a transaction of
-    // the host is skipped, not waited for: the wait would hold a connection for as long as the host pleases.
+    // For many callers at once. Those who saw a version stale, or rejected: at that version it still is. `may_take_over`:
+    // an expired lease also while the access token is valid.
     acquire: defineStatement(
       'acquire',
-      `UPDATE ${table} SET lease_id = $3, lease_expires_at = now() + $4 * interval '1 ms',
-           open_leases = least(open_leases + CASE WHEN lease_id = $3 THEN 0 ELSE 1 END, 32767), updated_at = now()
-         WHERE id = (SELECT id FROM ${table} WHERE ${KEY} FOR NO KEY UPDATE SKIP LOCKED)
-           AND token_version = $5 AND status = 'active' AND refresh_token <> ''
-           AND (lease_id IS NULL OR lease_id = $3 OR lease_expires_at <= now()
-             AND ($6 OR access_token_expires_at BETWEEN 1 AND extract(epoch FROM now())))
+      `${unlocked({ new_lease_id: 'bigint', lease_ms: 'float8', seen_version: 'bigint', may_take_over: 'boolean' })}
+       UPDATE ${table} SET lease_id = new_lease_id, lease_expires_at = now() + lease_ms * interval '1 ms',
+           open_leases = least(open_leases + CASE WHEN lease_id = new_lease_id THEN 0 ELSE 1 END, 32767), updated_at = now()
+         FROM unlocked
+         WHERE id = row_id AND token_version = seen_version AND status = 'active' AND refresh_token <> ''
+           AND (lease_id IS NULL OR lease_id = new_lease_id OR lease_expires_at <= now()
+             AND (may_take_over OR access_token_expires_at BETWEEN 1 AND extract(epoch FROM now())))
            AND (retry_at IS NULL OR retry_at <= now()) AND (suspect_until IS NULL OR suspect_until <= now())
-         RETURNING ${ROW_COLUMNS}, failure_count, date_part('epoch', now()) AS granted_at`,
+         RETURNING position, ${ROW_COLUMNS}, failure_count, date_part('epoch', now()) AS granted_at`,
     ),
 
     // $8 the version that was redeemed. The lease is no condition: whoever got the answer holds the only live token.
@@ -135,6 +146,24 @@ export function authTokensStatements(table: string, revocations: string): AuthTo
       'commit',
       `UPDATE ${table} SET ${REFRESHED_PAIR}, ${RESET}
          WHERE ${unlockedRow} AND token_version = $8 RETURNING token_version`,
+    ),
+
+    // As commit, for many pairs at once. One that it does not store is not decided yet: its row may only be locked.
+    commitMany: defineStatement(
+      'commit_many',
+      `${unlocked({
+        new_access_token: 'text',
+        new_refresh_token: 'text',
+        new_access_expiry: 'bigint',
+        new_refresh_expiry: 'bigint',
+        new_version: 'bigint',
+        redeemed_version: 'bigint',
+        new_issue: 'float8',
+      })}
+       UPDATE ${table} SET access_token = new_access_token, refresh_token = new_refresh_token,
+           access_token_expires_at = new_access_expiry, refresh_token_expires_at = new_refresh_expiry,
+           token_version = new_version, parent_version = redeemed_version, issued_at = to_timestamp(new_issue), ${RESET}
+         FROM unlocked WHERE id = row_id AND token_version = redeemed_version RETURNING position`,
     ),
 
     // Two exchanges of one token in the provider's replay window both got a pair: the newer one is live.

@@ -20,7 +20,7 @@ import {
 import { type AuthTokensStatements, authTokensStatements } from './auth-tokens.statements.js';
 import { TokenRevocation } from '../token-revocations/token-revocation.entity.js';
 import type { AuthTokensKey, SealedTokens, StoredTokens } from './auth-tokens.types.js';
-import { BatchedLookup } from './batched-lookup.js';
+import { BatchedStatement } from './batched-statement.js';
 
 /** A pair that a refresh brought, on its way into the row. */
 export interface RefreshedPair extends StoredTokens {
@@ -38,8 +38,12 @@ export interface RefreshedPair extends StoredTokens {
 /** The table `auth_tokens`: one method a statement. Every method throws {@link TokenStoreUnavailableError}. */
 @Injectable()
 export class AuthTokensTable {
-  readonly #rows = new BatchedLookup((keys) => this.#lookUp(ROWS, keys));
-  readonly #accessTokens = new BatchedLookup((keys) => this.#lookUp(ACCESS_TOKENS, keys));
+  readonly #rows = new BatchedStatement((keys: readonly AuthTokensKey[]) => this.#lookUp(ROWS, keys));
+  readonly #accessTokens = new BatchedStatement((keys: readonly AuthTokensKey[]) => this.#lookUp(ACCESS_TOKENS, keys));
+  readonly #leases = new BatchedStatement((requests: readonly unknown[][]) =>
+    this.#executeMany('acquire', requests, 'lease tokens for a refresh'),
+  );
+  readonly #commits = new BatchedStatement((pairs: readonly unknown[][]) => this.#commitAll(pairs));
   #statements: AuthTokensStatements | undefined;
 
   constructor(
@@ -55,13 +59,13 @@ export class AuthTokensTable {
 
   /** Finds the access token of an active row, in the same way as {@link load}; null for every other row. */
   findAccessToken(key: AuthTokensKey): Promise<AccessTokenRow | null> {
-    if (this.#isOutside()) return this.#accessTokens.load(key);
+    if (this.#isOutside()) return this.#accessTokens.run(key);
     return this.#inside(ACCESS_TOKENS, key);
   }
 
   /** Loads a row in the surrounding transaction; outside of one, concurrent loads share statements. */
   load(key: AuthTokensKey): Promise<AuthTokensRow | null> {
-    return this.#isOutside() ? this.#rows.load(key) : this.#inside(ROWS, key);
+    return this.#isOutside() ? this.#rows.run(key) : this.#inside(ROWS, key);
   }
 
   /** Loads a row as it is committed, whatever transaction surrounds the call. */
@@ -97,14 +101,14 @@ export class AuthTokensTable {
     return rows.length > 0;
   }
 
-  /** Takes the lease of a row that still has the version seen; null when it is not to be had now. */
+  /** Takes the lease of a row that still has the version seen; null when it is not to be had now. Callers share statements. */
   async acquire(
     key: AuthTokensKey,
     lease: { id: string; leaseMs: number; seenVersion: string; mayTakeOver: boolean },
   ): Promise<Lease | null> {
     const values = [...keyValues(key), lease.id, lease.leaseMs, lease.seenVersion, lease.mayTakeOver];
     const askedAt = performance.now();
-    const row = await this.#detached('acquire', values, 'lease tokens for a refresh');
+    const row = await this.#leases.run(values);
     if (!row) return null;
     const answeredAt = performance.now();
     const grantedAt = Number(row.granted_at);
@@ -117,9 +121,10 @@ export class AuthTokensTable {
     };
   }
 
-  /** Stores a refreshed pair if the row still has the version that was redeemed; false otherwise. */
+  /** Stores a refreshed pair if the row still has the version that was redeemed; false otherwise. Callers share statements. */
   async commit(key: AuthTokensKey, pair: RefreshedPair): Promise<boolean> {
-    return (await this.#detached('commit', refreshedValues(key, pair), 'store refreshed tokens')) !== undefined;
+    const values = refreshedValues(key, pair);
+    return (await this.#commits.run(values)) ?? this.#commitAlone(values);
   }
 
   /** Stores a refreshed pair over an older one that was redeemed from the same version; false otherwise. */
@@ -157,6 +162,29 @@ export class AuthTokensTable {
     return this.#statements;
   }
 
+  /** Whether each pair was stored; undefined for those that only a statement of their own can decide. */
+  async #commitAll(pairs: readonly unknown[][]): Promise<(boolean | undefined)[]> {
+    const [first] = pairs;
+    if (first && pairs.length === 1) return [await this.#commitAlone(first)];
+    // Whatever went wrong: with a statement of its own a pair is stored, or says why not.
+    const stored = await this.#executeMany('commitMany', pairs, 'store refreshed tokens').catch(() => []);
+    return stored.map((row) => (row ? true : undefined));
+  }
+
+  async #commitAlone(values: unknown[]): Promise<boolean> {
+    return (await this.#detached('commit', values, 'store refreshed tokens')) !== undefined;
+  }
+
+  /** Executes a statement for many callers; what it returns for each is at the position of the caller. */
+  async #executeMany(
+    name: keyof AuthTokensStatements,
+    callers: readonly unknown[][],
+    action: string,
+  ): Promise<(QueryResultRow | undefined)[]> {
+    const arrays = (callers[0] ?? []).map((_, parameter) => callers.map((values) => values[parameter]));
+    return byPosition(await this.executor.executeDetached(this.#sql[name], arrays, action), (row) => row);
+  }
+
   async #detached(
     name: keyof AuthTokensStatements,
     values: unknown[],
@@ -192,11 +220,7 @@ export class AuthTokensTable {
       return users.map((user) => byUser.get(user));
     }
     const idps = keys.map(({ idp }) => idp);
-    const found: (Row | undefined)[] = [];
-    for (const row of await this.executor.executeDetached(this.#sql[ofMany], [users, idps], ACTION)) {
-      found[Number(row.position) - 1] = read(row);
-    }
-    return found;
+    return byPosition(await this.executor.executeDetached(this.#sql[ofMany], [users, idps], ACTION), read);
   }
 }
 
@@ -223,6 +247,13 @@ const ACCESS_TOKENS: Lookups<AccessTokenRow> = {
   ofMany: 'findAccessTokensOfMany',
   read: readAccessToken,
 };
+
+/** What was read of each row, at the position of the caller that asked for it. */
+function byPosition<Row>(rows: readonly QueryResultRow[], read: (row: QueryResultRow) => Row): (Row | undefined)[] {
+  const found: (Row | undefined)[] = [];
+  for (const row of rows) found[Number(row.position) - 1] = read(row);
+  return found;
+}
 
 function keyValues({ keycloakUserId, idp }: AuthTokensKey): unknown[] {
   return [keycloakUserId, idp];

@@ -1,8 +1,9 @@
 /**
- * How long a refresh keeps its distance to the one before while fresh tokens are read, in milliseconds. A refresh takes
- * about a millisecond of the event loop in all; readers keep 0.4 of their throughput at 3 ms, 0.6 at 5 ms.
+ * While fresh tokens are read, refreshes start in groups, because those that start together share statements. Measured
+ * with a thousand stale tokens: readers keep 0.6 of their throughput, 0.5 in groups of 8 every 12 ms.
  */
-const DISTANCE_MS = 4;
+const GROUP_SIZE = 16;
+const GROUP_EVERY_MS = 32;
 
 /**
  * Spreads the starts of refreshes. When many tokens expire together, readers of fresh tokens would otherwise stand
@@ -11,13 +12,14 @@ const DISTANCE_MS = 4;
  */
 export class RefreshPace {
   readonly #waiting: ((mayStart: boolean) => void)[] = [];
+  #lastCallAt = -Infinity;
   #lastStartAt = -Infinity;
   #isScheduled = false;
   #hasEnded = false;
 
   /**
    * @param isReading whether somebody reads fresh tokens at this moment
-   * @param longestWaitMs how long a refresh may wait for its turn, however many wait: then they keep less distance
+   * @param longestWaitMs how long after the last call all may have to wait: the more wait, the larger are the groups
    */
   constructor(
     private readonly isReading: () => boolean,
@@ -29,6 +31,7 @@ export class RefreshPace {
     return new Promise((resolve) => {
       if (this.#hasEnded) resolve(false);
       else this.#waiting.push(resolve);
+      this.#lastCallAt = performance.now();
       this.#schedule();
     });
   }
@@ -42,15 +45,20 @@ export class RefreshPace {
   #schedule(): void {
     if (this.#isScheduled || this.#waiting.length === 0) return;
     this.#isScheduled = true;
-    const wantedMs = Math.min(DISTANCE_MS, this.longestWaitMs / this.#waiting.length);
-    const distanceMs = this.#lastStartAt + wantedMs - performance.now();
+    const pauseMs = this.#lastStartAt + GROUP_EVERY_MS - performance.now();
     const start = () => {
       this.#isScheduled = false;
       this.#lastStartAt = performance.now();
-      this.#waiting.shift()?.(true);
+      for (const begin of this.#waiting.splice(0, this.isReading() ? this.#groupSize() : 1)) begin(true);
       this.#schedule();
     };
-    if (distanceMs >= 1 && this.isReading()) setTimeout(start, distanceMs);
+    if (pauseMs >= 1 && this.isReading()) setTimeout(start, pauseMs);
     else setImmediate(start);
+  }
+
+  #groupSize(): number {
+    const leftMs = this.#lastCallAt + this.longestWaitMs - performance.now();
+    const groupsLeft = Math.max(1, Math.floor(leftMs / GROUP_EVERY_MS));
+    return Math.max(GROUP_SIZE, Math.ceil(this.#waiting.length / groupsLeft));
   }
 }

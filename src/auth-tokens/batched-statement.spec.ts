@@ -3,12 +3,13 @@ import { setImmediate as nextTurn, setTimeout as delay } from 'node:timers/promi
 import { describe, expect, it } from '@jest/globals';
 
 import { TokenStoreUnavailableError } from '../tokens.errors.js';
-import { BatchedLookup } from './batched-lookup.js';
+import type { AuthTokensKey } from './auth-tokens.types.js';
+import { BatchedStatement } from './batched-statement.js';
 
 /** A database that answers when the test says so, with a row for each user but "nobody". */
 function database() {
   const statements: { users: string[]; answer(): void; fail(error: Error): void }[] = [];
-  const lookup = new BatchedLookup<string>((keys) => {
+  const lookup = new BatchedStatement<AuthTokensKey, string>((keys) => {
     const { promise, resolve, reject } = deferred<(string | undefined)[]>();
     const users = keys.map(({ keycloakUserId }) => keycloakUserId);
     const answer = () => {
@@ -17,7 +18,7 @@ function database() {
     statements.push({ users, answer, fail: reject });
     return promise;
   });
-  const load = (keycloakUserId: string, idp = 'github') => lookup.load({ keycloakUserId, idp });
+  const load = (keycloakUserId: string, idp = 'github') => lookup.run({ keycloakUserId, idp });
   return { statements, load };
 }
 
@@ -35,7 +36,7 @@ function names(count: number, prefix = 'user'): string[] {
   return Array.from({ length: count }, (_, index) => `${prefix}-${index}`);
 }
 
-describe('BatchedLookup', () => {
+describe('BatchedStatement', () => {
   it('sends a single lookup at the end of its tick', async () => {
     const { statements, load } = database();
     const row = load('ada');

@@ -1,5 +1,4 @@
 import { TokenStoreUnavailableError } from '../tokens.errors.js';
-import type { AuthTokensKey } from './auth-tokens.types.js';
 
 /**
  * Two statements share the work of a busy process: while the callers of one use what it brought, PostgreSQL executes
@@ -11,35 +10,35 @@ const MAX_BATCH = 256;
 const PATIENCE_MS = 250;
 const GATHERED: Promise<void> = Promise.resolve();
 
-interface Lookup<Row> {
-  readonly key: AuthTokensKey;
+interface Call<Request, Row> {
+  readonly request: Request;
   readonly resolve: (row: Row | null) => void;
   readonly reject: (error: unknown) => void;
 }
 
 /**
- * Turns the lookups of many callers into few statements. A lookup that finds a free slot is sent at the end of its
- * tick; while both slots are taken lookups gather, so that statements grow with the load. Nothing is cached: every
- * lookup is answered by a statement that was sent after it was asked for.
+ * Turns the calls of many callers into few statements. A call that finds a free slot is sent at the end of its tick;
+ * while both slots are taken calls gather, so that statements grow with the load. Nothing is cached: every call is
+ * answered by a statement that was sent after it.
  */
-export class BatchedLookup<Row> {
-  #waiting: Lookup<Row>[] = [];
-  readonly #underWay = new Set<readonly Lookup<Row>[]>();
+export class BatchedStatement<Request, Row> {
+  #waiting: Call<Request, Row>[] = [];
+  readonly #underWay = new Set<readonly Call<Request, Row>[]>();
   #isScheduled = false;
   #patience: NodeJS.Timeout | undefined;
 
-  /** @param query brings the rows of keys, each at the position of its key */
-  constructor(private readonly query: (keys: readonly AuthTokensKey[]) => Promise<readonly (Row | undefined)[]>) {}
+  /** @param query executes the statement for many requests; what it brings for each is at the position of the request */
+  constructor(private readonly query: (requests: readonly Request[]) => Promise<readonly (Row | undefined)[]>) {}
 
-  /** Whether lookups wait or are under way. */
+  /** Whether calls wait or are under way. */
   get isBusy(): boolean {
     return this.#underWay.size > 0 || this.#waiting.length > 0;
   }
 
-  /** Rejects as the statement does that carried the lookup. */
-  load(key: AuthTokensKey): Promise<Row | null> {
+  /** What the statement brings for a request, null for nothing; rejects as the statement does that carried it. */
+  run(request: Request): Promise<Row | null> {
     return new Promise((resolve, reject) => {
-      this.#waiting.push({ key, resolve, reject });
+      this.#waiting.push({ request, resolve, reject });
       if (this.#underWay.size < MAX_UNDER_WAY) this.#schedule();
       else this.#bePatient();
     });
@@ -75,30 +74,30 @@ export class BatchedLookup<Row> {
     this.#patience = undefined;
     while (this.#waiting.length > 0 && this.#underWay.size < MAX_UNDER_WAY) {
       const share = Math.ceil(this.#waiting.length / (MAX_UNDER_WAY - this.#underWay.size));
-      void this.#run(this.#waiting.splice(0, Math.min(share, MAX_BATCH)));
+      void this.#execute(this.#waiting.splice(0, Math.min(share, MAX_BATCH)));
     }
     if (this.#waiting.length > 0) this.#bePatient();
   }
 
-  async #run(lookups: readonly Lookup<Row>[]): Promise<void> {
-    this.#underWay.add(lookups);
+  async #execute(calls: readonly Call<Request, Row>[]): Promise<void> {
+    this.#underWay.add(calls);
     try {
-      const rows = await this.query(lookups.map(({ key }) => key));
-      lookups.forEach(({ resolve }, position) => {
+      const rows = await this.query(calls.map(({ request }) => request));
+      calls.forEach(({ resolve }, position) => {
         resolve(rows[position] ?? null);
       });
     } catch (error) {
-      if (lookups.length > 1 && isAboutAValue(error)) this.#runEach(lookups);
-      else for (const { reject } of lookups) reject(error);
+      if (calls.length > 1 && isAboutAValue(error)) this.#executeEach(calls);
+      else for (const { reject } of calls) reject(error);
     } finally {
-      this.#underWay.delete(lookups);
+      this.#underWay.delete(calls);
       this.#send();
     }
   }
 
-  /** One by one, so that a key that PostgreSQL cannot take fails nobody else. */
-  #runEach(lookups: readonly Lookup<Row>[]): void {
-    for (const lookup of lookups) void this.#run([lookup]);
+  /** One by one, so that a value that PostgreSQL cannot take fails nobody else. */
+  #executeEach(calls: readonly Call<Request, Row>[]): void {
+    for (const call of calls) void this.#execute([call]);
   }
 }
 
