@@ -26,7 +26,7 @@ const zones = layers.flatMap(([name, target], position) =>
       target,
       from,
       message:
-        'Imports point one way: index, module, http, token-manager, stores, identity-providers, crypto, database, errors.',
+        'Imports point one way: index, module, http, token-manager, stores, keycloak, identity-providers, crypto, database, errors.',
     })),
 );
 

@@ -4,6 +4,8 @@ import { readFile } from 'node:fs/promises';
 import { afterAll, beforeAll, beforeEach, describe, expect, it, jest } from '@jest/globals';
 import { Controller, Get, type INestApplication, Req, UseGuards } from '@nestjs/common';
 import type { DataSource } from 'typeorm';
+import { decodeJwt } from 'jose';
+import pg from 'pg';
 import request from 'supertest';
 
 import {
@@ -18,6 +20,7 @@ import {
   KeycloakUnavailableError,
   KeycloakUsers,
   OfflineTokenStore,
+  QueryRunnerScope,
   RequireIdpToken,
   type RequestWithKeycloakUser,
   TokenManager,
@@ -108,6 +111,26 @@ async function adaOffline(): Promise<string> {
   return id;
 }
 
+/** Lets one answer of a path come back only after something else has happened. */
+function beforeAnswerOf(pathEnd: string, happens: () => Promise<unknown>): void {
+  const { fetch } = globalThis;
+  const spy = jest.spyOn(globalThis, 'fetch').mockImplementation(async (...request) => {
+    const response = await fetch(...request);
+    if (!response.url.endsWith(pathEnd)) return response;
+    spy.mockRestore();
+    await happens();
+    return response;
+  });
+}
+
+/** Has Keycloak answer the next request with something else. */
+function answerNext(body: string, init: ResponseInit = {}): void {
+  const spy = jest.spyOn(globalThis, 'fetch').mockImplementation(() => {
+    spy.mockRestore();
+    return Promise.resolve(new Response(body, init));
+  });
+}
+
 async function failureOf(call: Promise<unknown>): Promise<unknown> {
   return call.then(
     () => undefined,
@@ -155,6 +178,11 @@ describe('a session', () => {
     await expect(sessions.getUserInfo(refreshed.accessToken)).resolves.toMatchObject({ sub: keycloak.users.ada.id });
   });
 
+  it('goes on with a refresh where the host has no access token any more', async () => {
+    const { refreshToken } = await logIn();
+    await expect(sessions.verifyKeycloakToken('', refreshToken)).resolves.toBeDefined();
+  });
+
   it('survives that one process refreshes it many times at once, with Revoke Refresh Token on', async () => {
     keycloak.revokeRefreshToken = true;
     const { refreshToken } = await logIn();
@@ -171,6 +199,45 @@ describe('a session', () => {
     await expect(sessions.refresh(issued.refreshToken)).rejects.toThrow(KeycloakSessionExpiredError);
     await expect(sessions.getUserInfo(issued.accessToken)).rejects.toThrow(KeycloakSessionExpiredError);
   });
+
+  it('is not over when something else than Keycloak answers the logout', async () => {
+    const { refreshToken } = await logIn();
+    answerNext('<!DOCTYPE html>');
+    await expect(sessions.logout(refreshToken)).rejects.toThrow(KeycloakUnavailableError);
+  });
+
+  it.each([
+    'Incorrect redirect_uri',
+    "Invalid token issuer. Expected 'https://x'",
+    "Token client and authorized client don't match",
+  ])('that cannot go on because of "%s" is the operator’s to put right, not the user’s', async (description) => {
+    answerNext(JSON.stringify({ error: 'invalid_grant', error_description: description }), { status: 400 });
+    const failure = await failureOf(sessions.refresh('token'));
+    expect(failure).toBeInstanceOf(TokensConfigurationError);
+    expect(String(failure)).toMatch(/with "invalid_grant"\. It says that the (redirect URI|token) /);
+  });
+
+  it('of a server that redirects says to check its URL', async () => {
+    answerNext('', { status: 302, headers: { location: 'https://elsewhere' } });
+    await expect(sessions.getUserInfo('token')).rejects.toThrow(
+      /redirects .* \(status 302\).*Check keycloak.serverUrl/,
+    );
+  });
+
+  it.each(['eyJsecret\nsecret', 'eyJsecret\u20ac', 'eyJ secret'])(
+    'of what cannot be a token (%j) is over, and not quoted',
+    async (token) => {
+      for (const call of [
+        () => sessions.getUserInfo(token),
+        () => tokens.getIdpTokenForAccessToken(token, 'acme'),
+        () => tokens.importIdpTokens('acme', keycloak.users.ada.id, token),
+      ]) {
+        const failure = await failureOf(call());
+        expect(failure).toBeInstanceOf(KeycloakSessionExpiredError);
+        expect(everythingPrinted(failure)).not.toContain('secret');
+      }
+    },
+  );
 
   it.each([
     [{ clientSecret: 'wrong' }, /refused client "backend" at the token endpoint with "unauthorized_client"/],
@@ -195,6 +262,8 @@ describe('an outage', () => {
     ['status 502', 502],
     ['status 503', 503],
     ['status 429', 429],
+    ['status 408', 408],
+    ['status 425', 425],
     ['an empty answer', 200],
   ];
 
@@ -284,7 +353,6 @@ describe('an import', () => {
   });
 
   it('of a pair without an expiry replaces a login and not what was refreshed here', async () => {
-    keycloak.brokered = { accessToken: 'endless', refreshToken: 'r', expiresAt: Number.MAX_SAFE_INTEGER };
     const { accessToken } = await logIn();
     const bodies = ['access_token=from-a-form&scope=repo&token_type=bearer', '{"access_token":"from-json"}'];
     for (const body of bodies) {
@@ -297,12 +365,112 @@ describe('an import', () => {
     const fetches = jest.spyOn(globalThis, 'fetch').mockResolvedValueOnce(new Response(bodies[0]));
     await expect(tokens.importIdpTokens('acme', ada(), accessToken)).resolves.toBe(false);
     fetches.mockRestore();
-    await keycloak.logInAtProvider();
+  });
+
+  it('of a pair whose issue Keycloak does not name, as GitHub’s, never overwrites what was refreshed here, nor renews an expiry', async () => {
+    const { accessToken } = await logIn();
+    const form =
+      'access_token=ghu_P1&expires_in=28800&refresh_token=ghr_R1&refresh_token_expires_in=15897600&token_type=bearer';
+    const importForm = (body: string) => {
+      answerNext(body);
+      return tokens.importIdpTokens('acme', ada(), accessToken);
+    };
+    await expect(importForm(form)).resolves.toBe(true);
+    await database.query('UPDATE auth_tokens SET access_token_expires_at = access_token_expires_at - 100');
+    const imported = await tokens.getIdpToken(ada(), 'acme');
+    await expect(importForm(form)).resolves.toBe(false);
+    await expect(tokens.getIdpToken(ada(), 'acme')).resolves.toEqual(imported);
+
+    endpoint.answer = () => newPair({ access_token: 'refreshed-here', expires_in: 7200 });
+    const refreshed = await tokens.getIdpToken(ada(), 'acme', { rejectedVersion: imported.version });
+    await expect(importForm(form)).resolves.toBe(false);
+    await expect(tokens.getIdpToken(ada(), 'acme')).resolves.toEqual(refreshed);
+
+    await database.query("UPDATE auth_tokens SET status = 'reauthentication_required'");
+    await expect(importForm(form.replaceAll('1&', '9&'))).resolves.toBe(true);
+    await expect(tokens.getIdpToken(ada(), 'acme')).resolves.toMatchObject({ accessToken: 'ghu_P9' });
+  });
+
+  it('never overwrites a refreshed pair that expires earlier than Keycloak’s copy of the one before', async () => {
+    await keycloak.logInAtProvider(7200);
+    const { accessToken } = await logIn();
+    await tokens.importIdpTokens('acme', ada(), accessToken);
+    const { version } = await tokens.getIdpToken(ada(), 'acme');
+    endpoint.answer = () => newPair({ access_token: 'short-lived', expires_in: 600 });
+    await tokens.getIdpToken(ada(), 'acme', { rejectedVersion: version });
+    await expect(tokens.importIdpTokens('acme', ada(), accessToken)).resolves.toBe(false);
+    await expect(tokens.getIdpToken(ada(), 'acme')).resolves.toMatchObject({ accessToken: 'short-lived' });
+  });
+
+  it('of a pair without a refresh token does not erase the one that stands', async () => {
+    await tokens.storeIdpTokens(ada(), 'acme', { accessToken: 'old', refreshToken: 'offline' });
+    const { accessToken } = await logIn();
+    answerNext('{"access_token":"new"}');
+    await expect(tokens.importIdpTokens('acme', ada(), accessToken)).resolves.toBe(false);
+    await expect(tokens.getIdpToken(ada(), 'acme')).resolves.toMatchObject({ accessToken: 'old' });
+  });
+
+  it('spends no identity value when it replaces a pair, or replaces none', async () => {
+    const { accessToken } = await logIn();
+    const importToken = (token: string) => {
+      answerNext(`{"access_token":"${token}"}`);
+      return tokens.importIdpTokens('acme', ada(), accessToken);
+    };
+    await importToken('first');
+    const [before] = await database.query(
+      "SELECT last_value FROM pg_sequences WHERE sequencename = 'auth_tokens_id_seq'",
+    );
+    for (const token of ['second', 'second', 'third']) await importToken(token);
+    const [after] = await database.query(
+      "SELECT last_value FROM pg_sequences WHERE sequencename = 'auth_tokens_id_seq'",
+    );
+    expect(after).toEqual(before);
+    await expect(tokens.getIdpToken(ada(), 'acme')).resolves.toMatchObject({ accessToken: 'third' });
+  });
+
+  it.each([
+    [400, 'Identity Provider [acme] does not support this operation.'],
+    [404, 'No token stored for user ada'],
+  ])('has nothing to take over when the broker answers %d "%s"', async (status, errorMessage) => {
+    const { accessToken } = await logIn();
+    answerNext(JSON.stringify({ errorMessage }), { status });
+    await expect(tokens.importIdpTokens('acme', ada(), accessToken)).resolves.toBe(false);
+  });
+
+  it('by itself is seen by all who share it, also when the transaction of the first is rolled back', async () => {
+    await keycloak.logInAtProvider(3600);
+    const { accessToken } = await logIn();
+    const scope = app.get(QueryRunnerScope);
+    const call = () => tokens.getIdpTokenForAccessToken(accessToken, 'acme');
+    const rolledBack = scope.run(async () => {
+      await call();
+      throw new Error('rolled back on purpose');
+    });
+    const all = await Promise.allSettled([rolledBack, scope.run(call, { lazy: true }), scope.run(call), call()]);
+    expect(all.map(({ status }) => status)).toEqual(['rejected', 'fulfilled', 'fulfilled', 'fulfilled']);
+    expect(all[0]).toMatchObject({ reason: { message: 'rolled back on purpose' } });
+  });
+
+  it('does not happen for the access token of another client', async () => {
+    const { accessToken } = await logIn();
+    const { sid } = decodeJwt(accessToken);
+    const foreign = await keycloak.forge({ sid, azp: 'other', aud: ['other', 'account'] });
+    await expect(sessions.getUserInfo(foreign)).resolves.toBeDefined();
+    await expect(tokens.getIdpTokenForAccessToken(foreign, 'acme')).rejects.toThrow(/issued to another client/);
+    const shared = await keycloak.forge({ sid, azp: 'other', aud: ['other', 'backend'] });
+    await expect(tokens.getIdpTokenForAccessToken(shared, 'acme')).resolves.toBeDefined();
+  });
+
+  it('asks Keycloak whose an access token is that does not say so', async () => {
+    const { accessToken } = await logIn();
+    const { sid } = decodeJwt(accessToken);
+    const lightweight = await keycloak.forge({ sid, sub: undefined });
+    await expect(tokens.importIdpTokens('acme', 'bob', lightweight)).rejects.toThrow(InvalidTokenInputError);
+    await expect(tokens.importIdpTokens('acme', ada(), lightweight)).resolves.toBe(true);
   });
 
   it('joins a transaction', async () => {
     const { accessToken } = await logIn();
-    const { QueryRunnerScope } = await import('../src/index.js');
     const run = app.get(QueryRunnerScope).run(async () => {
       await expect(tokens.importIdpTokens('acme', ada(), accessToken)).resolves.toBe(true);
       throw new Error('rolled back on purpose');
@@ -390,6 +558,49 @@ describe.each([false, true])('an offline token, with Revoke Refresh Token %s', (
     await expect(tokens.checkOfflineTokenIsActive(keycloak.users.ada.id)).resolves.toBe(true);
   });
 
+  it('that is passed never takes the place of a successor that was stored meanwhile', async () => {
+    const { refreshToken } = await logIn('ada', 'openid offline_access');
+    beforeAnswerOf('/introspect', () => tokens.getIdpTokenFromOfflineToken(refreshToken, 'acme'));
+    await expect(tokens.getIdpTokenFromOfflineToken(refreshToken, 'acme')).resolves.toBeDefined();
+    await expect(tokens.validateOfflineToken(keycloak.users.ada.id)).resolves.toBe(true);
+  });
+
+  it('that is passed takes the place of one whose session is over', async () => {
+    const user = await adaOffline();
+    keycloak.endSessions(keycloak.users.ada);
+    const { refreshToken } = await logIn('ada', 'openid offline_access');
+    const all = Array.from({ length: 5 }, () => tokens.getIdpTokenFromOfflineToken(refreshToken, 'acme'));
+    await expect(Promise.all(all)).resolves.toHaveLength(5);
+    await expect(tokens.validateOfflineToken(user)).resolves.toBe(true);
+  });
+
+  it('works inside of a transaction, whose rollback does not take it away', async () => {
+    const { refreshToken } = await logIn('ada', 'openid offline_access');
+    const run = app.get(QueryRunnerScope).run(async () => {
+      await tokens.getIdpTokenFromOfflineToken(refreshToken, 'acme');
+      throw new Error('rolled back on purpose');
+    });
+    await expect(run).rejects.toThrow('rolled back on purpose');
+    await expect(tokens.validateOfflineToken(keycloak.users.ada.id)).resolves.toBe(true);
+  });
+
+  it('that was stored in the current transaction must be committed first, which is said at once', async () => {
+    const { refreshToken } = await logIn('ada', 'openid offline_access');
+    const { id, acmeId = '' } = keycloak.users.ada;
+    await app.get(QueryRunnerScope).run(async () => {
+      await tokens.storeOfflineToken(id, refreshToken);
+      await expect(tokens.checkOfflineTokenIsActive(id)).resolves.toBe(true);
+      for (const call of [
+        () => tokens.validateOfflineToken(id),
+        () => tokens.getIdpTokenFromIdpUserId(acmeId, 'acme'),
+        () => tokens.getIdpTokenFromOfflineToken(refreshToken, 'acme'),
+      ]) {
+        await expect(call()).rejects.toThrow(/stored in the current transaction\. Commit it before/);
+      }
+    });
+    await expect(tokens.validateOfflineToken(id)).resolves.toBe(true);
+  });
+
   it('of an ended session is invalid and inactive, and stays stored', async () => {
     const user = await adaOffline();
     keycloak.endSessions(keycloak.users.ada);
@@ -399,6 +610,14 @@ describe.each([false, true])('an offline token, with Revoke Refresh Token %s', (
       KeycloakSessionExpiredError,
     );
     await expect(tokens.loadOfflineToken(user)).resolves.not.toBeNull();
+  });
+});
+
+describe('a refresh token of a session', () => {
+  it('is not taken for an offline token', async () => {
+    const { refreshToken } = await logIn();
+    await expect(tokens.getIdpTokenFromOfflineToken(refreshToken, 'acme')).rejects.toThrow(/is not an offline token/);
+    await expect(tokens.loadOfflineToken(keycloak.users.ada.id)).resolves.toBeNull();
   });
 });
 
@@ -414,13 +633,8 @@ describe('the successor of an offline token', () => {
     apps.push(cut.app);
     const manager = cut.app.get(TokenManager);
     await manager.loadOfflineToken(user);
-    const issue = jest.spyOn(globalThis, 'fetch').mockImplementation(async (...request) => {
-      const response = await original(...request);
-      if (response.url.endsWith('/token')) await proxy.close();
-      return response;
-    });
+    beforeAnswerOf('/token', () => proxy.close());
     await expect(manager.validateOfflineToken(user)).resolves.toBe(true);
-    issue.mockRestore();
     await proxy.open();
     await until(async () => (await database.query('SELECT FROM offline_tokens WHERE lease_id IS NULL')).length === 1);
     await expect(tokens.validateOfflineToken(user)).resolves.toBe(true);
@@ -431,24 +645,59 @@ describe('the successor of an offline token', () => {
   it('gives way to a login that came meanwhile', async () => {
     const user = await adaOffline();
     const next = await logIn('ada', 'openid offline_access');
-    const issue = jest.spyOn(globalThis, 'fetch').mockImplementation(async (...request) => {
-      const response = await original(...request);
-      if (response.url.endsWith('/token')) await tokens.storeOfflineToken(user, next.refreshToken);
-      return response;
-    });
+    beforeAnswerOf('/token', () => tokens.storeOfflineToken(user, next.refreshToken));
     await expect(tokens.validateOfflineToken(user)).resolves.toBe(true);
-    issue.mockRestore();
     await expect(tokens.loadOfflineToken(user)).resolves.toBe(next.refreshToken);
   });
 
   it('is waited for by app.close()', async () => {
     const user = await adaOffline();
     const other = await startApp();
+    keycloak.requests.length = 0;
     const validation = other.get(TokenManager).validateOfflineToken(user);
     await until(() => keycloak.requests.some((path) => path.endsWith('/token')));
     await other.close();
     await expect(validation).resolves.toBe(true);
     await expect(tokens.validateOfflineToken(user)).resolves.toBe(true);
+  });
+
+  it('is waited for by app.close() while the database is away', async () => {
+    const user = await adaOffline();
+    const proxy = new DatabaseProxy(database.url);
+    const cut = await createTokensApp({ databaseUrl: await proxy.open(), options: options() });
+    await cut.app.get(TokenManager).loadOfflineToken(user);
+    beforeAnswerOf('/token', () => proxy.close());
+    const validation = cut.app.get(TokenManager).validateOfflineToken(user);
+    await until(() => keycloak.redemptions === 1);
+    setTimeout(() => void proxy.open(), 1500);
+    await cut.app.close();
+    await expect(validation).resolves.toBe(true);
+    await expect(tokens.validateOfflineToken(user)).resolves.toBe(true);
+    await proxy.close();
+  });
+
+  it('is not waited for when the answer that grants the lease is lost: the lease is asked for again', async () => {
+    const user = await adaOffline();
+    const proxy = new DatabaseProxy(database.url);
+    const cut = await createTokensApp({ databaseUrl: await proxy.open(), options: options() });
+    apps.push(cut.app);
+    const manager = cut.app.get(TokenManager);
+    await manager.validateOfflineToken(user);
+    const query = Reflect.get(pg.Client.prototype, 'query') as (...args: unknown[]) => unknown;
+    const spy = jest.spyOn(pg.Client.prototype, 'query').mockImplementation(function (
+      this: pg.Client,
+      ...args: unknown[]
+    ) {
+      if (/^idp_tokens_acquire_offline/.test((args[0] as { name?: string }).name ?? '')) {
+        spy.mockRestore();
+        proxy.loseAnswers();
+      }
+      return query.apply(this, args) as never;
+    });
+    const startedAt = performance.now();
+    await expect(manager.validateOfflineToken(user)).resolves.toBe(true);
+    expect(performance.now() - startedAt).toBeLessThan(2000);
+    await proxy.close();
   });
 
   it('is not lost to a transaction of the host that has the row', async () => {
@@ -474,8 +723,6 @@ describe('the successor of an offline token', () => {
     expect(keycloak.redemptions).toBe(1);
     await expect(app.get(OfflineTokenStore).loadToken(user)).resolves.not.toBe(stored);
   });
-
-  const original = globalThis.fetch;
 });
 
 describe('users', () => {
@@ -491,10 +738,23 @@ describe('users', () => {
       () => users.getUserIdFromUserEmail(''),
       () => users.getUserIdFromIdpUserId('', 'acme'),
       () => users.getUserIdFromIdpUserId('a" or "b', 'acme'),
+      () => users.getUserIdFromIdpUserId('domain\\', 'acme'),
       () => users.getUserInfoFromUserId(''),
     ]) {
       await expect(call()).rejects.toThrow(InvalidTokenInputError);
     }
+  });
+
+  it('are not what Keycloak keeps at other paths below theirs', async () => {
+    answerNext(JSON.stringify({ id: 'realm-id', realm: 'app' }));
+    await expect(users.getUserInfoFromUserId('..')).resolves.toBeNull();
+    answerNext(JSON.stringify({ attributes: [] }));
+    await expect(users.getUserInfoFromUserId('profile')).resolves.toBeNull();
+  });
+
+  it('are not missing when Keycloak answers a search with something that is no list', async () => {
+    answerNext('{}');
+    await expect(users.getUserIdFromUserEmail('ada@example.com')).rejects.toThrow(KeycloakUnavailableError);
   });
 
   it('are not guessed when two have one address', async () => {
@@ -580,11 +840,13 @@ describe.each(httpPlatforms)('KeycloakAuthGuard on $platform', ({ createApplicat
       garbage: 'Bearer garbage',
       'another scheme': `Basic ${good}`,
       expired: `Bearer ${await keycloak.forge({}, { expiresAt: Math.floor(Date.now() / 1000) - 1 })}`,
-      'no expiry': `Bearer ${part({ alg: 'RS256', kid })}.${part({ sub: 'x' })}.${signature}`,
+      'no expiry': `Bearer ${await keycloak.forge({}, { expiresAt: null })}`,
       'another audience': `Bearer ${await keycloak.forge({ aud: 'other' })}`,
       'no audience': `Bearer ${await keycloak.forge({ aud: undefined })}`,
       'another issuer': `Bearer ${await keycloak.forge({}, { issuer: `${keycloak.url}/realms/provider` })}`,
       'an ID token': `Bearer ${await keycloak.forge({ typ: 'ID' })}`,
+      'a refresh token': `Bearer ${await keycloak.forge({ typ: 'Refresh' })}`,
+      'an offline token': `Bearer ${await keycloak.forge({ typ: 'Offline' })}`,
       'no subject': `Bearer ${await keycloak.forge({ sub: undefined })}`,
       'alg none': `Bearer ${part({ alg: 'none' })}.${payload}.`,
       'HS256 with the public key': `Bearer ${hs256}.${createHmac('sha256', pem).update(hs256).digest('base64url')}`,
@@ -603,6 +865,40 @@ describe.each(httpPlatforms)('KeycloakAuthGuard on $platform', ({ createApplicat
       });
       expect(response.headers['www-authenticate']).toBe('Bearer');
     }
+  });
+
+  it('takes tokens that are signed with a new key of the realm, and still those with the old one', async () => {
+    const old = await keycloak.forge({});
+    await get('/me', `Bearer ${old}`).expect(200);
+    await keycloak.rotateKeys();
+    const now = performance.now();
+    const clock = jest.spyOn(performance, 'now').mockReturnValue(now + 6000); // keys are fetched every 5 s at most
+    const dates = jest.spyOn(Date, 'now').mockReturnValue(Date.now() + 6000);
+    await get('/me', `Bearer ${await keycloak.forge({})}`).expect(200);
+    clock.mockRestore();
+    dates.mockRestore();
+    await get('/me', `Bearer ${old}`).expect(200);
+  });
+
+  it('goes by the keys that are known while Keycloak is away, for an hour', async () => {
+    const good = await keycloak.forge({});
+    await get('/me', `Bearer ${good}`).expect(200);
+    const now = performance.now();
+    const clock = jest.spyOn(performance, 'now');
+    const after = async (minutes: number, status: number) => {
+      keycloak.faults.splice(0, Infinity, 503);
+      clock.mockReturnValue(now + minutes * 60_000);
+      await get('/me', `Bearer ${good}`).expect(status);
+    };
+    await after(9, 200);
+    expect(keycloak.faults).toHaveLength(1); // nothing was asked
+    await after(11, 200);
+    await until(() => keycloak.faults.length === 0); // asked, in the background, and refused
+    await after(59, 200);
+    await after(61, 503);
+    clock.mockRestore();
+    keycloak.faults.length = 0;
+    await get('/me', `Bearer ${good}`).expect(200);
   });
 
   it('answers 503 while the keys of the realm cannot be fetched', async () => {

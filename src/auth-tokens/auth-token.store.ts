@@ -80,7 +80,10 @@ export class AuthTokenStore {
     );
   }
 
-  /** Deletes the pair and returns it; `null` when there was none. Nothing is revoked at the provider. */
+  /**
+   * Deletes the pair and returns it; `null` when there was none. It is not revoked at the provider; the new pair of a
+   * refresh under way is, because nobody else has it.
+   */
   async deleteTokens(key: AuthTokensKey): Promise<StoredTokens | null> {
     return this.table.delete(checkKey(key));
   }

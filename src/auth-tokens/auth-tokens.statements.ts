@@ -48,6 +48,14 @@ export function authTokensStatements(table: string, revocations: string): AuthTo
   // that transaction may itself be waiting for; the caller tries again instead.
   const unlockedRow = `id = (SELECT id FROM ${table} WHERE ${KEY} FOR NO KEY UPDATE NOWAIT)`;
 
+  const importedAt = 'CASE WHEN $8::float8 > 0 THEN to_timestamp($8::float8) ELSE clock_timestamp() END';
+  const importedPair = `access_token = $3, refresh_token = $4, access_token_expires_at = $5, refresh_token_expires_at = $6,
+    token_version = $7, parent_version = NULL, issued_at = ${importedAt}, ${RESET}`;
+  const isImportNewer = `CASE WHEN $8::float8 > 0 THEN to_timestamp($8::float8) > stored.issued_at
+        OR to_timestamp($8::float8) = stored.issued_at AND stored.parent_version IS NULL
+      ELSE stored.parent_version IS NULL OR stored.status <> 'active' END
+    AND ($9::boolean OR $4 <> '' OR stored.refresh_token = '' OR stored.status <> 'active')`;
+
   // The stored rows of many callers, with the caller's position: $1 users, $2 providers, then an array for each column.
   const asked = (columns: Record<string, string> = {}): string => {
     const arrays = ['text', 'text', ...Object.values(columns)].map((type, n) => `(SELECT $${n + 1}::${type}[])`);
@@ -99,20 +107,21 @@ export function authTokensStatements(table: string, revocations: string): AuthTo
          issued_at = clock_timestamp(), ${RESET}`,
     ),
 
-    // Another system's copy of a pair: it counts only if it was issued later than what stands here. Without expiries nobody
-    // can tell; then what this module has refreshed stands.
+    // Another system's copy of a pair. $8 when it was issued, 0 if nobody knows; $9 whether the refresh token that stands
+    // here may go. Replaced is only what was issued before (of logins also in the same second, which is all that $8 names), or,
+    // where nobody can tell, what was not refreshed here since.
     import: defineStatement(
       'import',
-      `INSERT INTO ${table} AS stored (keycloak_user_id, identity_provider, access_token, refresh_token,
-           access_token_expires_at, refresh_token_expires_at, token_version, issued_at)
-         VALUES ($1, $2, $3, $4, $5::bigint, $6::bigint, $7::bigint, clock_timestamp())
-       ON CONFLICT (keycloak_user_id, identity_provider) DO UPDATE SET access_token = $3, refresh_token = $4,
-         access_token_expires_at = $5, refresh_token_expires_at = $6, token_version = $7, parent_version = NULL,
-         issued_at = clock_timestamp(), ${RESET}
-       WHERE CASE WHEN $5::bigint = 0 OR stored.access_token_expires_at = 0
-         THEN stored.parent_version IS NULL OR stored.status <> 'active'
-         ELSE $5::bigint > stored.access_token_expires_at END
-       RETURNING id`,
+      `WITH updated AS (
+         UPDATE ${table} AS stored SET ${importedPair} WHERE ${KEY} AND ${isImportNewer} RETURNING id),
+       inserted AS (
+         INSERT INTO ${table} AS stored (keycloak_user_id, identity_provider, access_token, refresh_token,
+             access_token_expires_at, refresh_token_expires_at, token_version, issued_at)
+           SELECT $1, $2, $3, $4, $5::bigint, $6::bigint, $7::bigint, ${importedAt}
+           WHERE NOT EXISTS (SELECT FROM ${table} WHERE ${KEY})
+         ON CONFLICT (keycloak_user_id, identity_provider) DO UPDATE SET ${importedPair} WHERE ${isImportNewer}
+         RETURNING id)
+       SELECT id FROM updated UNION ALL SELECT id FROM inserted`,
     ),
 
     delete: defineStatement('delete', `DELETE FROM ${table} WHERE ${KEY} RETURNING ${TOKEN_COLUMNS}`),

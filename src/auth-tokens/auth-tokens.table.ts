@@ -35,6 +35,14 @@ export interface RefreshedPair extends StoredTokens {
   readonly issuedAt: number;
 }
 
+/** Another system's copy of a pair. */
+export interface ImportedPair extends SealedTokens {
+  /** Epoch seconds; 0 = not known. */
+  readonly issuedAt: number;
+  /** Whether it may replace a pair with a refresh token when it has none itself. */
+  readonly mayDropRefreshToken: boolean;
+}
+
 /** The table `auth_tokens`: one method a statement. Every method throws {@link TokenStoreUnavailableError}. */
 @Injectable()
 export class AuthTokensTable {
@@ -81,8 +89,8 @@ export class AuthTokensTable {
   }
 
   /** Inserts another system's copy of the pair, or replaces an older one with it; false when what stands is as new. */
-  async import(key: AuthTokensKey, tokens: SealedTokens): Promise<boolean> {
-    const values = [...keyValues(key), ...pairValues(tokens), randomId()];
+  async import(key: AuthTokensKey, { issuedAt, mayDropRefreshToken, ...tokens }: ImportedPair): Promise<boolean> {
+    const values = [...keyValues(key), ...pairValues(tokens), randomId(), issuedAt, mayDropRefreshToken];
     const [imported] = await this.executor.execute(this.#sql.import, values, 'import tokens');
     if (imported) this.scope.context()?.markWritten(rowName(key));
     return imported !== undefined;

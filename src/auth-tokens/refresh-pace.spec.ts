@@ -36,9 +36,9 @@ describe('RefreshPace', () => {
 
   it('starts groups of 16, 32 ms apart, while fresh tokens are read', async () => {
     expect(await startsWhileReading(40, 4000)).toEqual([
-      ...Array(16).fill(0),
-      ...Array(16).fill(32),
-      ...Array(8).fill(64),
+      ...Array<number>(16).fill(0),
+      ...Array<number>(16).fill(32),
+      ...Array<number>(8).fill(64),
     ]);
   });
 

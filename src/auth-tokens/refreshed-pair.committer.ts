@@ -44,11 +44,12 @@ export class RefreshedPairCommitter {
       try {
         return await this.#tryCommit(key, pair);
       } catch (error) {
-        this.#logger.warn(
-          `Refreshed tokens of user "${key.keycloakUserId}" at "${key.idp}" are not stored yet (try ${attempt + 1}): ` +
-            String(error),
-        );
-        if (this.#isStopped || cannotEverBeStored(error)) return { kind: 'given-up' };
+        const subject = `Refreshed tokens of user "${key.keycloakUserId}" at "${key.idp}"`;
+        if (this.#isStopped || cannotEverBeStored(error)) {
+          this.#logger.error(`${subject} are lost: ${String(error)}`);
+          return { kind: 'given-up' };
+        }
+        this.#logger.warn(`${subject} are not stored yet (try ${attempt + 1}): ${String(error)}`);
         await delay(Math.min(FIRST_PAUSE_MS * 2 ** attempt, LONGEST_PAUSE_MS));
       }
     }

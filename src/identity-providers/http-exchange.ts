@@ -25,7 +25,9 @@ export async function exchange({ url, method, headers, body }: HttpRequest, time
   let isServed = false;
   try {
     const payload = body === undefined ? { headers } : readOnce(headers, body, performance.now() + timeoutMs);
-    const response = await fetch(url, { method, ...payload, redirect: 'manual', signal });
+    // Without credentials: with them, fetch of newer Node versions would send a request again whose answer is 401, and
+    // fails because its body cannot be read twice.
+    const response = await fetch(url, { method, ...payload, redirect: 'manual', credentials: 'omit', signal });
     isServed = true;
     const text = await readBody(response);
     if (text === undefined) return { kind: 'lost', code: 'BODY_TOO_LARGE' };

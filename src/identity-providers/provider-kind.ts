@@ -1,7 +1,7 @@
 import { faultsOf, instantiate } from '../options-validation.js';
 import type { IdentityProvider } from './identity-provider.js';
 import type { ProviderRules } from './provider.options.js';
-import { completePolicy, policyFault, RefreshPolicyRules } from './refresh-policy.js';
+import { completePolicy, policyFault, type RefreshPolicy, RefreshPolicyRules } from './refresh-policy.js';
 
 /** A provider made from an options entry, or everything that is wrong with the entry. */
 export type ProviderReading = { readonly provider: IdentityProvider } | { readonly faults: string[] };
@@ -22,13 +22,17 @@ export function providerKind<Options extends ProviderRules>(
     if (faults.length === 0) return checkedProvider(create(options), path);
     // The figures of the policy are checked together as well, though there is no provider yet.
     if (policyFaults.length > 0) return { faults };
-    const checked = checkedProvider({ policy: completePolicy(policy) } as IdentityProvider, path);
-    return { faults: 'faults' in checked ? [...faults, ...checked.faults] : faults };
+    return { faults: [...faults, ...faultsTogether(completePolicy(policy), path)] };
   };
 }
 
 /** Checks what the options rules cannot see: how the completed policy's figures fit together. */
 export function checkedProvider(provider: IdentityProvider, path: string): ProviderReading {
-  const fault = policyFault(provider.policy);
-  return fault ? { faults: [`${path}.policy: ${fault}`] } : { provider };
+  const faults = faultsTogether(provider.policy, path);
+  return faults.length > 0 ? { faults } : { provider };
+}
+
+function faultsTogether(policy: RefreshPolicy, path: string): string[] {
+  const fault = policyFault(policy);
+  return fault ? [`${path}.policy: ${fault}`] : [];
 }

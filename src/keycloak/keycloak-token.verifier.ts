@@ -1,24 +1,32 @@
 import { Injectable } from '@nestjs/common';
 import { createRemoteJWKSet, customFetch, errors, type JWTPayload, jwtVerify } from 'jose';
 
-import { KeycloakSessionExpiredError, KeycloakUnavailableError } from '../tokens.errors.js';
+import { KeycloakSessionExpiredError, KeycloakUnavailableError, TokensError } from '../tokens.errors.js';
 import { KeycloakClient } from './keycloak.client.js';
 
 /** Signatures by public keys only: with a shared secret among them, the public key itself could be taken for one. */
 const ALGORITHMS = ['RS256', 'RS384', 'RS512', 'PS256', 'PS384', 'PS512', 'ES256', 'ES384', 'ES512', 'EdDSA'];
 
-const NEW_KEYS_EVERY_MS = 5000;
+/** A token that names an unknown key has the keys fetched again, at most this often. */
+const UNKNOWN_KEY_EVERY_MS = 5000;
+/** Keys of this age are fetched again, beside the verification that goes by them, */
+const RENEWED_AFTER_MS = 600_000;
+/** and are not taken any more at this age: what they signed has expired long since, and one may have been withdrawn. */
+const TRUSTED_FOR_MS = 3_600_000;
 
 /** Verifies access tokens of the realm on this side, by the realm's public keys. */
 @Injectable()
 export class KeycloakTokenVerifier {
   #keys: ReturnType<typeof createRemoteJWKSet> | undefined;
+  #fetchedAt = -Infinity;
+  #renewedAt = -Infinity;
 
   constructor(private readonly client: KeycloakClient) {}
 
   /**
-   * The claims of an access token whose signature, issuer, audience and expiry are good. The keys are fetched once and
-   * again when a token names another one, at most every 5 s.
+   * The claims of an access token whose signature, issuer, audience and expiry are good. The keys are fetched when a token
+   * names an unknown one, at most every 5 s, and every ten minutes in the background: while Keycloak is away, for up to an
+   * hour, its tokens are verified by the keys that are known.
    *
    * @throws {@link KeycloakSessionExpiredError} when the token is not good
    * @throws {@link KeycloakUnavailableError} when the keys cannot be fetched
@@ -26,9 +34,8 @@ export class KeycloakTokenVerifier {
    */
   async verify(accessToken: string): Promise<JWTPayload> {
     const { issuer, audience } = this.client.realm;
-    const keys = await this.#keySet();
     try {
-      const { payload } = await jwtVerify(accessToken, keys, {
+      const { payload } = await jwtVerify(accessToken, await this.#keySet(), {
         issuer,
         audience,
         algorithms: ALGORITHMS,
@@ -38,7 +45,7 @@ export class KeycloakTokenVerifier {
       if (payload.typ !== undefined && payload.typ !== 'Bearer') throw new errors.JWTInvalid('not an access token');
       return payload;
     } catch (error) {
-      if (error instanceof KeycloakUnavailableError) throw error;
+      if (error instanceof TokensError) throw error;
       const code = error instanceof errors.JOSEError ? error.code : 'ERR_JOSE_GENERIC';
       if (code === errors.JWKSTimeout.code || code === errors.JWKSInvalid.code || code === 'ERR_JOSE_GENERIC') {
         throw new KeycloakUnavailableError(`Keycloak's public keys cannot be fetched (${code}). Try again shortly.`);
@@ -52,12 +59,23 @@ export class KeycloakTokenVerifier {
     if (!uri) throw new KeycloakUnavailableError("Keycloak's metadata name no jwks_uri.");
     this.#keys ??= createRemoteJWKSet(new URL(uri), {
       timeoutDuration: this.client.realm.timeoutMs,
-      cooldownDuration: NEW_KEYS_EVERY_MS,
+      cooldownDuration: UNKNOWN_KEY_EVERY_MS,
+      cacheMaxAge: Infinity, // renewed below
       [customFetch]: async (url: string) => {
         const { status, body } = await this.client.getPublic(new URL(url));
+        if (status === 200) this.#fetchedAt = performance.now();
         return new Response(body, { status });
       },
     });
-    return this.#keys;
+    const keys = this.#keys;
+    const age = performance.now() - this.#fetchedAt;
+    if (!keys.jwks() || age < RENEWED_AFTER_MS) return keys;
+    if (age > TRUSTED_FOR_MS) {
+      await keys.reload();
+    } else if (performance.now() - this.#renewedAt > UNKNOWN_KEY_EVERY_MS) {
+      this.#renewedAt = performance.now();
+      void keys.reload().catch(() => undefined);
+    }
+    return keys;
   }
 }

@@ -4,9 +4,10 @@ import { lifetime, nonEmptyText, parseFields } from '../identity-providers/token
 import { KeycloakSessionExpiredError, KeycloakUnavailableError, TokensConfigurationError } from '../tokens.errors.js';
 import { KeycloakClient } from './keycloak.client.js';
 
-/** A pair in plaintext as Keycloak's broker has stored it; expiries in epoch seconds, 0 = does not expire or not known. */
+/** A pair in plaintext as Keycloak's broker has stored it; times in epoch seconds, 0 = does not expire or not known. */
 export interface BrokeredTokens {
   readonly accessToken: string;
+  readonly issuedAt: number;
   /** Empty when there is none. */
   readonly refreshToken: string;
   readonly accessTokenExpiresAt: number;
@@ -53,8 +54,9 @@ export class KeycloakBroker {
 }
 
 /**
- * Reads JSON or a form. `accessTokenExpiration` is when the access token expires, in epoch seconds; `expires_in` is the
- * lifetime that it had when Keycloak got it, so it counts from now only where nothing else is known.
+ * Reads JSON or a form. `accessTokenExpiration` is when the access token expires, in epoch seconds: Keycloak adds it to
+ * JSON, not to forms such as GitHub's. `expires_in` is the lifetime that the access token had when Keycloak got it, so it
+ * counts from now only where nothing else is known.
  */
 function readTokens(body: string, askedAt: number): BrokeredTokens {
   const fields = parseFields(body);
@@ -64,12 +66,13 @@ function readTokens(body: string, askedAt: number): BrokeredTokens {
   }
   const expiresIn = lifetime(fields.expires_in);
   const expiresAt = lifetime(fields.accessTokenExpiration);
-  const issuedAt = expiresAt && expiresIn ? expiresAt - expiresIn : askedAt;
+  const issuedAt = expiresAt && expiresIn ? expiresAt - expiresIn : 0;
   const refreshExpiresIn = lifetime(fields.refresh_token_expires_in ?? fields.refresh_expires_in);
   return {
     accessToken,
+    issuedAt,
     refreshToken: nonEmptyText(fields.refresh_token) ?? '',
     accessTokenExpiresAt: expiresAt ?? (expiresIn ? askedAt + expiresIn : 0),
-    refreshTokenExpiresAt: refreshExpiresIn ? issuedAt + refreshExpiresIn : 0,
+    refreshTokenExpiresAt: refreshExpiresIn ? (issuedAt || askedAt) + refreshExpiresIn : 0,
   };
 }

@@ -22,6 +22,14 @@ export interface KeycloakAnswer {
 }
 
 const UNREADABLE = 'an answer that cannot be read';
+/** Says nothing about the request but "later". */
+const PASSING_STATUSES = new Set([408, 425, 429]);
+/** What Keycloak also calls `invalid_grant`, and no login of the user puts right. */
+const CONFIGURATION_GRANTS: readonly [RegExp, string][] = [
+  [/redirect_uri/i, 'the redirect URI is not the one that the login was started with'],
+  [/issuer/i, 'the token was issued under another URL of the server'],
+  [/client.*match/i, 'the token was issued to another client'],
+];
 
 /**
  * The HTTP side of one Keycloak realm. Each request has one absolute deadline, follows no redirect, and is tried a second
@@ -84,6 +92,7 @@ export class KeycloakClient {
    * @see OpenID Connect Core 1.0 section 5.3
    */
   async userInfo(accessToken: string): Promise<Fields> {
+    assertBearer(accessToken);
     const server = await this.metadata();
     const response = await oauth.userInfoRequest(server, this.#client, accessToken, this.#http);
     if (response.status === 401) throw expired('the access token is expired, revoked or not of this realm');
@@ -119,11 +128,17 @@ export class KeycloakClient {
       headers: { 'content-type': 'application/x-www-form-urlencoded' },
       body: form.toString(),
     });
-    if (status >= 300) throw this.#refusal('the logout endpoint', status, parseFields(body));
+    if (status >= 400) throw this.#refusal('the logout endpoint', status, parseFields(body));
+    if (status !== 204 && body !== '') throw unavailable(UNREADABLE);
   }
 
-  /** Reads something with a bearer token. */
-  get(url: URL, accessToken: string): Promise<KeycloakAnswer> {
+  /**
+   * Reads something with a bearer token.
+   *
+   * @throws {@link KeycloakSessionExpiredError} for what cannot be a token
+   */
+  async get(url: URL, accessToken: string): Promise<KeycloakAnswer> {
+    assertBearer(accessToken);
     return this.#send(url, {
       method: 'GET',
       headers: { accept: 'application/json', authorization: `Bearer ${accessToken}` },
@@ -187,18 +202,25 @@ export class KeycloakClient {
       const outcome = await exchange({ url: url.href, ...request }, Math.max(1, deadline - performance.now()));
       if (outcome.kind === 'not-sent' && !isSecondTry && performance.now() < deadline) continue;
       if (outcome.kind !== 'answered') throw unavailable(outcome.code);
-      if (outcome.status >= 500 || outcome.status === 429) throw unavailable(`http_${outcome.status}`);
-      return outcome;
+      const { status } = outcome;
+      if (status >= 500 || PASSING_STATUSES.has(status)) throw unavailable(`http_${status}`);
+      if (status < 300 || status >= 400) return outcome;
+      throw new TokensConfigurationError(
+        `${url.origin} redirects Keycloak's requests (status ${status}), which are not followed. Check keycloak.serverUrl.`,
+      );
     }
   }
 
   #refusal(place: string, status: number, fields: Fields | undefined): Error {
     const code = oauthErrorCode(fields?.error) ?? `http_${status}`;
-    if (code === 'invalid_grant') return expired('Keycloak does not accept its token any more');
-    if (status < 400 || status === 408 || code === 'temporarily_unavailable') return unavailable(UNREADABLE);
+    if (status < 400 || code === 'temporarily_unavailable') return unavailable(UNREADABLE);
+    const description = nonEmptyText(fields?.error_description) ?? '';
+    const [, fault] = CONFIGURATION_GRANTS.find(([pattern]) => pattern.test(description)) ?? [];
+    if (code === 'invalid_grant' && !fault) return expired('Keycloak does not accept its token any more');
+    const advice = 'Check keycloak.clientId and keycloak.clientSecret, and what the client may do.';
     return new TokensConfigurationError(
       `Keycloak refused client "${this.realm.clientId}" at ${place} with "${code}". ` +
-        'Check keycloak.clientId and keycloak.clientSecret, and what the client may do.',
+        (fault ? `It says that ${fault}.` : advice),
     );
   }
 }
@@ -207,6 +229,11 @@ interface FetchInit {
   readonly method: 'GET' | 'POST';
   readonly headers: Record<string, string>;
   readonly body?: URLSearchParams | null;
+}
+
+/** Before it stands in a header, where fetch would quote it in its error. @see RFC 6750 section 2.1 */
+function assertBearer(accessToken: string): void {
+  if (!/^[\x21-\x7e]+$/.test(accessToken)) throw expired('the access token is no token of the realm');
 }
 
 function unavailable(cause: string): KeycloakUnavailableError {

@@ -42,6 +42,7 @@ export class KeycloakSessions {
    * @throws {@link KeycloakSessionExpiredError} when the session is over
    */
   async verifyKeycloakToken(accessToken: string, refreshToken: string): Promise<KeycloakTokens> {
+    if (!accessToken) return this.refresh(refreshToken);
     try {
       await this.client.userInfo(accessToken);
       return new KeycloakTokens(accessToken, refreshToken);

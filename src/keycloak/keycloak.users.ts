@@ -22,13 +22,15 @@ export class KeycloakUsers {
    * The id of the user whose attribute `{idp}_id` is this id at an identity provider, `null` when there is none. A mapper
    * of the provider in Keycloak sets the attribute.
    *
-   * @throws {@link InvalidTokenInputError} when the id is empty or holds a double quote
+   * @throws {@link InvalidTokenInputError} when the id is empty, holds a double quote or ends in a backslash
    */
   async getUserIdFromIdpUserId(idpUserId: string, idp: string): Promise<string | null> {
     const attribute = `${idp}_id`;
-    // In quotes Keycloak takes everything but a quote as it is.
-    if (!idpUserId || !idp || /"/.test(attribute + idpUserId)) {
-      throw new InvalidTokenInputError('The id of a user at a provider must be a text without double quotes.');
+    // In quotes Keycloak takes everything but a quote as it is, save a backslash before the closing one.
+    if (!idpUserId || !idp || /"|\\$/.test(attribute + idpUserId)) {
+      throw new InvalidTokenInputError(
+        'The id of a user at a provider must be a text without double quotes that does not end in a backslash.',
+      );
     }
     const users = await this.#find({ q: `"${attribute}":"${idpUserId}"`, briefRepresentation: 'false' });
     const user = users.find(({ attributes }) => valuesOf(attributes, attribute).includes(idpUserId));
@@ -48,12 +50,14 @@ export class KeycloakUsers {
   async getUserInfoFromUserId(userId: string): Promise<Fields | null> {
     if (!userId) throw new InvalidTokenInputError('The user id must be a non-empty string.');
     const user = await this.#get(`/users/${encodeURIComponent(userId)}`);
-    return isFields(user) ? user : null;
+    // "profile" and ".." are paths of Keycloak too.
+    return isFields(user) && user.id === userId ? user : null;
   }
 
   async #find(criteria: Record<string, string>): Promise<Fields[]> {
     const users = await this.#get(`/users?${new URLSearchParams(criteria).toString()}`);
-    return Array.isArray(users) ? users.filter((user) => isFields(user)) : [];
+    if (Array.isArray(users)) return users.filter((user) => isFields(user));
+    throw new KeycloakUnavailableError('Keycloak answered the search for a user with something that is no list.');
   }
 
   /** What the administration answers; undefined for 404. */

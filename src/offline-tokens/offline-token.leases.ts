@@ -1,7 +1,6 @@
 import { Inject, Injectable } from '@nestjs/common';
 import { DataSource } from 'typeorm';
 
-import { randomId } from '../crypto/random.js';
 import { TOKENS_DATA_SOURCE } from '../database/database.options.js';
 import { StatementExecutor } from '../database/statement-executor.js';
 import { tablePathOf } from '../database/table-path.js';
@@ -28,12 +27,18 @@ export class OfflineTokenLeases {
     return row ? String(row.offline_token) : null;
   }
 
-  /** Takes the lease of a row that still holds the text that was loaded; its id, or null when it is not to be had now. */
-  async acquire(userId: string, loaded: string, leaseMs: number): Promise<string | null> {
-    const id = randomId();
-    const values = [userId, loaded, id, leaseMs];
-    const rows = await this.executor.executeDetached(this.#sql.acquire, values, 'lease an offline token');
-    return rows.length > 0 ? id : null;
+  /** Stores the token of a user who has none; otherwise what stands stays. */
+  async storeFirst(userId: string, offlineToken: string): Promise<void> {
+    await this.executor.executeDetached(this.#sql.storeFirst, [userId, offlineToken], 'store an offline token');
+  }
+
+  /**
+   * Takes the lease of a row that still holds the text that was loaded; false when it is not to be had now. Asked again
+   * under the same id it is granted again, when its answer was lost.
+   */
+  async acquire(userId: string, loaded: string, lease: { id: string; leaseMs: number }): Promise<boolean> {
+    const values = [userId, loaded, lease.id, lease.leaseMs];
+    return (await this.executor.executeDetached(this.#sql.acquire, values, 'lease an offline token')).length > 0;
   }
 
   async release(userId: string, leaseId: string): Promise<void> {

@@ -2,12 +2,18 @@ import { Inject, Injectable } from '@nestjs/common';
 import { DataSource } from 'typeorm';
 
 import { TOKENS_DATA_SOURCE } from '../database/database.options.js';
+import { QueryRunnerScope } from '../database/query-runner.scope.js';
 import { StatementExecutor } from '../database/statement-executor.js';
 import { tablePathOf } from '../database/table-path.js';
 import { asText, checkSealed, checkUserId } from '../token-input.js';
 import { type OfflineTokensStatements, offlineTokensStatements } from './offline-tokens.statements.js';
 import { StoredOfflineToken } from './stored-offline-token.entity.js';
 import { UserOfflineToken } from './user-offline-token.js';
+
+/** Names the row of a user among those that a transaction wrote. */
+export function offlineRowName(userId: string): string {
+  return `offline:${userId}`;
+}
 
 /**
  * Stores one offline token for each user, as the text it is given: {@link TokenManager} seals it. Joins the transaction
@@ -21,12 +27,14 @@ export class OfflineTokenStore {
   constructor(
     @Inject(TOKENS_DATA_SOURCE) private readonly dataSource: DataSource,
     private readonly executor: StatementExecutor,
+    private readonly scope: QueryRunnerScope,
   ) {}
 
   /** Inserts or replaces the token of a user, in one atomic statement. */
   async storeToken(userId: string, offlineToken: string): Promise<void> {
     checkSealed(offlineToken, 'The offline token');
     await this.executor.execute(this.#sql.store, [checkUserId(userId), offlineToken], 'store an offline token');
+    this.scope.context()?.markWritten(offlineRowName(userId));
   }
 
   /**
@@ -51,6 +59,7 @@ export class OfflineTokenStore {
   /** Whether there was a token to delete. */
   async deleteToken(userId: string): Promise<boolean> {
     const rows = await this.executor.execute(this.#sql.delete, [checkUserId(userId)], 'delete an offline token');
+    this.scope.context()?.markWritten(offlineRowName(userId));
     return rows.length > 0;
   }
 

@@ -2,7 +2,7 @@ import { defineStatement, type Statement } from '../database/statement.js';
 
 /** The statements on `offline_tokens`, by what they do. */
 export type OfflineTokensStatements = Record<
-  'store' | 'replace' | 'load' | 'delete' | 'acquire' | 'release',
+  'store' | 'storeFirst' | 'replace' | 'load' | 'delete' | 'acquire' | 'release',
   Statement
 >;
 
@@ -18,6 +18,11 @@ export function offlineTokensStatements(table: string): OfflineTokensStatements 
       `INSERT INTO ${table} (user_id, offline_token) VALUES ($1, $2)
          ON CONFLICT (user_id) DO UPDATE SET offline_token = $2, ${noLease}, updated_at = clock_timestamp()`,
     ),
+    storeFirst: defineStatement(
+      'store_first_offline',
+      `INSERT INTO ${table} (user_id, offline_token) VALUES ($1, $2) ON CONFLICT (user_id) DO NOTHING`,
+    ),
+
     // The lease is no condition: whoever got the answer holds the only live token.
     replace: defineStatement(
       'replace_offline',

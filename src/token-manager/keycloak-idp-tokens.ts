@@ -1,22 +1,27 @@
 import { Injectable } from '@nestjs/common';
-import { decodeJwt } from 'jose';
+import { decodeJwt, type JWTPayload } from 'jose';
 
 import { AuthTokensTable } from '../auth-tokens/auth-tokens.table.js';
 import type { AuthTokensKey } from '../auth-tokens/auth-tokens.types.js';
 import { rowName } from '../auth-tokens/auth-tokens.row.js';
 import { TokenRefresher } from '../auth-tokens/token-refresher.js';
 import { TokenCipher } from '../crypto/token.cipher.js';
+import { QueryRunnerScope } from '../database/query-runner.scope.js';
 import { IdentityProviderRegistry } from '../identity-providers/identity-provider.registry.js';
+import type { Fields } from '../identity-providers/token-answer.js';
 import { KeycloakBroker } from '../keycloak/keycloak.broker.js';
 import { KeycloakClient } from '../keycloak/keycloak.client.js';
 import { KeycloakUsers } from '../keycloak/keycloak.users.js';
-import { OfflineTokenStore } from '../offline-tokens/offline-token.store.js';
 import { checkKey, checkToken } from '../token-input.js';
-import { InvalidTokenInputError, KeycloakSessionExpiredError, TokensNotFoundError } from '../tokens.errors.js';
+import {
+  InvalidTokenInputError,
+  KeycloakSessionExpiredError,
+  TokenDecryptionError,
+  TokensNotFoundError,
+} from '../tokens.errors.js';
 import type { IdpToken } from './idp-token.js';
 import { IdpTokenReader } from './idp-token.reader.js';
 import { OfflineSessions } from './offline-sessions.js';
-import { OfflineTokenVault } from './offline-token.vault.js';
 import { authTokenLocation } from './token-locations.js';
 
 /** Tokens of identity providers for whoever has a Keycloak token, imported from Keycloak's broker where need be. */
@@ -29,57 +34,70 @@ export class KeycloakIdpTokens {
     private readonly broker: KeycloakBroker,
     private readonly users: KeycloakUsers,
     private readonly offlineSessions: OfflineSessions,
-    private readonly offlineTokens: OfflineTokenStore,
-    private readonly vault: OfflineTokenVault,
     private readonly table: AuthTokensTable,
     private readonly refresher: TokenRefresher,
     private readonly reader: IdpTokenReader,
     private readonly providers: IdentityProviderRegistry,
     private readonly cipher: TokenCipher,
+    private readonly scope: QueryRunnerScope,
   ) {}
 
   /** @see {@link TokenManager.importIdpTokens} */
   async import(idp: string, userId: string, accessToken: string): Promise<boolean> {
     const key = checkKey({ keycloakUserId: userId, idp });
     this.providers.get(idp);
-    const subject = subjectOf(checkToken(accessToken, 'The Keycloak access token'));
-    if (subject !== undefined && subject !== userId) {
+    checkToken(accessToken, 'The Keycloak access token');
+    const subject = claimsOf(accessToken).sub ?? subjectIn(await this.client.userInfo(accessToken));
+    if (subject !== userId) {
       throw new InvalidTokenInputError(`The Keycloak access token is user "${subject}"'s, not user "${userId}"'s.`);
     }
     const tokens = await this.broker.storedTokens(idp, accessToken);
-    if (!tokens) return false;
-    const isRefreshedHere = this.client.realm.refreshOwner === 'module' && tokens.refreshToken !== '';
+    // The same token once more would get a later expiry, where Keycloak names its lifetime only.
+    if (!tokens || (await this.#isStored(key, tokens.accessToken))) return false;
+    const isRefreshedHere = this.client.realm.refreshOwner === 'module';
     const sealed = (token: string, column: 'access_token' | 'refresh_token') =>
       this.cipher.seal(checkToken(token, `The ${column} that Keycloak has stored`), authTokenLocation(key, column));
     return this.table.import(key, {
       accessToken: sealed(tokens.accessToken, 'access_token'),
-      refreshToken: isRefreshedHere ? sealed(tokens.refreshToken, 'refresh_token') : '',
+      refreshToken: isRefreshedHere && tokens.refreshToken ? sealed(tokens.refreshToken, 'refresh_token') : '',
       accessTokenExpiresAt: tokens.accessTokenExpiresAt,
       refreshTokenExpiresAt: isRefreshedHere ? tokens.refreshTokenExpiresAt : 0,
+      issuedAt: tokens.issuedAt,
+      mayDropRefreshToken: !isRefreshedHere,
     });
   }
 
   /** @see {@link TokenManager.getIdpTokenForAccessToken} */
   async forAccessToken(accessToken: string, idp: string): Promise<IdpToken> {
-    const { sub } = await this.client.userInfo(checkToken(accessToken, 'The Keycloak access token'));
-    return this.#tokenOf(subjectIn(sub), idp, accessToken);
+    const claims = await this.client.userInfo(checkToken(accessToken, 'The Keycloak access token'));
+    // Keycloak vouches for the tokens of every client: one of another client must not open what this one has stored.
+    const { aud, azp } = claimsOf(accessToken);
+    const { clientId, audience } = this.client.realm;
+    if (azp !== clientId && !(Array.isArray(aud) ? aud : [aud]).includes(audience)) {
+      throw new KeycloakSessionExpiredError(
+        `The access token was issued to another client and not for "${audience}". Let the user log in here.`,
+      );
+    }
+    return this.#tokenOf(subjectIn(claims), idp, accessToken);
   }
 
   /** @see {@link TokenManager.getIdpTokenFromOfflineToken} */
   async fromOfflineToken(offlineToken: string, idp: string): Promise<IdpToken> {
     this.providers.get(idp);
-    const { active, sub } = await this.client.introspect(checkToken(offlineToken, 'The offline token'));
-    if (!active) {
+    const claims = await this.client.introspect(checkToken(offlineToken, 'The offline token'));
+    if (!claims.active) {
       throw new KeycloakSessionExpiredError(
         'The offline token is expired, revoked or replaced by a successor. Pass the one that is stored, or let the user log in again.',
       );
     }
-    const userId = subjectIn(sub);
-    // Redeemed from the row only, where its successor has a place.
-    if ((await this.offlineTokens.loadToken(userId)) === null) {
-      await this.offlineTokens.storeToken(userId, this.vault.seal(userId, offlineToken));
+    if (claims.token_type !== undefined && claims.token_type !== 'Offline') {
+      throw new InvalidTokenInputError(
+        'The refresh token is not an offline token: it ends with its session. Let the user log in with scope "offline_access".',
+      );
     }
-    return this.#tokenFromOfflineSession(userId, idp);
+    const userId = subjectIn(claims);
+    const { accessToken } = await this.offlineSessions.refreshWith(userId, offlineToken);
+    return this.#tokenOf(userId, idp, accessToken);
   }
 
   /** @see {@link TokenManager.getIdpTokenFromIdpUserId} */
@@ -87,10 +105,6 @@ export class KeycloakIdpTokens {
     this.providers.get(idp);
     const userId = await this.users.getUserIdFromIdpUserId(idpUserId, idp);
     if (userId === null) throw new TokensNotFoundError({ keycloakUserId: idpUserId, idp });
-    return this.#tokenFromOfflineSession(userId, idp);
-  }
-
-  async #tokenFromOfflineSession(userId: string, idp: string): Promise<IdpToken> {
     const { accessToken } = await this.offlineSessions.refresh(userId);
     return this.#tokenOf(userId, idp, accessToken);
   }
@@ -105,27 +119,45 @@ export class KeycloakIdpTokens {
     return this.reader.read(userId, idp, {});
   }
 
-  /** Of concurrent callers one asks the broker, which may redeem a single-use token on the way. */
+  async #isStored(key: AuthTokensKey, accessToken: string): Promise<boolean> {
+    const row = await this.table.load(key);
+    try {
+      return (
+        row !== null && this.cipher.open(row.tokens.accessToken, authTokenLocation(key, 'access_token')) === accessToken
+      );
+    } catch (error) {
+      if (error instanceof TokenDecryptionError) return false; // an import is what makes such a row usable again
+      throw error;
+    }
+  }
+
+  /**
+   * Of concurrent callers one asks the broker, which may redeem a single-use token on the way. Outside of the caller's
+   * transaction, so that the others see what was imported; unless that has written the row and nobody else can.
+   */
   #importOnce(key: AuthTokensKey, accessToken: string): Promise<boolean> {
     const name = rowName(key);
+    if (this.scope.context()?.hasWritten(name)) return this.import(key.idp, key.keycloakUserId, accessToken);
     const underWay = this.#imports.get(name);
     if (underWay) return underWay;
-    const importing = this.import(key.idp, key.keycloakUserId, accessToken).finally(() => this.#imports.delete(name));
+    const importing = this.scope
+      .detached(() => this.import(key.idp, key.keycloakUserId, accessToken))
+      .finally(() => this.#imports.delete(name));
     this.#imports.set(name, importing);
     return importing;
   }
 }
 
-/** The subject that a JWT names, unverified; undefined for every other token. */
-function subjectOf(accessToken: string): string | undefined {
+/** The claims of a JWT, unverified; none of every other token. */
+function claimsOf(accessToken: string): JWTPayload {
   try {
-    return decodeJwt(accessToken).sub;
+    return decodeJwt(accessToken);
   } catch {
-    return undefined;
+    return {};
   }
 }
 
-function subjectIn(sub: unknown): string {
+function subjectIn({ sub }: Fields): string {
   if (typeof sub === 'string' && sub !== '') return sub;
   throw new KeycloakSessionExpiredError(
     'Keycloak names no subject for this token. Give the client the scope "basic", and let the user log in again.',

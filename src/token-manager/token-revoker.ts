@@ -3,6 +3,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { Injectable, Logger, type OnApplicationBootstrap, type OnModuleDestroy } from '@nestjs/common';
 
 import { TokenCipher } from '../crypto/token.cipher.js';
+import { revokeAt } from '../identity-providers/checked-answer.js';
 import type { RevocationAnswer } from '../identity-providers/identity-provider.js';
 import { LEASE_MARGIN_MS } from '../identity-providers/refresh-policy.js';
 import { IdentityProviderRegistry } from '../identity-providers/identity-provider.registry.js';
@@ -56,7 +57,8 @@ export class TokenRevoker implements OnApplicationBootstrap, OnModuleDestroy {
     try {
       for (;;) {
         const claimed = await this.revocations.claim(this.providers.revocable, BATCH);
-        await Promise.all(claimed.map((revocation) => this.#revoke(revocation)));
+        const ends = await Promise.allSettled(claimed.map((revocation) => this.#revoke(revocation)));
+        for (const end of ends) if (end.status === 'rejected') throw end.reason;
         if (claimed.length < BATCH || this.#isStopped) return;
       }
     } catch (error) {
@@ -83,11 +85,12 @@ export class TokenRevoker implements OnApplicationBootstrap, OnModuleDestroy {
 
   async #ask(revocation: ClaimedRevocation): Promise<RevocationAnswer> {
     const provider = this.providers.find(revocation.idp);
-    if (!provider?.revoke) return { kind: 'refused', code: 'NOT_SUPPORTED' };
+    const revoke = provider?.revoke?.bind(provider);
+    if (!provider || !revoke) return { kind: 'refused', code: 'NOT_SUPPORTED' };
     const overdue = new AbortController();
     try {
       const refreshToken = revocation.refreshToken;
-      const answer = provider.revoke({
+      const answer = revokeAt(revoke, {
         accessToken: this.cipher.open(revocation.accessToken, authTokenLocation(revocation, 'access_token')),
         refreshToken: refreshToken && this.cipher.open(refreshToken, authTokenLocation(revocation, 'refresh_token')),
       });
@@ -95,7 +98,7 @@ export class TokenRevoker implements OnApplicationBootstrap, OnModuleDestroy {
       const timeoutMs = provider.policy.exchangeTimeoutMs + LEASE_MARGIN_MS;
       return await Promise.race([answer, delay(timeoutMs, timeout, { signal: overdue.signal })]);
     } catch {
-      // An unknown key can come back with the next deployment; a provider of the host may reject against its promise.
+      // An unknown key can come back with the next deployment.
       return { kind: 'unavailable', code: 'NOT_SENT' };
     } finally {
       overdue.abort();

@@ -11,14 +11,15 @@ export function tokenRevocationsStatements(table: string): TokenRevocationsState
       `INSERT INTO ${table} (keycloak_user_id, identity_provider, access_token, refresh_token) VALUES ($1, $2, $3, $4)`,
     ),
 
-    // $1 the providers that this process can revoke at, $2 how many. Claiming postpones: if the process dies, another takes the rows up after the backoff, which doubles
-    // from 30 s with each claim up to an hour. No lock is held while the provider is called.
+    // $1 the providers that this process can revoke at, $2 how many. What no process could revoke for 30 days comes too, to
+    // be reported and removed. Claiming postpones: if the process dies, another takes the rows up after the backoff, which
+    // doubles from 30 s with each claim up to an hour. No lock is held while the provider is called.
     claim: defineStatement(
       'claim_revocations',
       `UPDATE ${table} SET attempts = attempts + 1,
            next_attempt_at = now() + least(30 * 2 ^ attempts, 3600) * interval '1 second'
          WHERE id IN (SELECT id FROM ${table} WHERE next_attempt_at <= now()
-           AND identity_provider = ANY($1::text[]) ORDER BY next_attempt_at LIMIT $2 FOR UPDATE SKIP LOCKED)
+           AND (identity_provider = ANY($1::text[]) OR created_at < now() - interval '30 days') ORDER BY next_attempt_at LIMIT $2 FOR UPDATE SKIP LOCKED)
          RETURNING id::text AS id, keycloak_user_id, identity_provider, access_token, refresh_token, attempts`,
     ),
 

@@ -39,7 +39,10 @@ export class TokenRevocationsTable {
     await this.executor.execute(this.#sql.add, values, 'note tokens for revocation');
   }
 
-  /** Takes up pairs of these providers that are due; nobody else gets them before their backoff is over. */
+  /**
+   * Takes up pairs of these providers that are due, and those that nobody could revoke for 30 days; nobody else gets them
+   * before their backoff is over.
+   */
   async claim(idps: string[], limit: number): Promise<ClaimedRevocation[]> {
     const rows = await this.executor.executeDetached(this.#sql.claim, [idps, limit], 'take up revocations');
     return rows.map((row) => ({

@@ -55,6 +55,8 @@ export async function askEverything(realm: AskableRealm): Promise<Record<string,
   const ada = await token('code', login);
   await token('code again', login);
   await token('no such code', { ...login, code: 'nothing' });
+  const elsewhere = { redirect_uri: 'http://localhost/elsewhere' };
+  await token('code with another redirect URI', { ...(await code('ada')), ...elsewhere });
   await token('wrong secret', { ...login, client_secret: 'wrong' });
   await token('no such client', { ...login, client_id: 'nobody' });
   const local = await token('code of a local user', await code('local'));
@@ -66,6 +68,10 @@ export async function askEverything(realm: AskableRealm): Promise<Record<string,
     note(`introspection: ${name}`, `${oidc}/token/introspect`, form({ ...CLIENT, ...fields }));
   await introspect('offline token', { token: ada.refresh_token ?? '', token_type_hint: 'refresh_token' });
   await introspect('offline token without a hint', { token: ada.refresh_token ?? '' });
+  await introspect('refresh token of a session', {
+    token: local.refresh_token ?? '',
+    token_type_hint: 'refresh_token',
+  });
   await introspect('garbage', { token: 'garbage', token_type_hint: 'refresh_token' });
   await introspect('wrong secret', { token: 'garbage', client_secret: 'wrong' });
 

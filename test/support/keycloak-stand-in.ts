@@ -63,7 +63,7 @@ export class KeycloakStandIn implements AskableRealm {
   /** Refresh tokens that were sent to be redeemed, whatever came of it. */
   redemptions = 0;
   /** The pair of ada that the broker has stored; it refreshes it by itself when it has expired. */
-  brokered = { accessToken: '', refreshToken: '', expiresAt: 0 };
+  brokered = { accessToken: '', refreshToken: '', expiresAt: 0, lifetime: 10 };
   readonly users: Record<'ada' | 'local' | 'unreadable', User> = {
     ada: { id: randomUUID(), email: 'ada@example.com', acmeId: randomUUID(), mayReadTokens: true },
     local: { id: randomUUID(), email: 'local@example.com', mayReadTokens: true },
@@ -109,7 +109,7 @@ export class KeycloakStandIn implements AskableRealm {
     const expiresAt = now() + lifetimeSeconds;
     const claims = { sub: this.users.ada.acmeId, jti: randomUUID() };
     const accessToken = await this.#sign(claims, { issuer: `${this.url}/realms/provider`, expiresAt });
-    this.brokered = { accessToken, refreshToken: refreshTokenText(), expiresAt };
+    this.brokered = { accessToken, refreshToken: refreshTokenText(), expiresAt, lifetime: lifetimeSeconds };
   }
 
   /** Ends every session of a user. */
@@ -117,8 +117,11 @@ export class KeycloakStandIn implements AskableRealm {
     for (const [id, session] of this.#sessions) if (session.user === user) this.#sessions.delete(id);
   }
 
-  /** A signed access token that Keycloak would not issue like this. */
-  async forge(claims: Record<string, unknown>, { issuer = `${this.url}/realms/app`, expiresAt = now() + 300 } = {}) {
+  /** A signed access token that Keycloak would not issue like this; without an expiry when that is null. */
+  async forge(
+    claims: Record<string, unknown>,
+    { issuer = `${this.url}/realms/app`, expiresAt = now() + 300 }: { issuer?: string; expiresAt?: number | null } = {},
+  ): Promise<string> {
     return this.#sign({ sub: this.users.ada.id, typ: 'Bearer', aud: 'backend', ...claims }, { issuer, expiresAt });
   }
 
@@ -195,8 +198,8 @@ export class KeycloakStandIn implements AskableRealm {
       case 'authorization_code': {
         const session = this.#codes.get(form.get('code') ?? '');
         this.#codes.delete(form.get('code') ?? '');
-        if (!session || form.get('redirect_uri') !== 'http://localhost/callback')
-          return INVALID_GRANT('Code not valid');
+        if (!session) return INVALID_GRANT('Code not valid');
+        if (form.get('redirect_uri') !== 'http://localhost/callback') return INVALID_GRANT('Incorrect redirect_uri');
         const id = randomUUID();
         this.#sessions.set(id, session);
         return this.#issue(id, session);
@@ -291,12 +294,12 @@ export class KeycloakStandIn implements AskableRealm {
       return { status: 400, body: { errorMessage } };
     }
     if (this.brokered.expiresAt <= now()) await this.logInAtProvider();
-    const { accessToken, refreshToken, expiresAt } = this.brokered;
+    const { accessToken, refreshToken, expiresAt, lifetime } = this.brokered;
     return {
       status: 200,
       body: {
         access_token: accessToken,
-        expires_in: 10,
+        expires_in: lifetime,
         refresh_expires_in: 1800,
         refresh_token: refreshToken,
         token_type: 'Bearer',
@@ -330,15 +333,18 @@ export class KeycloakStandIn implements AskableRealm {
     return exp > now() ? this.#sessions.get(sid ?? '')?.user : undefined;
   }
 
-  #sign(claims: Record<string, unknown>, { issuer = `${this.url}/realms/app`, expiresAt = 0 }): Promise<string> {
+  #sign(
+    claims: Record<string, unknown>,
+    { issuer = `${this.url}/realms/app`, expiresAt }: { issuer?: string; expiresAt: number | null },
+  ): Promise<string> {
     const [signer] = this.#signers;
     if (!signer) throw new Error('The stand-in is not started.');
-    return new SignJWT(claims)
+    const token = new SignJWT(claims)
       .setProtectedHeader({ alg: 'RS256', kid: signer.kid, typ: 'JWT' })
       .setIssuer(issuer)
-      .setIssuedAt()
-      .setExpirationTime(expiresAt)
-      .sign(signer.privateKey);
+      .setIssuedAt();
+    if (expiresAt !== null) token.setExpirationTime(expiresAt);
+    return token.sign(signer.privateKey);
   }
 }
 
