@@ -666,12 +666,14 @@ describe('the successor of an offline token', () => {
     const proxy = new DatabaseProxy(database.url);
     const cut = await createTokensApp({ databaseUrl: await proxy.open(), options: options() });
     await cut.app.get(TokenManager).loadOfflineToken(user);
-    beforeAnswerOf('/token', () => proxy.close());
-    const validation = cut.app.get(TokenManager).validateOfflineToken(user);
-    await until(() => keycloak.redemptions === 1);
-    setTimeout(() => void proxy.open(), 1500);
-    await cut.app.close();
-    await expect(validation).resolves.toBe(true);
+    let closing: Promise<void> | undefined;
+    beforeAnswerOf('/token', async () => {
+      closing = cut.app.close();
+      await proxy.close();
+      setTimeout(() => void proxy.open(), 1500);
+    });
+    await expect(cut.app.get(TokenManager).validateOfflineToken(user)).resolves.toBe(true);
+    await closing;
     await expect(tokens.validateOfflineToken(user)).resolves.toBe(true);
     await proxy.close();
   });
