@@ -230,7 +230,7 @@ function runNode(script: string): ReturnType<Consumer['run']> {
 describe('The packed package', () => {
   it('holds the build and the documents, and nothing else', () => {
     const published =
-      /^(package\.json|README\.md|LICENSE|CHANGELOG\.md|SECURITY\.md|docs\/.+|dist\/.+\.(js|js\.map|d\.ts))$/;
+      /^(package\.json|README\.md|LICENSE|CHANGELOG\.md|SECURITY\.md|CONTRIBUTING\.md|docs\/.+|dist\/.+\.(js|js\.map|d\.ts))$/;
     expect(packed.files.filter((path) => !published.test(path))).toEqual([]);
     expect(packed.files.filter((path) => /\bspec\b/.test(path))).toEqual([]);
     expect(packed.files).toEqual(expect.arrayContaining(['package.json', 'dist/index.js', 'dist/index.d.ts']));

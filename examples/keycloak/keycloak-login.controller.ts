@@ -1,4 +1,17 @@
-import { BadGatewayException, Controller, Get, Inject, Query, UseGuards } from '@nestjs/common';
+import { createHash, randomBytes } from 'node:crypto';
+import type { IncomingMessage, ServerResponse } from 'node:http';
+
+import {
+  BadGatewayException,
+  BadRequestException,
+  Controller,
+  Get,
+  Inject,
+  Query,
+  Req,
+  Res,
+  UseGuards,
+} from '@nestjs/common';
 import { ApiBearerAuth, ApiOkResponse, ApiOperation, ApiTags } from '@nestjs/swagger';
 import {
   IdpToken,
@@ -17,6 +30,10 @@ import { UserId } from '../session/user-id.decorator.js';
 import { IDP_ALIAS } from './demo-realm.js';
 import { KeycloakLoginDto } from './keycloak-login.dto.js';
 
+/** What ties a login to the browser that began it. @see RFC 6749 section 10.12, RFC 7636 */
+const COOKIE = 'keycloak-login';
+const COOKIE_ATTRIBUTES = 'Path=/keycloak; HttpOnly; SameSite=Lax'; // over https, add Secure
+
 /** Injection token of the realm that users log in at. */
 export const KEYCLOAK_OPTIONS = Symbol('KEYCLOAK_OPTIONS');
 
@@ -34,8 +51,11 @@ export class KeycloakLoginController {
 
   @Get('login')
   @ApiOperation({ summary: 'The URL to open in a browser.' })
-  begin(): { authorizationUrl: string } {
+  begin(@Res({ passthrough: true }) response: ServerResponse): { authorizationUrl: string } {
     const { serverUrl, realm, clientId } = this.keycloak;
+    const state = randomBytes(32).toString('base64url');
+    const codeVerifier = randomBytes(32).toString('base64url');
+    response.setHeader('Set-Cookie', `${COOKIE}=${state}.${codeVerifier}; ${COOKIE_ATTRIBUTES}; Max-Age=600`);
     const url = new URL(`${serverUrl}/realms/${realm}/protocol/openid-connect/auth`);
     url.search = new URLSearchParams({
       client_id: clientId,
@@ -43,6 +63,9 @@ export class KeycloakLoginController {
       scope: 'openid offline_access',
       redirect_uri: this.#redirectUri,
       kc_idp_hint: IDP_ALIAS,
+      state,
+      code_challenge: createHash('sha256').update(codeVerifier).digest('base64url'),
+      code_challenge_method: 'S256',
     }).toString();
     return { authorizationUrl: url.href };
   }
@@ -50,8 +73,19 @@ export class KeycloakLoginController {
   @Get('callback')
   @ApiOperation({ summary: 'Where Keycloak sends the browser back: stores the offline token and imports the pair.' })
   @ApiOkResponse({ type: KeycloakLoginDto })
-  async finish(@Query('code') code: string): Promise<KeycloakLoginDto> {
-    const tokens = await this.sessions.getKeycloakTokens(code, this.#redirectUri);
+  async finish(
+    @Query('code') code: string,
+    @Query('state') state: string,
+    @Req() request: IncomingMessage,
+    @Res({ passthrough: true }) response: ServerResponse,
+  ): Promise<KeycloakLoginDto> {
+    const [, begun, codeVerifier] =
+      new RegExp(`${COOKIE}=([\\w-]+)\\.([\\w-]+)`).exec(request.headers.cookie ?? '') ?? [];
+    if (begun === undefined || begun !== state) {
+      throw new BadRequestException('This browser has not begun this login. Begin with GET /keycloak/login.');
+    }
+    response.setHeader('Set-Cookie', `${COOKIE}=; ${COOKIE_ATTRIBUTES}; Max-Age=0`);
+    const tokens = await this.sessions.getKeycloakTokens(code, this.#redirectUri, codeVerifier);
     if (!tokens) throw new BadGatewayException('Keycloak issued no refresh token.');
     const { sub } = await this.sessions.getUserInfo(tokens.accessToken);
     const userId = String(sub);

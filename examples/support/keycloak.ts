@@ -84,11 +84,17 @@ async function fetchedRelease(): Promise<string> {
   const release = join(cache, `keycloak-${VERSION}`);
   if (await exists(join(release, 'bin', 'kc.sh'))) return release;
 
-  await run('mvn', ['--version']).catch(() => {
-    throw new KeycloakMissing(
-      'Keycloak is fetched by Maven, which is not there: install it, or set KEYCLOAK_HOME to an unpacked release.',
-    );
-  });
+  for (const [tool, option] of [
+    ['mvn', '--version'],
+    ['jar', '--version'],
+  ] as const) {
+    await run(tool, [option]).catch(() => {
+      throw new KeycloakMissing(
+        `Keycloak is fetched by Maven and unpacked by a JDK's jar, but "${tool}" is not there: install it, or set ` +
+          'KEYCLOAK_HOME to an unpacked release.',
+      );
+    });
+  }
   await mkdir(cache, { recursive: true });
   const unpacking = await mkdtemp(join(cache, 'unpacking-'));
   try {

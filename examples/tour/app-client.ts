@@ -25,8 +25,7 @@ export class AppClient {
   async linkAccount(login: string): Promise<void> {
     const begun = await this.#request('/link');
     const callback = await authorize(begun.text('authorizationUrl'), { login });
-    const cookie = begun.cookies.map((line) => line.split(';')[0]).join('; ');
-    const finished = await this.#request(`${callback.pathname}${callback.search}`, { headers: { cookie } });
+    const finished = await this.#finish(begun, callback);
     if (finished.status !== 200) throw new TourFailure(`linking was answered with ${finished.status}.`);
   }
 
@@ -34,7 +33,7 @@ export class AppClient {
   async logInAtKeycloak(login: string): Promise<string> {
     const begun = await this.#request('/keycloak/login');
     const callback = await authorize(begun.text('authorizationUrl'), { login });
-    const finished = await this.#request(`${callback.pathname}${callback.search}`);
+    const finished = await this.#finish(begun, callback);
     this.#sessionToken = finished.text('accessToken');
     return finished.text('userId');
   }
@@ -45,6 +44,12 @@ export class AppClient {
 
   getAccount(): Promise<Answer> {
     return this.#request('/me');
+  }
+
+  /** Goes back to the application, with the cookies that it set when the flow began. */
+  #finish(begun: Answer, callback: URL): Promise<Answer> {
+    const cookie = begun.cookies.map((line) => line.split(';')[0]).join('; ');
+    return this.#request(`${callback.pathname}${callback.search}`, { headers: { cookie } });
   }
 
   async #request(path: string, init: RequestInit = {}): Promise<Answer> {

@@ -16,7 +16,8 @@ export interface RefreshPolicy {
   readonly replayWindowMs: number;
   /**
    * How long a lease that ran out is left to its holder before another process takes over. After an outage of the
-   * database that outlasted the lease, the holder brings its pair as soon as it can. Default: 3.5 s, with a replay window 0.
+   * database that outlasted the lease, the holder brings its pair as soon as it can: within 2 s where connections were
+   * refused or reset, within twice `connectionTimeoutMs` where packets were dropped. Default: 3.5 s, with a replay window 0.
    */
   readonly takeoverDelayMs: number;
   /** Whether access tokens issued before a refresh stay valid after it. Default: false. */
