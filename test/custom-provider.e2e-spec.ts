@@ -135,6 +135,36 @@ describe('a provider of the host', () => {
     await expect(tokens.getIdpToken(user, 'own')).resolves.toMatchObject({ accessToken: 'late' });
   });
 
+  it.each<[string, unknown, string]>([
+    ['nothing', undefined, 'INVALID_ANSWER'],
+    ['an answer of no kind', { kind: 'perhaps' }, 'INVALID_ANSWER'],
+    ['a code that is a token', { kind: 'unavailable', code: 'secret token' }, 'UNNAMED'],
+  ])(
+    'that answers a revocation with %s is asked again later, and its answer is not repeated',
+    async (_, answer, code) => {
+      revoke = () => Promise.resolve(answer);
+      await tokens.revokeIdpTokens(user, 'own');
+      const left = () =>
+        database.query('SELECT last_error_code FROM token_revocations WHERE keycloak_user_id = $1', [user]);
+      await until(async () => (await left())[0]?.last_error_code === code);
+      revoke = () => Promise.resolve({ kind: 'revoked' });
+      await database.query('UPDATE token_revocations SET next_attempt_at = now()');
+      await tokens.storeIdpTokens(user, 'own', { accessToken: 'again' });
+      await tokens.revokeIdpTokens(user, 'own');
+      await until(async () => (await left()).length === 0);
+    },
+  );
+
+  it('that no process knows any more has its deleted pairs kept for 30 days, and no longer', async () => {
+    await database.query(`INSERT INTO token_revocations (keycloak_user_id, identity_provider, access_token, refresh_token,
+      created_at) VALUES ('young', 'gone', '', '', now() - interval '29 days'), ('old', 'gone', '', '', now() - interval '31 days')`);
+    await tokens.revokeIdpTokens(user, 'own'); // has the outbox looked at
+    const left = () =>
+      database.query("SELECT keycloak_user_id AS id FROM token_revocations WHERE identity_provider = 'gone'");
+    await until(async () => (await left()).length === 1);
+    await expect(left()).resolves.toEqual([{ id: 'young' }]);
+  });
+
   it('that never answers does not keep the application from closing', async () => {
     const other = await open();
     await other

@@ -113,10 +113,13 @@ export class KeycloakIdpTokens {
   async #tokenOf(userId: string, idp: string, accessToken: string): Promise<IdpToken> {
     const key = checkKey({ keycloakUserId: userId, idp });
     this.providers.get(idp);
-    const row = await this.refresher.find(key);
-    const isGood = row && (this.client.realm.refreshOwner === 'module' || this.refresher.isFresh(row, key, {}));
-    if (!isGood) await this.#importOnce(key, accessToken);
+    if (!(await this.#isThere(key))) await this.#importOnce(key, accessToken);
     return this.reader.read(userId, idp, {});
+  }
+
+  async #isThere(key: AuthTokensKey): Promise<boolean> {
+    const row = await this.refresher.find(key);
+    return row !== null && (this.client.realm.refreshOwner === 'module' || this.refresher.isFresh(row, key, {}));
   }
 
   async #isStored(key: AuthTokensKey, accessToken: string): Promise<boolean> {
@@ -141,7 +144,8 @@ export class KeycloakIdpTokens {
     const underWay = this.#imports.get(name);
     if (underWay) return underWay;
     const importing = this.scope
-      .detached(() => this.import(key.idp, key.keycloakUserId, accessToken))
+      // Looks again: an import that has just ended is seen by whoever looked before it did.
+      .detached(async () => (await this.#isThere(key)) || this.import(key.idp, key.keycloakUserId, accessToken))
       .finally(() => this.#imports.delete(name));
     this.#imports.set(name, importing);
     return importing;
