@@ -2,17 +2,14 @@ import { createHmac, createPublicKey } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 
 import { afterAll, beforeAll, beforeEach, describe, expect, it, jest } from '@jest/globals';
-import { Controller, Get, type INestApplication, Req, UseGuards } from '@nestjs/common';
+import type { INestApplication } from '@nestjs/common';
 import type { DataSource } from 'typeorm';
 import { decodeJwt } from 'jose';
 import pg from 'pg';
 import request from 'supertest';
 
 import {
-  IdpToken,
-  IdpTokenGuard,
   InvalidTokenInputError,
-  KeycloakAuthGuard,
   KeycloakSessionExpiredError,
   KeycloakSessions,
   type KeycloakModuleOptions,
@@ -21,8 +18,7 @@ import {
   KeycloakUsers,
   OfflineTokenStore,
   QueryRunnerScope,
-  RequireIdpToken,
-  type RequestWithKeycloakUser,
+  ReauthenticationRequiredError,
   TokenManager,
   TokensConfigurationError,
   TokensNotFoundError,
@@ -30,6 +26,7 @@ import {
 import { DatabaseProxy } from './support/database-proxy.js';
 import { httpPlatforms, startHttpHost } from './support/http-host.js';
 import { askEverything } from './support/keycloak-answers.js';
+import { KeycloakMeController } from './support/keycloak-me.controller.js';
 import { type KeycloakFault, KeycloakStandIn } from './support/keycloak-stand-in.js';
 import { everythingPrinted } from './support/secrets.js';
 import { connectionsInUse, createTestDatabase, type TestDatabase } from './support/test-database.js';
@@ -46,6 +43,7 @@ let database: TestDatabase;
 let dataSource: DataSource;
 let app: INestApplication;
 const apps: INestApplication[] = [];
+const proxies: DatabaseProxy[] = [];
 let tokens: TokenManager;
 let sessions: KeycloakSessions;
 let users: KeycloakUsers;
@@ -69,6 +67,15 @@ async function startApp(overrides: Partial<KeycloakModuleOptions> = {}): Promise
   return started.app;
 }
 
+/** An application whose way to the database can be cut. */
+async function startBehindProxy(): Promise<{ app: INestApplication; manager: TokenManager; proxy: DatabaseProxy }> {
+  const proxy = new DatabaseProxy(database.url);
+  proxies.push(proxy);
+  const started = await createTokensApp({ databaseUrl: await proxy.open(), options: options() });
+  apps.push(started.app);
+  return { app: started.app, manager: started.app.get(TokenManager), proxy };
+}
+
 beforeAll(async () => {
   keycloak = new KeycloakStandIn();
   await keycloak.start();
@@ -83,6 +90,7 @@ beforeAll(async () => {
 
 afterAll(async () => {
   await Promise.all(apps.map((each) => each.close()));
+  await Promise.all(proxies.map((each) => each.close()));
   await endpoint.close();
   await keycloak.stop();
   await database.drop();
@@ -176,6 +184,12 @@ describe('a session', () => {
     });
     const refreshed = await sessions.verifyKeycloakToken('expired', issued.refreshToken);
     await expect(sessions.getUserInfo(refreshed.accessToken)).resolves.toMatchObject({ sub: keycloak.users.ada.id });
+  });
+
+  it('is none where Keycloak issues no refresh token', async () => {
+    await sessions.getUserInfo((await logIn()).accessToken); // the metadata are known
+    answerNext('{"access_token":"a"}');
+    await expect(sessions.getKeycloakTokens('code', REDIRECT_URI)).resolves.toBeNull();
   });
 
   it('goes on with a refresh where the host has no access token any more', async () => {
@@ -417,13 +431,11 @@ describe('an import', () => {
       return tokens.importIdpTokens('acme', ada(), accessToken);
     };
     await importToken('first');
-    const [before] = await database.query(
-      "SELECT last_value FROM pg_sequences WHERE sequencename = 'auth_tokens_id_seq'",
-    );
+    const sequence = "SELECT last_value FROM pg_sequences WHERE sequencename = 'auth_tokens_id_seq'";
+    const [before] = await database.query(sequence);
+    expect(before).toEqual({ last_value: expect.anything() });
     for (const token of ['second', 'second', 'third']) await importToken(token);
-    const [after] = await database.query(
-      "SELECT last_value FROM pg_sequences WHERE sequencename = 'auth_tokens_id_seq'",
-    );
+    const [after] = await database.query(sequence);
     expect(after).toEqual(before);
     await expect(tokens.getIdpToken(ada(), 'acme')).resolves.toMatchObject({ accessToken: 'third' });
   });
@@ -513,6 +525,7 @@ describe('an import', () => {
     const [row] = await database.query('SELECT refresh_token FROM auth_tokens');
     expect(row).toEqual({ refresh_token: '' });
     await database.query('UPDATE auth_tokens SET access_token_expires_at = 1');
+    await expect(other.getIdpToken(ada(), 'acme')).rejects.toThrow(ReauthenticationRequiredError);
     await keycloak.logInAtProvider(200);
     await expect(other.getIdpTokenForAccessToken(accessToken, 'acme')).resolves.toMatchObject({
       accessToken: keycloak.brokered.accessToken,
@@ -628,18 +641,13 @@ describe('the successor of an offline token', () => {
 
   it('is stored in the end when the database is out of reach, and callers get their access token meanwhile', async () => {
     const user = await adaOffline();
-    const proxy = new DatabaseProxy(database.url);
-    const cut = await createTokensApp({ databaseUrl: await proxy.open(), options: options() });
-    apps.push(cut.app);
-    const manager = cut.app.get(TokenManager);
+    const { manager, proxy } = await startBehindProxy();
     await manager.loadOfflineToken(user);
     beforeAnswerOf('/token', () => proxy.close());
     await expect(manager.validateOfflineToken(user)).resolves.toBe(true);
     await proxy.open();
     await until(async () => (await database.query('SELECT FROM offline_tokens WHERE lease_id IS NULL')).length === 1);
     await expect(tokens.validateOfflineToken(user)).resolves.toBe(true);
-    await cut.app.close();
-    await proxy.close();
   });
 
   it('gives way to a login that came meanwhile', async () => {
@@ -663,28 +671,24 @@ describe('the successor of an offline token', () => {
 
   it('is waited for by app.close() while the database is away', async () => {
     const user = await adaOffline();
-    const proxy = new DatabaseProxy(database.url);
-    const cut = await createTokensApp({ databaseUrl: await proxy.open(), options: options() });
-    await cut.app.get(TokenManager).loadOfflineToken(user);
+    const { app: cut, manager, proxy } = await startBehindProxy();
+    await manager.loadOfflineToken(user);
     let closing: Promise<void> | undefined;
     beforeAnswerOf('/token', async () => {
-      closing = cut.app.close();
+      closing = cut.close();
       await proxy.close();
       setTimeout(() => void proxy.open(), 1500);
     });
-    await expect(cut.app.get(TokenManager).validateOfflineToken(user)).resolves.toBe(true);
+    await expect(manager.validateOfflineToken(user)).resolves.toBe(true);
     await closing;
     await expect(tokens.validateOfflineToken(user)).resolves.toBe(true);
-    await proxy.close();
   });
 
   it('is not waited for when the answer that grants the lease is lost: the lease is asked for again', async () => {
     const user = await adaOffline();
-    const proxy = new DatabaseProxy(database.url);
-    const cut = await createTokensApp({ databaseUrl: await proxy.open(), options: options() });
-    apps.push(cut.app);
-    const manager = cut.app.get(TokenManager);
+    const { manager, proxy } = await startBehindProxy();
     await manager.validateOfflineToken(user);
+    let isLost = false;
     const query = Reflect.get(pg.Client.prototype, 'query') as (...args: unknown[]) => unknown;
     const spy = jest.spyOn(pg.Client.prototype, 'query').mockImplementation(function (
       this: pg.Client,
@@ -692,6 +696,7 @@ describe('the successor of an offline token', () => {
     ) {
       if (/^idp_tokens_acquire_offline/.test((args[0] as { name?: string }).name ?? '')) {
         spy.mockRestore();
+        isLost = true;
         proxy.loseAnswers();
       }
       return query.apply(this, args) as never;
@@ -699,7 +704,7 @@ describe('the successor of an offline token', () => {
     const startedAt = performance.now();
     await expect(manager.validateOfflineToken(user)).resolves.toBe(true);
     expect(performance.now() - startedAt).toBeLessThan(2000);
-    await proxy.close();
+    expect(isLost).toBe(true);
   });
 
   it('is not lost to a transaction of the host that has the row', async () => {
@@ -784,26 +789,16 @@ describe('users', () => {
 });
 
 describe.each(httpPlatforms)('KeycloakAuthGuard on $platform', ({ createApplication }) => {
-  @Controller()
-  @UseGuards(KeycloakAuthGuard, IdpTokenGuard)
-  class MeController {
-    @Get('me')
-    me(@Req() { user }: RequestWithKeycloakUser): unknown {
-      return { sub: user?.sub };
-    }
-
-    @Get('acme')
-    @RequireIdpToken('acme')
-    acme(@IdpToken('acme') token: IdpToken): unknown {
-      return { expiresAt: token.expiresAt };
-    }
-  }
-
   let host: INestApplication;
   let url: string;
 
   beforeAll(async () => {
-    const setup = { databaseUrl: database.url, options: options(), createApplication, controllers: [MeController] };
+    const setup = {
+      databaseUrl: database.url,
+      options: options(),
+      createApplication,
+      controllers: [KeycloakMeController],
+    };
     ({ app: host, url } = await startHttpHost(setup));
   });
 
@@ -904,7 +899,12 @@ describe.each(httpPlatforms)('KeycloakAuthGuard on $platform', ({ createApplicat
   });
 
   it('answers 503 while the keys of the realm cannot be fetched', async () => {
-    const setup = { databaseUrl: database.url, options: options(), createApplication, controllers: [MeController] };
+    const setup = {
+      databaseUrl: database.url,
+      options: options(),
+      createApplication,
+      controllers: [KeycloakMeController],
+    };
     const cold = await startHttpHost(setup);
     const good = await keycloak.forge({});
     keycloak.faults.push(503);

@@ -14,6 +14,7 @@ const POOL_SIZE = 4;
 const PROVIDER_MS = 200;
 const ROUNDS = 5;
 const WARM_UP_ROUNDS = 2;
+/** In a large table users whose tokens expire together are seldom neighbours. */
 const SPREAD = 50;
 
 /** 1,000 tokens of 1,000 users that expired together. */
@@ -34,8 +35,10 @@ export interface StormResult {
   readonly stormReadsPerSecond: number;
   readonly readsRatio: Spread;
   readonly stormWithReadersMs: number;
-  /** Share of the refreshes' updates that changed no index. */
+  /** Share of the refreshes' updates that changed no index, of users spread over the table. */
   readonly hotShare: number;
+  /** The same of users who are neighbours in the table, so that one statement updates all rows of a page. */
+  readonly hotShareOfNeighbours: number;
 }
 
 export async function measureStorm(server: BenchServer): Promise<StormResult> {
@@ -45,15 +48,16 @@ export async function measureStorm(server: BenchServer): Promise<StormResult> {
     providerMs: PROVIDER_MS,
     ...(await measureTimes(server)),
     ...(await measureReaders(server)),
-    hotShare: await measureHotShare(server),
+    hotShare: await measureHotShare(server, SPREAD),
+    hotShareOfNeighbours: await measureHotShare(server, 1),
     rowLockMs: await measureRowLock(server),
   };
 }
 
-/** Of one storm in a table that nothing else has updated, with users who are no neighbours in it, as in a large one. */
-async function measureHotShare(server: BenchServer): Promise<number> {
-  const { url, module, stop } = await start(server, 'storm_hot', nowSeconds() - 1, SPREAD * USERS);
-  await everyUser((n) => module.tokens.getIdpToken(userId(SPREAD * n), IDP));
+/** Of one storm in a table that nothing else has updated, whose users have this distance. */
+async function measureHotShare(server: BenchServer, distance: number): Promise<number> {
+  const { url, module, stop } = await start(server, `storm_hot_${distance}`, nowSeconds() - 1, (distance + 1) * USERS);
+  await everyUser((n) => module.tokens.getIdpToken(userId(distance * n), IDP));
   await stop(); // and every backend has reported its counts
   return hotShareOf(url);
 }

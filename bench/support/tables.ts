@@ -41,7 +41,8 @@ export function tables({ reads, stores, http, storm, growth }: Results): string 
     ];
     blocks.push(table('Readers of fresh tokens', ['', 'reads/s', 'ratio'], readers));
     blocks.push(
-      `Redemptions for each user: ${storm.redemptionsPerUser}. HOT share of the updates: ${storm.hotShare.toFixed(3)}.`,
+      `Redemptions for each user: ${storm.redemptionsPerUser}. HOT share of the updates: ${storm.hotShare.toFixed(3)}, ` +
+        `of neighbours in the table: ${storm.hotShareOfNeighbours.toFixed(3)}.`,
     );
   }
   if (growth) {

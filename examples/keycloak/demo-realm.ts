@@ -13,7 +13,7 @@ const ATTRIBUTES = ['username', 'email', 'firstName', 'lastName'];
 /** What the operator of Keycloak has set up for the demo: a realm whose users log in at the identity provider. */
 export interface DemoRealm {
   /** The representation to import. */
-  readonly representation: { realm: string };
+  readonly representation: { realm: string } & Record<string, unknown>;
   /** The client of the application. */
   readonly options: KeycloakModuleOptions;
 }
@@ -32,61 +32,59 @@ export function demoRealm(keycloakUrl: string, idp: IdpConfig, redirectUri: stri
     options,
     representation: {
       realm: REALM,
-      ...{
-        enabled: true,
-        sslRequired: 'none',
-        // Offline tokens are single-use, as the identity provider's refresh tokens are.
-        revokeRefreshToken: true,
-        components: {
-          'org.keycloak.userprofile.UserProfileProvider': [
-            {
-              providerId: 'declarative-user-profile',
-              config: { 'kc.user.profile.config': [JSON.stringify(userProfile)] },
-            },
-          ],
-        },
-        clients: [
+      enabled: true,
+      sslRequired: 'none',
+      // Offline tokens are single-use, as the identity provider's refresh tokens are.
+      revokeRefreshToken: true,
+      components: {
+        'org.keycloak.userprofile.UserProfileProvider': [
           {
-            clientId: options.clientId,
-            secret: clientSecret,
-            redirectUris: [redirectUri],
-            defaultClientScopes: ['basic', 'acr', 'roles', 'profile'],
-            optionalClientScopes: ['offline_access'],
-            protocolMappers: [
-              {
-                name: 'audience',
-                protocol: 'openid-connect',
-                protocolMapper: 'oidc-audience-mapper',
-                config: { 'included.client.audience': options.clientId, 'access.token.claim': 'true' },
-              },
-            ],
-          },
-        ],
-        identityProviders: [
-          {
-            alias: IDP_ALIAS,
-            providerId: 'oidc',
-            storeToken: true,
-            addReadTokenRoleOnCreate: true,
-            config: {
-              issuer: idp.issuer,
-              authorizationUrl: `${idp.issuer}/auth`,
-              tokenUrl: idp.tokenEndpoint,
-              userInfoUrl: `${idp.issuer}/me`,
-              jwksUrl: `${idp.issuer}/jwks`,
-              useJwksUrl: 'true',
-              validateSignature: 'true',
-              clientId: idp.clientId,
-              clientSecret: idp.clientSecret,
-              clientAuthMethod: 'client_secret_basic',
-              pkceEnabled: 'true',
-              pkceMethod: 'S256',
-              defaultScope: 'openid profile offline_access',
-              prompt: 'consent',
-            },
+            providerId: 'declarative-user-profile',
+            config: { 'kc.user.profile.config': [JSON.stringify(userProfile)] },
           },
         ],
       },
+      clients: [
+        {
+          clientId: options.clientId,
+          secret: clientSecret,
+          redirectUris: [redirectUri],
+          defaultClientScopes: ['basic', 'acr', 'roles', 'profile'],
+          optionalClientScopes: ['offline_access'],
+          protocolMappers: [
+            {
+              name: 'audience',
+              protocol: 'openid-connect',
+              protocolMapper: 'oidc-audience-mapper',
+              config: { 'included.client.audience': options.clientId, 'access.token.claim': 'true' },
+            },
+          ],
+        },
+      ],
+      identityProviders: [
+        {
+          alias: IDP_ALIAS,
+          providerId: 'oidc',
+          storeToken: true,
+          addReadTokenRoleOnCreate: true,
+          config: {
+            issuer: idp.issuer,
+            authorizationUrl: `${idp.issuer}/auth`,
+            tokenUrl: idp.tokenEndpoint,
+            userInfoUrl: `${idp.issuer}/me`,
+            jwksUrl: `${idp.issuer}/jwks`,
+            useJwksUrl: 'true',
+            validateSignature: 'true',
+            clientId: idp.clientId,
+            clientSecret: idp.clientSecret,
+            clientAuthMethod: 'client_secret_basic',
+            pkceEnabled: 'true',
+            pkceMethod: 'S256',
+            defaultScope: 'openid profile offline_access',
+            prompt: 'consent',
+          },
+        },
+      ],
     },
   };
 }

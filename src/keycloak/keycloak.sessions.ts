@@ -22,7 +22,7 @@ export class KeycloakSessions {
    * Redeems the code that a login brought back.
    *
    * @param codeVerifier when the login was started with a PKCE challenge
-   * @returns null when Keycloak issued no access token and refresh token for it
+   * @returns null when Keycloak issued no refresh token for it
    * @throws {@link KeycloakSessionExpiredError} when the code is wrong, used or expired
    * @see RFC 6749 section 4.1.3, RFC 7636 section 4.5
    */

@@ -3,7 +3,7 @@ import { readFile, writeFile } from 'node:fs/promises';
 import { setTimeout as delay } from 'node:timers/promises';
 
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
-import { Controller, Get, type INestApplication, Req, UseGuards } from '@nestjs/common';
+import type { INestApplication } from '@nestjs/common';
 import { decodeJwt } from 'jose';
 import request from 'supertest';
 
@@ -11,23 +11,19 @@ import { authorize, type BrowserUser } from '../../examples/support/authorizatio
 import { type KeycloakServer, startKeycloak } from '../../examples/support/keycloak.js';
 import {
   InvalidTokenInputError,
-  KeycloakAuthGuard,
   type KeycloakModuleOptions,
   KeycloakSessionExpiredError,
   KeycloakSessions,
   type KeycloakTokens,
   KeycloakUnavailableError,
   KeycloakUsers,
-  RequireIdpToken,
-  IdpToken,
-  IdpTokenGuard,
-  type RequestWithKeycloakUser,
   TokenManager,
   TokensConfigurationError,
   TokensNotFoundError,
 } from '../../src/index.js';
 import { httpPlatforms, startHttpHost } from '../support/http-host.js';
 import { askEverything } from '../support/keycloak-answers.js';
+import { KeycloakMeController } from '../support/keycloak-me.controller.js';
 import { everythingPrinted } from '../support/secrets.js';
 import { createTestDatabase, type TestDatabase } from '../support/test-database.js';
 import { createTokensApp, newKey } from '../support/tokens-app.js';
@@ -369,21 +365,6 @@ describe('users', () => {
 });
 
 describe.each(httpPlatforms)('KeycloakAuthGuard on $platform', ({ createApplication }) => {
-  @Controller()
-  @UseGuards(KeycloakAuthGuard, IdpTokenGuard)
-  class MeController {
-    @Get('me')
-    me(@Req() { user }: RequestWithKeycloakUser): unknown {
-      return { sub: user?.sub };
-    }
-
-    @Get('acme')
-    @RequireIdpToken('acme')
-    acme(@IdpToken('acme') token: IdpToken): unknown {
-      return { expiresAt: token.expiresAt };
-    }
-  }
-
   let host: INestApplication;
   let url: string;
 
@@ -392,7 +373,7 @@ describe.each(httpPlatforms)('KeycloakAuthGuard on $platform', ({ createApplicat
       databaseUrl: database.url,
       options: options(),
       createApplication,
-      controllers: [MeController],
+      controllers: [KeycloakMeController],
     });
     ({ app: host, url } = started);
   });

@@ -45,6 +45,7 @@ export async function openDataSource(url: string, options: Partial<DataSourceOpt
 
 /** Connections of a data source's pool that somebody holds or waits for. */
 export function connectionsInUse(dataSource: DataSource): number {
+  // TypeORM types its drivers without the pool that its PostgreSQL driver has.
   const { master } = dataSource.driver as unknown as { master: pg.Pool };
   return master.totalCount - master.idleCount + master.waitingCount;
 }
