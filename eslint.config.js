@@ -8,13 +8,13 @@ const layers = [
   ['module', './src/tokens.module.ts'],
   ['http', './src/http'],
   ['token-manager', './src/token-manager'],
-  ['stores', './src/auth-tokens'],
-  ['stores', './src/offline-tokens'],
-  ['stores', './src/token-revocations'],
+  ['auth-tokens', './src/auth-tokens'],
   ['keycloak', './src/keycloak'],
+  ['refresh', './src/refresh'],
+  ['storage', './src/storage'],
   ['identity-providers', './src/identity-providers'],
   ['crypto', './src/crypto'],
-  ['database', './src/database'],
+  ['postgres', './src/postgres'],
   ['errors', './src/tokens.errors.ts'],
 ];
 
@@ -26,7 +26,7 @@ const zones = layers.flatMap(([name, target], position) =>
       target,
       from,
       message:
-        'Imports point one way: index, module, http, token-manager, stores, keycloak, identity-providers, crypto, database, errors.',
+        'Imports point one way: index, module, http, token-manager, auth-tokens, keycloak, refresh, storage, identity-providers, crypto, postgres, errors.',
     })),
 );
 

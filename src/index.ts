@@ -1,13 +1,13 @@
 export { AuthTokenStore } from './auth-tokens/auth-token.store.js';
-export { AuthTokens, type AuthTokensStatus } from './auth-tokens/auth-tokens.entity.js';
+export { AuthTokens, type AuthTokensStatus } from './storage/auth-tokens/auth-tokens.entity.js';
 export type {
   AuthTokensKey,
   CheckExpirationAndRefresh,
   RefreshedTokens,
   SealedTokens,
   StoredTokens,
-} from './auth-tokens/auth-tokens.types.js';
-export type { RefreshOptions } from './auth-tokens/refresh.options.js';
+} from './storage/auth-tokens/auth-tokens.types.js';
+export type { RefreshOptions } from './refresh/refresh.options.js';
 export { UserAuthTokens } from './auth-tokens/user-auth-tokens.js';
 export type {
   EncryptionKeyOptions,
@@ -17,9 +17,9 @@ export type {
 } from './crypto/encryption.options.js';
 export type { SealedToken, TokenLocation } from './crypto/sealed-token.js';
 export { TokenCipher } from './crypto/token.cipher.js';
-export { QueryRunnerScope, type TransactionOptions } from './database/query-runner.scope.js';
-export { runTokenMigrations, tokensMigrations } from './database/run-token-migrations.js';
-export type { IsolationLevel } from './database/transaction-context.js';
+export { QueryRunnerScope, type TransactionOptions } from './postgres/query-runner.scope.js';
+export { runTokenMigrations, tokensMigrations } from './postgres/run-token-migrations.js';
+export type { IsolationLevel } from './postgres/transaction-context.js';
 export type { UserIdResolver } from './http/http.options.js';
 export { IdpTokenGuard } from './http/idp-token.guard.js';
 export { IdpToken } from './http/idp-token.decorator.js';
@@ -51,11 +51,11 @@ export type { KeycloakModuleOptions, RefreshOwner } from './keycloak/keycloak.op
 export { KeycloakSessions } from './keycloak/keycloak.sessions.js';
 export { KeycloakTokens } from './keycloak/keycloak-tokens.js';
 export { KeycloakUsers } from './keycloak/keycloak.users.js';
-export { OfflineTokenStore } from './offline-tokens/offline-token.store.js';
-export { StoredOfflineToken } from './offline-tokens/stored-offline-token.entity.js';
-export { UserOfflineToken } from './offline-tokens/user-offline-token.js';
+export { OfflineTokenStore } from './storage/offline-tokens/offline-token.store.js';
+export { StoredOfflineToken } from './storage/offline-tokens/stored-offline-token.entity.js';
+export { UserOfflineToken } from './storage/offline-tokens/user-offline-token.js';
 export { type GetIdpTokenOptions, type IdpTokens, TokenManager } from './token-manager/token.manager.js';
-export { TokenRevocation } from './token-revocations/token-revocation.entity.js';
+export { TokenRevocation } from './storage/token-revocations/token-revocation.entity.js';
 export { tokensEntities } from './tokens.entities.js';
 export {
   InvalidTokenInputError,

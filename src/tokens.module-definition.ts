@@ -1,7 +1,7 @@
 import { ConfigurableModuleBuilder } from '@nestjs/common';
 import { getDataSourceToken } from '@nestjs/typeorm';
 
-import { TOKENS_DATA_SOURCE } from './database/database.options.js';
+import { TOKENS_DATA_SOURCE } from './postgres/database.options.js';
 import type { TokensModuleOptions } from './tokens.options.js';
 
 /** What the shape of the module depends on, so that it is known before the options are: stands beside `useFactory`. */

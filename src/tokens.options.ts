@@ -1,7 +1,7 @@
 import { IsBoolean, IsEmpty, IsInt, IsObject, IsOptional, Max, Min, ValidateBy } from 'class-validator';
 import type { QueryRunner } from 'typeorm';
 
-import { RefreshOptions } from './auth-tokens/refresh.options.js';
+import { RefreshOptions } from './refresh/refresh.options.js';
 import type { EncryptionOptions } from './crypto/encryption.options.js';
 import { Keyring } from './crypto/keyring.js';
 import { encryptionFaults } from './crypto/encryption-faults.js';

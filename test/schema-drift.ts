@@ -3,7 +3,7 @@
  * and prints the statements when there are any. Uses the server of DATABASE_URL, or an embedded one.
  */
 import { startPostgres } from '../examples/support/postgres.js';
-import { runTokenMigrations } from '../src/database/run-token-migrations.js';
+import { runTokenMigrations } from '../src/postgres/run-token-migrations.js';
 import { createTestDatabase, openDataSource } from './support/test-database.js';
 
 const server = process.env.DATABASE_URL ? undefined : await startPostgres();

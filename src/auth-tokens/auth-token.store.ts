@@ -1,10 +1,15 @@
 import { Injectable } from '@nestjs/common';
 
 import { asText, checkExpiry, checkKey, checkPresent, checkSealed, FIRST_MILLISECONDS } from '../token-input.js';
-import { AuthTokensTable } from './auth-tokens.table.js';
-import type { AuthTokensKey, CheckExpirationAndRefresh, SealedTokens, StoredTokens } from './auth-tokens.types.js';
-import type { Redeem, Redeemer } from './redeemer.js';
-import { TokenRefresher } from './token-refresher.js';
+import { AuthTokensTable } from '../storage/auth-tokens/auth-tokens.table.js';
+import type {
+  AuthTokensKey,
+  CheckExpirationAndRefresh,
+  SealedTokens,
+  StoredTokens,
+} from '../storage/auth-tokens/auth-tokens.types.js';
+import type { Redeem, Redeemer } from '../refresh/redeemer.js';
+import { TokenRefresher } from '../refresh/token-refresher.js';
 import { UserAuthTokens } from './user-auth-tokens.js';
 
 /** How long a token must stay valid to be called valid, in seconds: the time a request may take to reach the provider. */

@@ -1,5 +1,10 @@
 import type { AuthTokenStore } from './auth-token.store.js';
-import type { AuthTokensKey, CheckExpirationAndRefresh, SealedTokens, StoredTokens } from './auth-tokens.types.js';
+import type {
+  AuthTokensKey,
+  CheckExpirationAndRefresh,
+  SealedTokens,
+  StoredTokens,
+} from '../storage/auth-tokens/auth-tokens.types.js';
 
 /** The methods of {@link AuthTokenStore} for one user and one identity provider. Holds no state but the key. */
 export class UserAuthTokens {

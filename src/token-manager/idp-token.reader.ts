@@ -1,6 +1,6 @@
 import { Injectable } from '@nestjs/common';
 
-import { type FreshTokenRequest, TokenRefresher } from '../auth-tokens/token-refresher.js';
+import { type FreshTokenRequest, TokenRefresher } from '../refresh/token-refresher.js';
 import { TokenCipher } from '../crypto/token.cipher.js';
 import { IdentityProviderRegistry } from '../identity-providers/identity-provider.registry.js';
 import { checkKey, checkSeconds } from '../token-input.js';

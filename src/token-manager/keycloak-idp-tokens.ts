@@ -1,12 +1,12 @@
 import { Injectable } from '@nestjs/common';
 import { decodeJwt, type JWTPayload } from 'jose';
 
-import { AuthTokensTable } from '../auth-tokens/auth-tokens.table.js';
-import type { AuthTokensKey } from '../auth-tokens/auth-tokens.types.js';
-import { rowName } from '../auth-tokens/auth-tokens.row.js';
-import { TokenRefresher } from '../auth-tokens/token-refresher.js';
+import { AuthTokensTable } from '../storage/auth-tokens/auth-tokens.table.js';
+import type { AuthTokensKey } from '../storage/auth-tokens/auth-tokens.types.js';
+import { rowName } from '../storage/auth-tokens/auth-tokens.row.js';
+import { TokenRefresher } from '../refresh/token-refresher.js';
 import { TokenCipher } from '../crypto/token.cipher.js';
-import { QueryRunnerScope } from '../database/query-runner.scope.js';
+import { QueryRunnerScope } from '../postgres/query-runner.scope.js';
 import { IdentityProviderRegistry } from '../identity-providers/identity-provider.registry.js';
 import type { Fields } from '../identity-providers/token-answer.js';
 import { KeycloakBroker } from '../keycloak/keycloak.broker.js';

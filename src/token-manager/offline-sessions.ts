@@ -2,16 +2,16 @@ import { setTimeout as delay } from 'node:timers/promises';
 
 import { Injectable, Logger, type OnModuleDestroy } from '@nestjs/common';
 
-import { RefreshOptions } from '../auth-tokens/refresh.options.js';
+import { RefreshOptions } from '../refresh/refresh.options.js';
 import { randomId } from '../crypto/random.js';
-import { QueryRunnerScope } from '../database/query-runner.scope.js';
+import { QueryRunnerScope } from '../postgres/query-runner.scope.js';
 import { LEASE_MARGIN_MS } from '../identity-providers/refresh-policy.js';
 import { KeycloakClient } from '../keycloak/keycloak.client.js';
 import { KeycloakTokens } from '../keycloak/keycloak-tokens.js';
-import { OfflineTokenLeases } from '../offline-tokens/offline-token.leases.js';
-import { offlineRowName, OfflineTokenStore } from '../offline-tokens/offline-token.store.js';
+import { OfflineTokenLeases } from '../storage/offline-tokens/offline-token.leases.js';
+import { offlineRowName, OfflineTokenStore } from '../storage/offline-tokens/offline-token.store.js';
 import { KeycloakSessionExpiredError, KeycloakUnavailableError, TokenStoreUnavailableError } from '../tokens.errors.js';
-import { within } from '../within.js';
+import { within } from '../postgres/within.js';
 import { OfflineTokenVault } from './offline-token.vault.js';
 
 const FIRST_PAUSE_MS = 50;

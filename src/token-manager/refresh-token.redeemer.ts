@@ -1,7 +1,7 @@
 import { Injectable } from '@nestjs/common';
 
-import type { AuthTokensKey, RefreshedTokens } from '../auth-tokens/auth-tokens.types.js';
-import type { Redeem, Redeemer, Redemption } from '../auth-tokens/redeemer.js';
+import type { AuthTokensKey, RefreshedTokens } from '../storage/auth-tokens/auth-tokens.types.js';
+import type { Redeem, Redeemer, Redemption } from '../refresh/redeemer.js';
 import { TokenCipher } from '../crypto/token.cipher.js';
 import { redeemAt } from '../identity-providers/checked-answer.js';
 import type { IdentityProvider, IssuedTokens } from '../identity-providers/identity-provider.js';

@@ -1,4 +1,4 @@
-import type { AuthTokensKey } from '../auth-tokens/auth-tokens.types.js';
+import type { AuthTokensKey } from '../storage/auth-tokens/auth-tokens.types.js';
 import type { TokenLocation } from '../crypto/sealed-token.js';
 
 /** Where the sealed texts of this module live. Stored texts are bound to these names: changing one makes them unreadable. */

@@ -7,7 +7,7 @@ import { revokeAt } from '../identity-providers/checked-answer.js';
 import type { RevocationAnswer } from '../identity-providers/identity-provider.js';
 import { LEASE_MARGIN_MS } from '../identity-providers/refresh-policy.js';
 import { IdentityProviderRegistry } from '../identity-providers/identity-provider.registry.js';
-import { type ClaimedRevocation, TokenRevocationsTable } from '../token-revocations/token-revocations.table.js';
+import { type ClaimedRevocation, TokenRevocationsTable } from '../storage/token-revocations/token-revocations.table.js';
 import { authTokenLocation } from './token-locations.js';
 
 const POLL_INTERVAL_MS = 10_000;

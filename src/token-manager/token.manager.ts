@@ -1,11 +1,11 @@
 import { Injectable } from '@nestjs/common';
 
 import { AuthTokenStore } from '../auth-tokens/auth-token.store.js';
-import { AuthTokensTable } from '../auth-tokens/auth-tokens.table.js';
-import type { FreshTokenRequest } from '../auth-tokens/token-refresher.js';
+import { AuthTokensTable } from '../storage/auth-tokens/auth-tokens.table.js';
+import type { FreshTokenRequest } from '../refresh/token-refresher.js';
 import { TokenCipher } from '../crypto/token.cipher.js';
 import { IdentityProviderRegistry } from '../identity-providers/identity-provider.registry.js';
-import { OfflineTokenStore } from '../offline-tokens/offline-token.store.js';
+import { OfflineTokenStore } from '../storage/offline-tokens/offline-token.store.js';
 import { checkExpiry, checkKey, checkPresent, checkToken, checkUserId } from '../token-input.js';
 import { KeycloakSessionExpiredError } from '../tokens.errors.js';
 import type { IdpToken } from './idp-token.js';

@@ -3,7 +3,7 @@ import { randomBytes } from 'node:crypto';
 import pg from 'pg';
 import { DataSource, type DataSourceOptions } from 'typeorm';
 
-import { runTokenMigrations } from '../../src/database/run-token-migrations.js';
+import { runTokenMigrations } from '../../src/postgres/run-token-migrations.js';
 import { tokensEntities } from '../../src/tokens.entities.js';
 
 const TEMPLATE = `idp_tokens_template_${process.env.TOKENS_TEST_RUN ?? process.pid}`;

@@ -2,21 +2,21 @@ import { setTimeout as delay } from 'node:timers/promises';
 
 import { Injectable, Logger, type OnModuleDestroy } from '@nestjs/common';
 
-import { QueryRunnerScope } from '../database/query-runner.scope.js';
+import { QueryRunnerScope } from '../postgres/query-runner.scope.js';
 import { IdentityProviderRegistry } from '../identity-providers/identity-provider.registry.js';
 import type { RefreshPolicy } from '../identity-providers/refresh-policy.js';
 import { ReauthenticationRequiredError, RefreshInProgressError, RefreshUnavailableError } from '../tokens.errors.js';
-import { type AccessTokenRow, type AuthTokensRow, rowName } from './auth-tokens.row.js';
-import { AuthTokensTable } from './auth-tokens.table.js';
-import type { AuthTokensKey } from './auth-tokens.types.js';
+import { type AccessTokenRow, type AuthTokensRow, rowName } from '../storage/auth-tokens/auth-tokens.row.js';
+import { AuthTokensTable } from '../storage/auth-tokens/auth-tokens.table.js';
+import type { AuthTokensKey } from '../storage/auth-tokens/auth-tokens.types.js';
 import { canServeMeanwhile, LeasedRefresh, shuttingDown, type StaleRow } from './leased-refresh.js';
 import type { Redeemer } from './redeemer.js';
 import { RefreshOptions } from './refresh.options.js';
 import { RefreshedPairCommitter } from './refreshed-pair.committer.js';
 import { passing, type RefreshResult } from './refresh-exchange.js';
 import { isFresh, isUsable, type TokenDemand } from './token-freshness.js';
-import { untilAborted } from '../until-aborted.js';
-import { within } from '../within.js';
+import { untilAborted } from './until-aborted.js';
+import { within } from '../postgres/within.js';
 
 /** What a caller asks of a token, and what ends its wait. */
 export interface FreshTokenRequest extends TokenDemand {

@@ -1,10 +1,10 @@
 import { Inject, Injectable } from '@nestjs/common';
 import { DataSource } from 'typeorm';
 
-import type { SealedToken } from '../crypto/sealed-token.js';
-import { TOKENS_DATA_SOURCE } from '../database/database.options.js';
-import { StatementExecutor } from '../database/statement-executor.js';
-import { tablePathOf } from '../database/table-path.js';
+import type { SealedToken } from '../../crypto/sealed-token.js';
+import { TOKENS_DATA_SOURCE } from '../../postgres/database.options.js';
+import { StatementExecutor } from '../../postgres/statement-executor.js';
+import { tablePathOf } from '../../postgres/table-path.js';
 import { TokenRevocation } from './token-revocation.entity.js';
 import { type TokenRevocationsStatements, tokenRevocationsStatements } from './token-revocations.statements.js';
 

@@ -1,4 +1,4 @@
-import { defineStatement, type Statement } from '../database/statement.js';
+import { defineStatement, type Statement } from '../../postgres/statement.js';
 
 /** The statements on `token_revocations`, by what they do. */
 export type TokenRevocationsStatements = Record<'add' | 'claim' | 'postpone' | 'remove', Statement>;

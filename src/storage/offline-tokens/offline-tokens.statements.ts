@@ -1,4 +1,4 @@
-import { defineStatement, type Statement } from '../database/statement.js';
+import { defineStatement, type Statement } from '../../postgres/statement.js';
 
 /** The statements on `offline_tokens`, by what they do. */
 export type OfflineTokensStatements = Record<

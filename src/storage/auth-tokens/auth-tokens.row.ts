@@ -1,6 +1,6 @@
 import type { QueryResultRow } from 'pg';
 
-import type { SealedToken } from '../crypto/sealed-token.js';
+import type { SealedToken } from '../../crypto/sealed-token.js';
 import type { AuthTokensStatus } from './auth-tokens.entity.js';
 import type { AuthTokensKey, StoredTokens } from './auth-tokens.types.js';
 

@@ -1,4 +1,4 @@
-import { defineStatement, type Statement } from '../database/statement.js';
+import { defineStatement, type Statement } from '../../postgres/statement.js';
 import { ACCESS_TOKEN_COLUMNS, ROW_COLUMNS, TOKEN_COLUMNS } from './auth-tokens.row.js';
 
 /** The statements on `auth_tokens`, by what they do. Each is one round trip. */

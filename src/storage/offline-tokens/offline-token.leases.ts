@@ -1,9 +1,9 @@
 import { Inject, Injectable } from '@nestjs/common';
 import { DataSource } from 'typeorm';
 
-import { TOKENS_DATA_SOURCE } from '../database/database.options.js';
-import { StatementExecutor } from '../database/statement-executor.js';
-import { tablePathOf } from '../database/table-path.js';
+import { TOKENS_DATA_SOURCE } from '../../postgres/database.options.js';
+import { StatementExecutor } from '../../postgres/statement-executor.js';
+import { tablePathOf } from '../../postgres/table-path.js';
 import { type OfflineTokensStatements, offlineTokensStatements } from './offline-tokens.statements.js';
 import { StoredOfflineToken } from './stored-offline-token.entity.js';
 

@@ -4,10 +4,10 @@ import { Injectable, Logger } from '@nestjs/common';
 
 import { IdentityProviderRegistry } from '../identity-providers/identity-provider.registry.js';
 import { TokenStoreUnavailableError } from '../tokens.errors.js';
-import type { AuthTokensRow } from './auth-tokens.row.js';
-import { TokenRevocationsTable } from '../token-revocations/token-revocations.table.js';
-import { AuthTokensTable, type RefreshedPair } from './auth-tokens.table.js';
-import type { AuthTokensKey } from './auth-tokens.types.js';
+import type { AuthTokensRow } from '../storage/auth-tokens/auth-tokens.row.js';
+import { TokenRevocationsTable } from '../storage/token-revocations/token-revocations.table.js';
+import { AuthTokensTable, type RefreshedPair } from '../storage/auth-tokens/auth-tokens.table.js';
+import type { AuthTokensKey } from '../storage/auth-tokens/auth-tokens.types.js';
 
 /** What became of a refreshed pair. */
 export type CommitOutcome =

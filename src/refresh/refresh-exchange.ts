@@ -7,13 +7,13 @@ import {
   ReauthenticationRequiredError,
   RefreshUnavailableError,
 } from '../tokens.errors.js';
-import type { AuthTokensRow, Lease } from './auth-tokens.row.js';
-import { AuthTokensTable, type RefreshedPair } from './auth-tokens.table.js';
-import type { AuthTokensKey, RefreshedTokens } from './auth-tokens.types.js';
+import type { AuthTokensRow, Lease } from '../storage/auth-tokens/auth-tokens.row.js';
+import { AuthTokensTable, type RefreshedPair } from '../storage/auth-tokens/auth-tokens.table.js';
+import type { AuthTokensKey, RefreshedTokens } from '../storage/auth-tokens/auth-tokens.types.js';
 import type { Redeem, Redemption } from './redeemer.js';
 import { RefreshOptions } from './refresh.options.js';
 import { RefreshedPairCommitter } from './refreshed-pair.committer.js';
-import { within } from '../within.js';
+import { within } from '../postgres/within.js';
 
 /** How one refresh ended, for everybody who waited for it. */
 export type RefreshResult = (

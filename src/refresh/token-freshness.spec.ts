@@ -1,7 +1,7 @@
 import { describe, expect, it } from '@jest/globals';
 
-import { type AuthTokensRow, readRow } from './auth-tokens.row.js';
-import type { AuthTokensKey } from './auth-tokens.types.js';
+import { type AuthTokensRow, readRow } from '../storage/auth-tokens/auth-tokens.row.js';
+import type { AuthTokensKey } from '../storage/auth-tokens/auth-tokens.types.js';
 import { isFresh, isUsable, type TokenDemand } from './token-freshness.js';
 
 const HOUR = 3600;

@@ -1,5 +1,5 @@
-import type { AccessTokenRow } from './auth-tokens.row.js';
-import type { AuthTokensKey } from './auth-tokens.types.js';
+import type { AccessTokenRow } from '../storage/auth-tokens/auth-tokens.row.js';
+import type { AuthTokensKey } from '../storage/auth-tokens/auth-tokens.types.js';
 
 /** What one caller asks of a token. */
 export interface TokenDemand {

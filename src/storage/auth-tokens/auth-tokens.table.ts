@@ -2,11 +2,11 @@ import { Inject, Injectable } from '@nestjs/common';
 import type { QueryResultRow } from 'pg';
 import { DataSource } from 'typeorm';
 
-import { randomId } from '../crypto/random.js';
-import { TOKENS_DATA_SOURCE } from '../database/database.options.js';
-import { QueryRunnerScope } from '../database/query-runner.scope.js';
-import { StatementExecutor } from '../database/statement-executor.js';
-import { tablePathOf } from '../database/table-path.js';
+import { randomId } from '../../crypto/random.js';
+import { TOKENS_DATA_SOURCE } from '../../postgres/database.options.js';
+import { QueryRunnerScope } from '../../postgres/query-runner.scope.js';
+import { StatementExecutor } from '../../postgres/statement-executor.js';
+import { tablePathOf } from '../../postgres/table-path.js';
 import { AuthTokens, type AuthTokensStatus } from './auth-tokens.entity.js';
 import {
   type AccessTokenRow,
@@ -20,7 +20,7 @@ import {
 import { type AuthTokensStatements, authTokensStatements } from './auth-tokens.statements.js';
 import { TokenRevocation } from '../token-revocations/token-revocation.entity.js';
 import type { AuthTokensKey, SealedTokens, StoredTokens } from './auth-tokens.types.js';
-import { BatchedStatement } from './batched-statement.js';
+import { BatchedStatement } from '../../postgres/batched-statement.js';
 
 /** A pair that a refresh brought, on its way into the row. */
 export interface RefreshedPair extends StoredTokens {

@@ -1,6 +1,6 @@
 import type { RefreshAnswer } from '../identity-providers/identity-provider.js';
-import type { Lease } from './auth-tokens.row.js';
-import type { RefreshedTokens } from './auth-tokens.types.js';
+import type { Lease } from '../storage/auth-tokens/auth-tokens.row.js';
+import type { RefreshedTokens } from '../storage/auth-tokens/auth-tokens.types.js';
 
 /** What one attempt to redeem a leased refresh token came to. */
 export type Redemption =

@@ -5,7 +5,7 @@ import type { QueryConfig, QueryResultRow } from 'pg';
 import { DataSource } from 'typeorm';
 
 import { TokenStoreUnavailableError } from '../tokens.errors.js';
-import { within } from '../within.js';
+import { within } from './within.js';
 import { DatabaseOptions, TOKENS_DATA_SOURCE } from './database.options.js';
 import { translateDriverError, unanswered } from './driver-error.js';
 import { QueryRunnerScope } from './query-runner.scope.js';

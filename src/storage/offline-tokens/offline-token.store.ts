@@ -1,11 +1,11 @@
 import { Inject, Injectable } from '@nestjs/common';
 import { DataSource } from 'typeorm';
 
-import { TOKENS_DATA_SOURCE } from '../database/database.options.js';
-import { QueryRunnerScope } from '../database/query-runner.scope.js';
-import { StatementExecutor } from '../database/statement-executor.js';
-import { tablePathOf } from '../database/table-path.js';
-import { asText, checkSealed, checkUserId } from '../token-input.js';
+import { TOKENS_DATA_SOURCE } from '../../postgres/database.options.js';
+import { QueryRunnerScope } from '../../postgres/query-runner.scope.js';
+import { StatementExecutor } from '../../postgres/statement-executor.js';
+import { tablePathOf } from '../../postgres/table-path.js';
+import { asText, checkSealed, checkUserId } from '../../token-input.js';
 import { type OfflineTokensStatements, offlineTokensStatements } from './offline-tokens.statements.js';
 import { StoredOfflineToken } from './stored-offline-token.entity.js';
 import { UserOfflineToken } from './user-offline-token.js';

@@ -1,4 +1,4 @@
-import type { SealedToken } from '../crypto/sealed-token.js';
+import type { SealedToken } from '../../crypto/sealed-token.js';
 
 /** Names one row: a user and an identity provider. */
 export interface AuthTokensKey {

@@ -3,7 +3,7 @@ import { setImmediate as nextTurn, setTimeout as delay } from 'node:timers/promi
 import { describe, expect, it } from '@jest/globals';
 
 import { TokenStoreUnavailableError } from '../tokens.errors.js';
-import type { AuthTokensKey } from './auth-tokens.types.js';
+import type { AuthTokensKey } from '../storage/auth-tokens/auth-tokens.types.js';
 import { BatchedStatement } from './batched-statement.js';
 
 /** A database that answers when the test says so, with a row for each user but "nobody". */

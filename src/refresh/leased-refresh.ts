@@ -10,9 +10,9 @@ import {
   RefreshUnavailableError,
   TokenStoreUnavailableError,
 } from '../tokens.errors.js';
-import type { AuthTokensRow, Lease } from './auth-tokens.row.js';
-import { AuthTokensTable } from './auth-tokens.table.js';
-import type { AuthTokensKey } from './auth-tokens.types.js';
+import type { AuthTokensRow, Lease } from '../storage/auth-tokens/auth-tokens.row.js';
+import { AuthTokensTable } from '../storage/auth-tokens/auth-tokens.table.js';
+import type { AuthTokensKey } from '../storage/auth-tokens/auth-tokens.types.js';
 import type { Redeem } from './redeemer.js';
 import { RefreshOptions } from './refresh.options.js';
 import { CONFIGURATION_PREFIX, passing, RefreshExchange, type RefreshResult } from './refresh-exchange.js';
