@@ -1,5 +1,6 @@
 export { AuthTokenStore } from './auth-tokens/auth-token.store.js';
-export { AuthTokens, type AuthTokensStatus } from './storage/auth-tokens/auth-tokens.entity.js';
+export { AuthTokens } from './storage/auth-tokens/auth-tokens.entity.js';
+export type { FailureKind, GrantStatus } from './storage/leases/leased.entity.js';
 export type {
   AuthTokensKey,
   CheckExpirationAndRefresh,
@@ -29,6 +30,7 @@ export type { RequestWithIdpTokens } from './http/request-with-idp-tokens.js';
 export { RequireIdpToken } from './http/require-idp-token.decorator.js';
 export { TokensExceptionFilter } from './http/tokens-exception.filter.js';
 export type {
+  AccessTokenLife,
   IdentityProvider,
   IssuedTokens,
   RefreshAnswer,
@@ -57,8 +59,12 @@ export { UserOfflineToken } from './storage/offline-tokens/user-offline-token.js
 export { type GetIdpTokenOptions, type IdpTokens, TokenManager } from './token-manager/token.manager.js';
 export { TokenRevocation } from './storage/token-revocations/token-revocation.entity.js';
 export { tokensEntities } from './tokens.entities.js';
+export type { TokenKey } from './token-key.js';
 export {
+  type AnyTokensError,
+  AuthenticationRequiredError,
   InvalidTokenInputError,
+  KeycloakMisconfiguredError,
   KeycloakSessionExpiredError,
   KeycloakUnavailableError,
   ProviderMisconfiguredError,
@@ -70,8 +76,8 @@ export {
   TokensConfigurationError,
   TokensError,
   type TokensErrorCode,
-  type TokensErrorSubject,
   TokensNotFoundError,
+  TokensUsageError,
   TokenStoreUnavailableError,
   UnsupportedProviderError,
 } from './tokens.errors.js';

@@ -1,6 +1,10 @@
+import type { TokenKey } from './token-key.js';
+
 /** Machine-readable code of every error that this module throws on purpose. Stable across releases. */
 export type TokensErrorCode =
   | 'ERR_TOKENS_CONFIGURATION'
+  | 'ERR_TOKENS_USAGE'
+  | 'ERR_TOKENS_AUTHENTICATION_REQUIRED'
   | 'ERR_TOKENS_INVALID_INPUT'
   | 'ERR_TOKENS_NOT_FOUND'
   | 'ERR_TOKENS_REAUTHENTICATION_REQUIRED'
@@ -11,13 +15,26 @@ export type TokensErrorCode =
   | 'ERR_TOKENS_DECRYPTION'
   | 'ERR_TOKENS_STORE_UNAVAILABLE'
   | 'ERR_TOKENS_KEYCLOAK_UNAVAILABLE'
+  | 'ERR_TOKENS_KEYCLOAK_MISCONFIGURED'
   | 'ERR_TOKENS_KEYCLOAK_SESSION_EXPIRED';
 
-/** Whose tokens an error is about. */
-export interface TokensErrorSubject {
-  readonly keycloakUserId: string;
-  readonly idp: string;
-}
+/** Every error of this module: `error.code` tells which, and narrows to the class. */
+export type AnyTokensError =
+  | TokensConfigurationError
+  | TokensUsageError
+  | AuthenticationRequiredError
+  | InvalidTokenInputError
+  | TokensNotFoundError
+  | ReauthenticationRequiredError
+  | RefreshInProgressError
+  | RefreshUnavailableError
+  | ProviderMisconfiguredError
+  | UnsupportedProviderError
+  | TokenDecryptionError
+  | TokenStoreUnavailableError
+  | KeycloakUnavailableError
+  | KeycloakMisconfiguredError
+  | KeycloakSessionExpiredError;
 
 /**
  * Base of every error of this module. Its message says what happened and what to do; it never holds a token, a response
@@ -40,6 +57,22 @@ export class TokensConfigurationError extends TokensError {
   readonly retryable = false;
 }
 
+/** The program uses the module in a way that cannot work: a fault in its code, which no second try mends. */
+export class TokensUsageError extends TokensError {
+  readonly code = 'ERR_TOKENS_USAGE';
+  readonly retryable = false;
+}
+
+/** The request bears no access token, so nobody is known to ask. @see RFC 6750 section 3 */
+export class AuthenticationRequiredError extends TokensError {
+  readonly code = 'ERR_TOKENS_AUTHENTICATION_REQUIRED';
+  readonly retryable = false;
+
+  constructor() {
+    super('The request bears no access token. Log in, and send the access token as "Authorization: Bearer …".');
+  }
+}
+
 /** An argument cannot be stored or looked up: an empty user id, an empty token, an expiry that is no epoch second. */
 export class InvalidTokenInputError extends TokensError {
   readonly code = 'ERR_TOKENS_INVALID_INPUT';
@@ -51,7 +84,7 @@ export class TokensNotFoundError extends TokensError {
   readonly code = 'ERR_TOKENS_NOT_FOUND';
   readonly retryable = false;
 
-  constructor(readonly subject: TokensErrorSubject) {
+  constructor(readonly subject: TokenKey) {
     super(`${about(subject)} has no stored tokens. Let the user connect the account first.`);
   }
 }
@@ -71,7 +104,7 @@ export class ReauthenticationRequiredError extends TokensError {
   readonly retryable = false;
 
   constructor(
-    readonly subject: TokensErrorSubject,
+    readonly subject: TokenKey,
     readonly reason: ReauthenticationReason,
   ) {
     super(`${about(subject)} must connect the account again: ${REAUTHENTICATION_CAUSES[reason]}.`);
@@ -84,7 +117,7 @@ export class RefreshInProgressError extends TokensError {
   readonly retryable = true;
 
   constructor(
-    readonly subject: TokensErrorSubject,
+    readonly subject: TokenKey,
     /** A sensible pause before the next try, in milliseconds. */
     readonly retryAfterMs = 1000,
   ) {
@@ -100,7 +133,7 @@ export class RefreshUnavailableError extends TokensError {
   readonly retryable = true;
 
   constructor(
-    readonly subject: TokensErrorSubject,
+    readonly subject: TokenKey,
     cause: string,
     /** How long no further refresh is attempted, in milliseconds. */
     readonly retryAfterMs = 1000,
@@ -115,14 +148,25 @@ export class ProviderMisconfiguredError extends TokensError {
   readonly retryable = false;
 
   constructor(
-    readonly subject: TokensErrorSubject,
-    /** The OAuth error code or HTTP status that the provider answered. */
+    readonly subject: TokenKey,
+    /** The OAuth error code or HTTP status that the provider answered; `OTHER_CLIENT` when it was not asked. */
     readonly providerCode: string,
+    /** What is wrong, and what to do. */
+    explanation = `it refused this application's request with "${providerCode}". ` +
+      `Check clientId, clientSecret and the URLs in identityProviders.${subject.idp}`,
   ) {
     super(
-      `Identity provider "${subject.idp}" refused this application's request with "${providerCode}". ` +
-        `Check clientId, clientSecret and the URLs in identityProviders.${subject.idp}; ` +
-        `the tokens of user "${subject.keycloakUserId}" are untouched.`,
+      `Identity provider "${subject.idp}": ${explanation}; the tokens of user "${subject.keycloakUserId}" are untouched.`,
+    );
+  }
+
+  /** The stored grant was issued to another client, so its refresh token was not sent. */
+  static otherClient(subject: TokenKey, issuedTo: string, configured: string): ProviderMisconfiguredError {
+    return new ProviderMisconfiguredError(
+      subject,
+      'OTHER_CLIENT',
+      `the stored tokens were issued to client "${issuedTo}", and the options name client "${configured}", whose ` +
+        `request would end the grant. Correct identityProviders.${subject.idp}.clientId, or let the user connect again`,
     );
   }
 }
@@ -157,10 +201,21 @@ export class TokenDecryptionError extends TokensError {
   }
 }
 
-/** PostgreSQL did not execute a statement of this module. The statement had no effect unless its answer was lost. */
+/**
+ * SQLSTATE classes of faults that stay until somebody changes something: an unsupported feature, a value, a constraint,
+ * the login, the database or schema, the statement or the rights to it, a limit, a fault of the server.
+ */
+const LASTING_STATES = /^(0A|22|23|28|3D|3F|42|54|XX)/;
+/** Of these classes, but about a prepared statement: the next try goes by another name. */
+const ABOUT_A_NAME = new Set(['0A000', '42P05']);
+
+/**
+ * PostgreSQL did not execute a statement of this module. The statement had no effect unless its answer was lost. It is
+ * retryable unless its SQLSTATE says that only a change can help: a missing table, a wrong password, a bad value.
+ */
 export class TokenStoreUnavailableError extends TokensError {
   readonly code = 'ERR_TOKENS_STORE_UNAVAILABLE';
-  readonly retryable = true;
+  readonly retryable: boolean;
   readonly retryAfterMs = 1000;
 
   constructor(
@@ -171,14 +226,28 @@ export class TokenStoreUnavailableError extends TokensError {
     readonly constraint?: string,
   ) {
     super(message);
+    this.retryable = sqlState === undefined || ABOUT_A_NAME.has(sqlState) || !LASTING_STATES.test(sqlState);
   }
 }
 
-/** Keycloak did not answer. */
+/** Keycloak gave no usable answer. */
 export class KeycloakUnavailableError extends TokensError {
   readonly code = 'ERR_TOKENS_KEYCLOAK_UNAVAILABLE';
   readonly retryable = true;
-  readonly retryAfterMs = 1000;
+
+  constructor(
+    message: string,
+    /** A sensible pause before the next try, in milliseconds. */
+    readonly retryAfterMs = 1000,
+  ) {
+    super(message);
+  }
+}
+
+/** Keycloak refuses this application, not this user: the operator must act. */
+export class KeycloakMisconfiguredError extends TokensError {
+  readonly code = 'ERR_TOKENS_KEYCLOAK_MISCONFIGURED';
+  readonly retryable = false;
 }
 
 /** The user's Keycloak session has ended: the user must log in again. */
@@ -187,7 +256,7 @@ export class KeycloakSessionExpiredError extends TokensError {
   readonly retryable = false;
 }
 
-function about({ keycloakUserId, idp }: TokensErrorSubject): string {
+function about({ keycloakUserId, idp }: TokenKey): string {
   return `User "${keycloakUserId}", identity provider "${idp}"`;
 }
 

@@ -8,6 +8,8 @@ import { TokensError, type TokensErrorCode } from '../tokens.errors.js';
 /** The HTTP status of each error and what the client, who cannot see the message, may do. */
 const ANSWERS: Record<TokensErrorCode, { status: number; detail: string }> = {
   ERR_TOKENS_CONFIGURATION: { status: 500, detail: 'The server is not configured for this request.' },
+  ERR_TOKENS_USAGE: { status: 500, detail: 'The server uses its token store wrongly.' },
+  ERR_TOKENS_AUTHENTICATION_REQUIRED: { status: 401, detail: 'Log in first.' },
   ERR_TOKENS_INVALID_INPUT: { status: 400, detail: 'The user or the tokens of this request cannot be used.' },
   ERR_TOKENS_NOT_FOUND: { status: 403, detail: 'Connect the account at the identity provider first.' },
   ERR_TOKENS_REAUTHENTICATION_REQUIRED: { status: 403, detail: 'Connect the account at the identity provider again.' },
@@ -18,6 +20,7 @@ const ANSWERS: Record<TokensErrorCode, { status: number; detail: string }> = {
   ERR_TOKENS_DECRYPTION: { status: 500, detail: 'The stored tokens cannot be read.' },
   ERR_TOKENS_STORE_UNAVAILABLE: { status: 503, detail: 'The token store cannot be reached. Try again shortly.' },
   ERR_TOKENS_KEYCLOAK_UNAVAILABLE: { status: 503, detail: 'Keycloak cannot be reached. Try again shortly.' },
+  ERR_TOKENS_KEYCLOAK_MISCONFIGURED: { status: 500, detail: 'Keycloak refuses this server.' },
   ERR_TOKENS_KEYCLOAK_SESSION_EXPIRED: { status: 401, detail: 'The session has ended. Log in again.' },
 };
 

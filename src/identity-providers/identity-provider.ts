@@ -30,6 +30,9 @@ export type RevocationAnswer =
   | { readonly kind: 'refused'; readonly code: string }
   | { readonly kind: 'unavailable'; readonly code: string; readonly retryAfterMs?: number };
 
+/** What a provider says of an access token; `unknown` when it cannot be asked, or its answer says nothing. */
+export type AccessTokenLife = 'alive' | 'dead' | 'unknown';
+
 /** The two tokens of a pair in plaintext; `refreshToken` is empty when there is none. */
 export interface TokenPair {
   readonly accessToken: string;
@@ -44,6 +47,12 @@ export interface IdentityProvider {
   readonly policy: RefreshPolicy;
 
   /**
+   * The OAuth client that the provider issues tokens to. Stored with every pair: a refresh token that was issued to another
+   * client is never sent, because the provider would answer `invalid_grant`. Left out, it is not checked.
+   */
+  readonly clientId?: string;
+
+  /**
    * Sends the refresh token to the provider once and says what came of it. It must not reject, must not send the token
    * a second time, and must settle soon after `policy.exchangeTimeoutMs`. Concurrency and retries are the caller's.
    */
@@ -51,6 +60,13 @@ export interface IdentityProvider {
 
   /** Asks the provider to end the tokens. Absent when the provider has no way to. Must not reject. @see RFC 7009 */
   revoke?(tokens: TokenPair): Promise<RevocationAnswer>;
+
+  /**
+   * Asks the provider whether an access token still works. Only asked where `policy.refreshEndsAccessToken` says that the
+   * answer tells what became of a refresh: alive = the refresh token is unspent, dead before its expiry = spent. Must not
+   * reject, and must settle within five seconds. Absent when the provider has no way to.
+   */
+  isAccessTokenAlive?(accessToken: string): Promise<AccessTokenLife>;
 }
 
 /** Tells a ready-made provider from an options entry. */

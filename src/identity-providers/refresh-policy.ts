@@ -5,23 +5,33 @@ export const LEASE_MARGIN_MS = 1000;
 
 /** How refresh tokens of one provider may be redeemed, with every default filled in. */
 export interface RefreshPolicy {
-  /** Deadline of one request to the token endpoint, its body included. Default: 10 s with a replay window, else 30 s. */
+  /** Deadline of one request to the token endpoint, its body included. Default: 10 s with a replay window, else 15 s. */
   readonly exchangeTimeoutMs: number;
   /**
-   * How long one exchange owns the refresh token. Default: 12 s with a replay window, else 95 s: nobody but the holder
-   * may send a single-use token again while its answer can still arrive.
+   * How long one exchange owns the refresh token. Default: 12 s with a replay window, else 35 s, which is enough for a
+   * request, a second one when the answer to the first is lost, and the question whether the old access token lives.
    */
   readonly leaseMs: number;
-  /** How long the provider accepts a redeemed refresh token again; 0 = it is single-use. */
+  /**
+   * How long after its first redemption the provider accepts a refresh token again; 0 = it is single-use. Counted from the
+   * lease under which the token may first have been sent.
+   */
   readonly replayWindowMs: number;
   /**
-   * How long a lease that ran out is left to its holder before another process takes over. After an outage of the
-   * database that outlasted the lease, the holder brings its pair as soon as it can: within 2 s where connections were
-   * refused or reset, within twice `connectionTimeoutMs` where packets were dropped. Default: 3.5 s, with a replay window 0.
+   * How long the process that takes over a lease that ran out waits for its holder before it sends the token, in
+   * milliseconds, counted while no transaction has the row locked. After an outage of the database that outlasted the
+   * lease, the holder brings its pair as soon as it can: within 2 s where connections were refused or reset, within twice
+   * `connectionTimeoutMs` where packets were dropped. Not waited for inside the replay window. Default: 3.5 s.
    */
   readonly takeoverDelayMs: number;
   /** Whether access tokens issued before a refresh stay valid after it. Default: false. */
   readonly oldAccessTokenSurvives: boolean;
+  /**
+   * Whether a refresh certainly ends the access token issued before it. Then the old access token tells what became of a
+   * refresh whose answer was lost, and is not handed out while that is unknown. Default: false; true for GitHub, GitLab and
+   * Bitbucket Data Center.
+   */
+  readonly refreshEndsAccessToken: boolean;
   /** How long before its expiry an access token counts as stale, in seconds. Default: `refresh.leewaySeconds`. */
   readonly leewaySeconds?: number;
 }
@@ -56,6 +66,10 @@ export class RefreshPolicyRules implements Partial<RefreshPolicy> {
   oldAccessTokenSurvives?: boolean;
 
   @IsOptional()
+  @IsBoolean()
+  refreshEndsAccessToken?: boolean;
+
+  @IsOptional()
   @IsInt()
   @Min(0)
   leewaySeconds?: number;
@@ -68,16 +82,17 @@ export class RefreshPolicyRules implements Partial<RefreshPolicy> {
  */
 export function completePolicy(
   overrides: Partial<RefreshPolicy> = {},
-  known: Pick<Partial<RefreshPolicy>, 'replayWindowMs' | 'oldAccessTokenSurvives'> = {},
+  known: Pick<Partial<RefreshPolicy>, 'replayWindowMs' | 'oldAccessTokenSurvives' | 'refreshEndsAccessToken'> = {},
 ): RefreshPolicy {
   const replayWindowMs = overrides.replayWindowMs ?? known.replayWindowMs ?? 0;
   const isReplayable = replayWindowMs > 0;
   return {
-    exchangeTimeoutMs: overrides.exchangeTimeoutMs ?? (isReplayable ? 10_000 : 30_000),
-    leaseMs: overrides.leaseMs ?? (isReplayable ? 12_000 : 95_000),
+    exchangeTimeoutMs: overrides.exchangeTimeoutMs ?? (isReplayable ? 10_000 : 15_000),
+    leaseMs: overrides.leaseMs ?? (isReplayable ? 12_000 : 35_000),
     replayWindowMs,
-    takeoverDelayMs: overrides.takeoverDelayMs ?? (isReplayable ? 0 : 3500),
+    takeoverDelayMs: overrides.takeoverDelayMs ?? 3500,
     oldAccessTokenSurvives: overrides.oldAccessTokenSurvives ?? known.oldAccessTokenSurvives ?? false,
+    refreshEndsAccessToken: overrides.refreshEndsAccessToken ?? known.refreshEndsAccessToken ?? false,
     leewaySeconds: overrides.leewaySeconds,
   };
 }
@@ -92,6 +107,9 @@ export function policyFault(policy: RefreshPolicy | null | undefined): string | 
     )
   ) {
     return 'exchangeTimeoutMs, leaseMs, replayWindowMs, takeoverDelayMs and leewaySeconds must be numbers from 0 on';
+  }
+  if (policy.oldAccessTokenSurvives && policy.refreshEndsAccessToken) {
+    return 'oldAccessTokenSurvives and refreshEndsAccessToken contradict each other: set one of them to false';
   }
   const shortest = exchangeTimeoutMs + 2 * LEASE_MARGIN_MS; // one for the way to the database, one for the end
   if (leaseMs >= shortest) return undefined;

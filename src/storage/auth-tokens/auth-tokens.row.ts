@@ -1,7 +1,7 @@
 import type { QueryResultRow } from 'pg';
 
 import type { SealedToken } from '../../crypto/sealed-token.js';
-import type { AuthTokensStatus } from './auth-tokens.entity.js';
+import type { GrantStatus } from '../leases/leased.entity.js';
 import type { AuthTokensKey, StoredTokens } from './auth-tokens.types.js';
 
 /** What a caller needs of a row whose access token is fresh, times as distances from the database's present. */
@@ -18,7 +18,7 @@ export interface AuthTokensRow extends AccessTokenRow {
   readonly tokens: StoredTokens;
   /** The version that was redeemed for this pair; null after a login. */
   readonly parentVersion: string | null;
-  readonly status: AuthTokensStatus;
+  readonly status: GrantStatus;
   /** Names the row from its first login to its deletion. */
   readonly id: string;
   /** Seconds until the refresh token expires, negative when it has; Infinity = never. */
@@ -61,7 +61,7 @@ export function readRow(row: QueryResultRow): AuthTokensRow {
   return {
     tokens,
     parentVersion: row.parent_version as string | null,
-    status: row.status as AuthTokensStatus,
+    status: row.status as GrantStatus,
     id: String(row.id),
     accessTokenValidForSeconds: secondsUntil(tokens.accessTokenExpiresAt, present),
     refreshTokenValidForSeconds: secondsUntil(tokens.refreshTokenExpiresAt, present),

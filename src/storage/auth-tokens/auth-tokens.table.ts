@@ -7,7 +7,8 @@ import { TOKENS_DATA_SOURCE } from '../../postgres/database.options.js';
 import { QueryRunnerScope } from '../../postgres/query-runner.scope.js';
 import { StatementExecutor } from '../../postgres/statement-executor.js';
 import { tablePathOf } from '../../postgres/table-path.js';
-import { AuthTokens, type AuthTokensStatus } from './auth-tokens.entity.js';
+import type { GrantStatus } from '../leases/leased.entity.js';
+import { AuthTokens } from './auth-tokens.entity.js';
 import {
   type AccessTokenRow,
   type AuthTokensRow,
@@ -156,10 +157,10 @@ export class AuthTokensTable {
     key: AuthTokensKey,
     lease: Lease,
     verdict: { code: string; quarantineMs: number },
-  ): Promise<AuthTokensStatus | null> {
+  ): Promise<GrantStatus | null> {
     const values = [...keyValues(key), lease.id, lease.row.tokens.version, verdict.quarantineMs, verdict.code];
     const row = await this.#detached('reject', values, 'record a rejected refresh token');
-    return row ? (row.status as AuthTokensStatus) : null;
+    return row ? (row.status as GrantStatus) : null;
   }
 
   get #sql(): AuthTokensStatements {

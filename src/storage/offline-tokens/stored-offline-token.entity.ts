@@ -1,21 +1,18 @@
-import { Column, Entity, PrimaryColumn } from 'typeorm';
+import { Check, Column, Entity, PrimaryColumn } from 'typeorm';
 
-/** The Keycloak offline token of one user, sealed. */
+import { LeasedEntity } from '../leases/leased.entity.js';
+
+/** The Keycloak offline token of one user, sealed, with the state of its redemption. */
 @Entity({ name: 'offline_tokens' })
-export class StoredOfflineToken {
+@Check('offline_tokens_status_check', `"status" IN ('active', 'reauthentication_required')`)
+@Check('offline_tokens_failure_kind_check', `"failure_kind" IN ('configuration', 'passing', 'undecided')`)
+export class StoredOfflineToken extends LeasedEntity {
   @PrimaryColumn({ name: 'user_id', type: 'varchar', length: 255, primaryKeyConstraintName: 'offline_tokens_pkey' })
   userId!: string;
 
   /** JSON `{"tokens": sealed JSON {"refresh_token": …}}`, the form of the adopted system. */
   @Column({ name: 'offline_token', type: 'varchar' })
   offlineToken!: string;
-
-  /** Names the redemption that may use the token until `lease_expires_at`. */
-  @Column({ name: 'lease_id', type: 'bigint', nullable: true })
-  leaseId!: string | null;
-
-  @Column({ name: 'lease_expires_at', type: 'timestamptz', nullable: true })
-  leaseExpiresAt!: Date | null;
 
   @Column({ name: 'created_at', type: 'timestamp', default: () => 'now()' })
   createdAt!: Date;

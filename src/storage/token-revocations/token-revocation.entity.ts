@@ -17,6 +17,10 @@ export class TokenRevocation {
   @Column({ name: 'identity_provider', type: 'varchar' })
   identityProvider!: string;
 
+  /** The OAuth client that the pair was issued to, which alone can revoke it; null when it is not known. */
+  @Column({ name: 'client_id', type: 'varchar', nullable: true })
+  clientId!: string | null;
+
   /** Sealed for the place it had in `auth_tokens`. */
   @Column({ name: 'access_token', type: 'varchar' })
   accessToken!: string;
