@@ -2,7 +2,6 @@ export { AuthTokenStore } from './auth-tokens/auth-token.store.js';
 export { AuthTokens } from './storage/auth-tokens/auth-tokens.entity.js';
 export type { FailureKind, GrantStatus } from './storage/leases/leased.entity.js';
 export type {
-  AuthTokensKey,
   CheckExpirationAndRefresh,
   RefreshedTokens,
   SealedTokens,
@@ -20,7 +19,7 @@ export type { SealedToken, TokenLocation } from './crypto/sealed-token.js';
 export { TokenCipher } from './crypto/token.cipher.js';
 export { QueryRunnerScope, type TransactionOptions } from './postgres/query-runner.scope.js';
 export { runTokenMigrations, tokensMigrations } from './postgres/run-token-migrations.js';
-export type { IsolationLevel } from './postgres/transaction-context.js';
+export type { IsolationLevel } from './postgres/transaction.js';
 export type { UserIdResolver } from './http/http.options.js';
 export { IdpTokenGuard } from './http/idp-token.guard.js';
 export { IdpToken } from './http/idp-token.decorator.js';

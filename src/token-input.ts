@@ -1,3 +1,4 @@
+import type { TokenKey } from './token-key.js';
 import { InvalidTokenInputError } from './tokens.errors.js';
 
 const MAX_USER_ID_LENGTH = 255;
@@ -10,11 +11,15 @@ export function checkUserId(userId: unknown): string {
   return checkId(userId, 'The user id');
 }
 
-/** @throws {@link InvalidTokenInputError} unless both parts can name a row */
-export function checkKey<Key extends { keycloakUserId: string; idp: string }>(key: Key): Key {
-  checkUserId(key.keycloakUserId);
-  checkId(key.idp, 'The name of the identity provider');
-  return key;
+/**
+ * A copy of the key: what the caller does with its own object later changes nothing.
+ *
+ * @throws {@link InvalidTokenInputError} unless both parts can name a row
+ */
+export function checkKey({ keycloakUserId, idp }: TokenKey): TokenKey {
+  checkUserId(keycloakUserId);
+  checkId(idp, 'The name of the identity provider');
+  return { keycloakUserId, idp };
 }
 
 /**

@@ -3,13 +3,14 @@ import { Injectable } from '@nestjs/common';
 import { asText, checkExpiry, checkKey, checkPresent, checkSealed, FIRST_MILLISECONDS } from '../token-input.js';
 import { AuthTokensTable } from '../storage/auth-tokens/auth-tokens.table.js';
 import type {
-  AuthTokensKey,
   CheckExpirationAndRefresh,
   SealedTokens,
   StoredTokens,
 } from '../storage/auth-tokens/auth-tokens.types.js';
-import type { Redeem, Redeemer } from '../refresh/redeemer.js';
+import type { Redeemer } from '../refresh/pair-refresh.js';
 import { TokenRefresher } from '../refresh/token-refresher.js';
+import { IdentityProviderRegistry } from '../identity-providers/identity-provider.registry.js';
+import type { TokenKey } from '../token-key.js';
 import { UserAuthTokens } from './user-auth-tokens.js';
 
 /** How long a token must stay valid to be called valid, in seconds: the time a request may take to reach the provider. */
@@ -28,6 +29,7 @@ export class AuthTokenStore {
   constructor(
     private readonly table: AuthTokensTable,
     private readonly refresher: TokenRefresher,
+    private readonly providers: IdentityProviderRegistry,
   ) {}
 
   /**
@@ -36,14 +38,16 @@ export class AuthTokenStore {
    *
    * @throws {@link InvalidTokenInputError} for an empty access token or an expiry that is no whole epoch second
    */
-  async storeTokens(key: AuthTokensKey, tokens: SealedTokens): Promise<void> {
-    checkKey(key);
+  async storeTokens(key: TokenKey, tokens: SealedTokens): Promise<void> {
+    const row = checkKey(key);
     checkPresent(tokens);
     checkSealed(tokens.accessToken, 'The sealed access token');
     if (tokens.refreshToken !== '') checkSealed(tokens.refreshToken, 'The sealed refresh token');
     checkExpiry(tokens.accessTokenExpiresAt, 'accessTokenExpiresAt');
     checkExpiry(tokens.refreshTokenExpiresAt, 'refreshTokenExpiresAt');
-    await this.table.store(key, tokens);
+    const { accessToken, refreshToken, accessTokenExpiresAt, refreshTokenExpiresAt } = tokens;
+    const clientId = this.providers.find(row.idp)?.clientId ?? null;
+    await this.table.store(row, { accessToken, refreshToken, accessTokenExpiresAt, refreshTokenExpiresAt, clientId });
   }
 
   /**
@@ -53,33 +57,34 @@ export class AuthTokenStore {
    * processes ask, outside of every transaction, with no connection or lock held meanwhile. If somebody else refreshed
    * the pair, theirs is returned and the callback is not called. When it resolves to `null` the stored pair is
    * returned; when it rejects nothing stored changes and the rejection is passed on. It must settle within the lease of
-   * the provider's policy (95 s by default): after that another process may call its own.
+   * the provider's policy (35 s by default): after that another process may call its own.
    *
    * @throws {@link ReauthenticationRequiredError} | {@link RefreshInProgressError} | {@link RefreshUnavailableError}
    * with a callback only
    */
   async loadTokens(
-    key: AuthTokensKey,
+    key: TokenKey,
     checkExpirationAndRefresh?: CheckExpirationAndRefresh,
   ): Promise<StoredTokens | null> {
-    checkKey(key);
+    const { keycloakUserId, idp } = checkKey(key);
     const row = checkExpirationAndRefresh
-      ? await this.refresher.load(key, redeemerOf(checkExpirationAndRefresh, key.idp))
-      : await this.table.load(key);
+      ? await this.refresher.load({ keycloakUserId, idp }, redeemerOf(checkExpirationAndRefresh, idp))
+      : await this.table.load({ keycloakUserId, idp });
     return row && row.tokens;
   }
 
   /** Whether the stored access token is valid for another 30 s; false when there is none. */
-  async isAccessTokenValid(key: AuthTokensKey): Promise<boolean> {
+  async isAccessTokenValid(key: TokenKey): Promise<boolean> {
     const row = await this.table.load(checkKey(key));
     return row !== null && row.accessTokenValidForSeconds > VALIDITY_MARGIN_SECONDS;
   }
 
   /** Whether there is a refresh token that the provider has not rejected and that is valid for another 30 s. */
-  async isRefreshTokenValid(key: AuthTokensKey): Promise<boolean> {
+  async isRefreshTokenValid(key: TokenKey): Promise<boolean> {
     const row = await this.table.load(checkKey(key));
     return (
-      row?.status === 'active' &&
+      row !== null &&
+      row.state !== 'ended' &&
       row.tokens.refreshToken !== '' &&
       row.refreshTokenValidForSeconds > VALIDITY_MARGIN_SECONDS
     );
@@ -89,7 +94,7 @@ export class AuthTokenStore {
    * Deletes the pair and returns it; `null` when there was none. It is not revoked at the provider; the new pair of a
    * refresh under way is, because nobody else has it.
    */
-  async deleteTokens(key: AuthTokensKey): Promise<StoredTokens | null> {
+  async deleteTokens(key: TokenKey): Promise<StoredTokens | null> {
     return this.table.delete(checkKey(key));
   }
 
@@ -99,21 +104,23 @@ export class AuthTokenStore {
   }
 }
 
-/** Makes a redeemer of a callback: nobody but its author knows whether a rejection came before or after the exchange. */
+/** Makes a redeemer of a callback: only its author knows whether a rejection came before or after the exchange. */
 function redeemerOf(checkExpirationAndRefresh: CheckExpirationAndRefresh, idp: string): Redeemer {
-  const redeem: Redeem = async ({ row: { tokens } }) => {
-    if (!tokens.refreshToken) return { kind: 'unchanged' }; // such a row is never leased
-    try {
-      const { refreshToken, accessTokenExpiresAt, refreshTokenExpiresAt } = tokens;
-      const refreshed = await checkExpirationAndRefresh(idp, refreshToken, accessTokenExpiresAt, refreshTokenExpiresAt);
-      if (!refreshed) return { kind: 'unchanged' };
-      checkSealed(refreshed.accessToken, 'The refreshed access token');
-      return { kind: 'success', tokens: storable(refreshed, tokens) };
-    } catch (error) {
-      return { kind: 'abandoned', error };
-    }
+  return {
+    source: 'callback',
+    async redeem({ row: { tokens } }) {
+      if (!tokens.refreshToken) return { kind: 'unchanged' }; // such a row is never leased
+      try {
+        const { refreshToken, accessTokenExpiresAt, refreshTokenExpiresAt } = tokens;
+        const refreshed = await checkExpirationAndRefresh(idp, refreshToken, accessTokenExpiresAt, refreshTokenExpiresAt);
+        if (!refreshed) return { kind: 'unchanged' };
+        checkSealed(refreshed.accessToken, 'The refreshed access token');
+        return { kind: 'success', tokens: storable(refreshed, tokens), issued: undefined };
+      } catch (error) {
+        return { kind: 'abandoned', error };
+      }
+    },
   };
-  return { source: 'callback', redeem };
 }
 
 /** What a callback returned, made to fit the columns: by now the old refresh token may be dead, so nothing is refused. */

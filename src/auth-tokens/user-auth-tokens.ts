@@ -1,6 +1,5 @@
 import type { AuthTokenStore } from './auth-token.store.js';
 import type {
-  AuthTokensKey,
   CheckExpirationAndRefresh,
   SealedTokens,
   StoredTokens,
@@ -10,7 +9,7 @@ import type {
 export class UserAuthTokens {
   constructor(
     private readonly store: AuthTokenStore,
-    private readonly key: AuthTokensKey,
+    private readonly key: TokenKey,
   ) {}
 
   get keycloakUserId(): string {

@@ -3,13 +3,13 @@ import { setImmediate as nextTurn, setTimeout as delay } from 'node:timers/promi
 import { describe, expect, it } from '@jest/globals';
 
 import { TokenStoreUnavailableError } from '../tokens.errors.js';
-import type { AuthTokensKey } from '../storage/auth-tokens/auth-tokens.types.js';
+import type { TokenKey } from '../token-key.js';
 import { BatchedStatement } from './batched-statement.js';
 
 /** A database that answers when the test says so, with a row for each user but "nobody". */
 function database() {
   const statements: { users: string[]; answer(): void; fail(error: Error): void }[] = [];
-  const lookup = new BatchedStatement<AuthTokensKey, string>((keys) => {
+  const lookup = new BatchedStatement<TokenKey, string>((keys) => {
     const { promise, resolve, reject } = deferred<(string | undefined)[]>();
     const users = keys.map(({ keycloakUserId }) => keycloakUserId);
     const answer = () => {

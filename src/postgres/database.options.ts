@@ -1,4 +1,4 @@
-import type { QueryRunner } from 'typeorm';
+import type { DataSource, QueryRunner } from 'typeorm';
 
 /** Injection token of the data source that an instance of the module works on. */
 export const TOKENS_DATA_SOURCE = Symbol('TOKENS_DATA_SOURCE');
@@ -10,4 +10,16 @@ export class DatabaseOptions {
     readonly preparedStatements: boolean,
     readonly hostQueryRunner?: () => QueryRunner | undefined,
   ) {}
+}
+
+/** What pg's pool takes when nothing is said. */
+const DEFAULT_POOL_SIZE = 10;
+
+/** How many connections the pool of a data source can have. */
+export function poolSizeOf({ options }: DataSource): number {
+  const extra: unknown = 'extra' in options ? options.extra : undefined;
+  const max: unknown = typeof extra === 'object' && extra !== null ? Reflect.get(extra, 'max') : undefined;
+  const poolSize: unknown = 'poolSize' in options ? options.poolSize : undefined;
+  for (const size of [max, poolSize]) if (typeof size === 'number' && size > 0) return size;
+  return DEFAULT_POOL_SIZE;
 }

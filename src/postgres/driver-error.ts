@@ -3,11 +3,14 @@ import { TokensError, TokenStoreUnavailableError } from '../tokens.errors.js';
 /** What to do about the SQLSTATEs (or their classes) that operators meet. */
 const REMEDIES: Record<string, string> = {
   '08': 'The connection was lost; check that the server is up',
+  '22001': 'A column of the table is too short for a token: run the migrations, which widen it, or widen it yourself',
   '22': 'A value cannot be stored; report this as a bug with the SQLSTATE',
   '23': 'A constraint that this module does not define is in the way; compare the table with the migrations',
   '25006': 'The server is read-only: point the data source at the primary',
   '25P02': 'An earlier statement of the surrounding transaction failed; roll it back and start again',
   '26000': 'A connection pooler loses prepared statements: set preparedStatements to false',
+  '0A000': 'The table was altered meanwhile; try again',
+  '42P05': 'A connection pooler mixes prepared statements up: set preparedStatements to false',
   '28': 'Check the user name and password of the data source',
   '3D000': 'Create the database or correct its name in the data source',
   '40': 'Concurrent transactions conflicted; run the transaction again',
@@ -22,24 +25,54 @@ const REMEDIES: Record<string, string> = {
 
 const POOL_EXHAUSTED = 'timeout exceeded when trying to connect';
 
+/** What the engine throws for faults of a program. By name: errors of another realm are no instances of ours. */
+const PROGRAM_FAULTS = new Set(['TypeError', 'RangeError', 'ReferenceError', 'SyntaxError', 'EvalError', 'AssertionError']);
+/** The server does not know the plan of a prepared statement, knows another under its name, or it no longer fits. */
+const PLAN_STATES = new Set(['26000', '42P05', '0A000']);
+/** The server ended the connection: by a command, in a crash, for its idleness, or it is starting or shutting down. */
+const ENDED_STATES = /^(08|57P0[1-5]$|25P03$|25P04$)/;
+
 /**
  * Turns whatever pg, its pool or TypeORM threw into a typed error. The original is not attached: its `detail`,
- * `parameters` and message can hold the values of the statement.
+ * `parameters` and message can hold the values of the statement. A fault of the program comes back as it is.
  */
-export function translateDriverError(error: unknown, action: string): TokensError {
+export function translateDriverError(error: unknown, action: string): Error {
   if (error instanceof TokensError) return error;
   const cause = driverErrorOf(error);
+  if (isProgramFault(cause)) return cause;
   const code = textProperty(cause, 'code');
-  if (textProperty(cause, 'severity') && code) {
-    const remedy = REMEDIES[code] ?? REMEDIES[code.slice(0, 3)] ?? REMEDIES[code.slice(0, 2)] ?? 'See the server log';
-    const message = `PostgreSQL refused to ${action} (SQLSTATE ${code}). ${remedy}.`;
-    return new TokenStoreUnavailableError(message, code, textProperty(cause, 'constraint'));
+  const sqlState = sqlStateOf(error);
+  if (sqlState) {
+    const remedy =
+      REMEDIES[sqlState] ?? REMEDIES[sqlState.slice(0, 3)] ?? REMEDIES[sqlState.slice(0, 2)] ?? 'See the server log';
+    const message = `PostgreSQL refused to ${action} (SQLSTATE ${sqlState}). ${remedy}.`;
+    return new TokenStoreUnavailableError(message, sqlState, textProperty(cause, 'constraint'));
   }
   if (textProperty(cause, 'message') === POOL_EXHAUSTED) return poolExhausted(action);
   const reason = code ? `: ${code}` : '';
   return new TokenStoreUnavailableError(
     `PostgreSQL did not answer the request to ${action}${reason}. Check that the server is up and the data source is open.`,
   );
+}
+
+/** SQLSTATE of an error that PostgreSQL reported; undefined for every other error. */
+export function sqlStateOf(error: unknown): string | undefined {
+  if (error instanceof TokenStoreUnavailableError) return error.sqlState;
+  const cause = driverErrorOf(error);
+  return textProperty(cause, 'severity') ? textProperty(cause, 'code') : undefined;
+}
+
+/** Whether the connection of a statement broke, so that nobody knows whether it had an effect. Not of a typed error. */
+export function isConnectionLost(error: unknown): boolean {
+  if (error instanceof TokensError || isProgramFault(driverErrorOf(error))) return false;
+  const sqlState = sqlStateOf(error);
+  return sqlState === undefined || ENDED_STATES.test(sqlState);
+}
+
+/** Whether the server refused a statement because of its prepared plan, before it did anything. */
+export function isPlanLost(error: unknown): boolean {
+  const sqlState = sqlStateOf(error);
+  return sqlState !== undefined && PLAN_STATES.has(sqlState);
 }
 
 /** The server took a statement and said nothing. */
@@ -56,6 +89,11 @@ export function poolExhausted(action: string): TokenStoreUnavailableError {
     `No free database connection to ${action}. Enlarge the pool, or do not hold a transaction open while calling this; ` +
       'if the pool is not full, check that the server can be reached.',
   );
+}
+
+function isProgramFault(error: unknown): error is Error {
+  const name = textProperty(error, 'name');
+  return name !== undefined && PROGRAM_FAULTS.has(name);
 }
 
 function driverErrorOf(error: unknown): unknown {

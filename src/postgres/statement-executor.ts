@@ -5,12 +5,13 @@ import type { QueryConfig, QueryResultRow } from 'pg';
 import { DataSource } from 'typeorm';
 
 import { TokenStoreUnavailableError } from '../tokens.errors.js';
-import { within } from './within.js';
-import { DatabaseOptions, TOKENS_DATA_SOURCE } from './database.options.js';
-import { translateDriverError, unanswered } from './driver-error.js';
+import { DatabaseOptions, poolSizeOf, TOKENS_DATA_SOURCE } from './database.options.js';
+import { isConnectionLost, isPlanLost, translateDriverError, unanswered } from './driver-error.js';
+import { PreparedNames } from './prepared-names.js';
 import { QueryRunnerScope } from './query-runner.scope.js';
-import type { Statement } from './statement.js';
-import { clientOf } from './transaction-context.js';
+import { type Statement, valuesOf } from './statement.js';
+import { clientOf } from './transaction.js';
+import { within } from './within.js';
 
 const LOCK_NOT_AVAILABLE = '55P03';
 /** The pauses double from 10 ms, so a row that stays locked is given up after 1.3 s. */
@@ -22,73 +23,98 @@ const LONGEST_LOCK_PAUSE_MS = 640;
  */
 @Injectable()
 export class StatementExecutor {
+  readonly #names: PreparedNames;
+
   constructor(
     @Inject(TOKENS_DATA_SOURCE) private readonly dataSource: DataSource,
     private readonly scope: QueryRunnerScope,
     private readonly options: DatabaseOptions,
-  ) {}
+  ) {
+    this.#names = new PreparedNames(options.preparedStatements);
+  }
 
   /**
    * Runs a statement in the surrounding transaction, or outside of one on a connection of its own, where it
    * autocommits.
    *
-   * @param action what the statement does, for the error message: "load tokens"
-   * @throws {@link TokenStoreUnavailableError} for everything the driver, its pool or the server report
+   * @throws {@link TokenStoreUnavailableError} for everything the driver, its pool or the server report, and when the
+   * surrounding transaction is lost
    */
-  async execute(statement: Statement, values: unknown[], action: string): Promise<QueryResultRow[]> {
-    const context = this.scope.context();
-    if (!context) return this.executeDetached(statement, values, action);
+  async execute<Params extends object, Row>(statement: Statement<Params, Row>, params: Params): Promise<Row[]> {
+    const transaction = this.scope.transaction();
+    if (!transaction) return this.executeDetached(statement, params);
+    const config = this.#config(statement, valuesOf(statement, params));
     try {
-      return await context.query(this.#config(statement, values));
+      return (await transaction.query(config)).map((row) => statement.read(row));
     } catch (error) {
-      throw translateDriverError(error, action);
+      // PostgreSQL has aborted the transaction; the next one finds the statement under another name.
+      if (isPlanLost(error)) this.#names.replace(statement.name, config.name, error);
+      throw translateDriverError(error, statement.action);
     }
   }
 
   /**
    * As {@link execute}, but never in a surrounding transaction: the effect survives its rollback. A server that does not
    * answer within `connectionTimeoutMs` loses the connection; whether the statement had an effect is not known then.
+   *
+   * A statement whose connection breaks is repeated on another, if it may have its effect twice, until one answers or
+   * as many as the pool has are spent. A statement whose prepared plan the server no longer has did nothing, and is
+   * repeated under another name.
    */
-  async executeDetached(statement: Statement, values: unknown[], action: string): Promise<QueryResultRow[]> {
-    const runner = this.dataSource.createQueryRunner('master');
-    await this.scope.connect(runner, action);
-    try {
-      const client = await clientOf(runner);
-      const answer = client.query<QueryResultRow>(this.#config(statement, values));
-      const result = await within(answer, this.options.connectionTimeoutMs, () => undefined);
-      if (result) return result.rows;
-      // Not back into the pool: whoever got it would wait for the same silence.
-      void client.end().catch(() => undefined);
-      throw unanswered(action);
-    } catch (error) {
-      throw translateDriverError(error, action);
-    } finally {
-      await runner.release();
+  async executeDetached<Params extends object, Row>(statement: Statement<Params, Row>, params: Params): Promise<Row[]> {
+    const values = valuesOf(statement, params);
+    for (let triesLeft = poolSizeOf(this.dataSource); ; triesLeft--) {
+      const config = this.#config(statement, values);
+      try {
+        return (await this.#executeOnce(config, statement.action)).map((row) => statement.read(row));
+      } catch (error) {
+        const hasLostPlan = isPlanLost(error);
+        if (hasLostPlan) this.#names.replace(statement.name, config.name, error);
+        const mayRepeat = hasLostPlan || (statement.isRepeatable && isConnectionLost(error));
+        if (!mayRepeat || triesLeft <= 0) throw translateDriverError(error, statement.action);
+      }
     }
   }
 
   /**
    * As {@link executeDetached}, for a statement that takes its row by `NOWAIT`: tried again with growing pauses while a
    * transaction of the host has the row locked. Waiting inside PostgreSQL would hold a connection meanwhile, which that
-   * transaction may itself be waiting for. Tried again once, too, when the connection was lost, so the statement must be
-   * one that may have its effect twice.
+   * transaction may itself be waiting for.
    */
-  async executeUnlocked(statement: Statement, values: unknown[], action: string): Promise<QueryResultRow[]> {
-    let hasLostBefore = false;
+  async executeUnlocked<Params extends object, Row>(statement: Statement<Params, Row>, params: Params): Promise<Row[]> {
     for (let pauseMs = 10; ; pauseMs *= 2) {
       try {
-        return await this.executeDetached(statement, values, action);
+        return await this.executeDetached(statement, params);
       } catch (error) {
-        if (!(error instanceof TokenStoreUnavailableError) || pauseMs > LONGEST_LOCK_PAUSE_MS) throw error;
-        const isLost: boolean = error.sqlState === undefined && !hasLostBefore;
-        if (error.sqlState !== LOCK_NOT_AVAILABLE && !isLost) throw error;
-        hasLostBefore ||= isLost;
+        if (!isRowLocked(error) || pauseMs > LONGEST_LOCK_PAUSE_MS) throw error;
         await delay(pauseMs);
       }
     }
   }
 
-  #config({ name, text }: Statement, values: unknown[]): QueryConfig {
-    return this.options.preparedStatements ? { name, text, values } : { text, values };
+  async #executeOnce(config: QueryConfig, action: string): Promise<QueryResultRow[]> {
+    const runner = this.dataSource.createQueryRunner('master');
+    await this.scope.connect(runner, action);
+    try {
+      const client = await clientOf(runner);
+      const answer = client.query<QueryResultRow>(config);
+      const result = await within(answer, this.options.connectionTimeoutMs, () => undefined);
+      if (result) return result.rows;
+      // Not back into the pool: the next caller would wait for the same silence.
+      void client.end().catch(() => undefined);
+      throw unanswered(action);
+    } finally {
+      await runner.release();
+    }
   }
+
+  #config({ name, text }: Statement<never, unknown>, values: unknown[]): QueryConfig {
+    const preparedName = this.#names.of(name);
+    return preparedName === undefined ? { text, values } : { name: preparedName, text, values };
+  }
+}
+
+/** Whether a statement found its row locked by another transaction. */
+export function isRowLocked(error: unknown): boolean {
+  return error instanceof TokenStoreUnavailableError && error.sqlState === LOCK_NOT_AVAILABLE;
 }

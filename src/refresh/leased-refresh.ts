@@ -3,155 +3,123 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { Injectable } from '@nestjs/common';
 
 import { randomId } from '../crypto/random.js';
-import type { RefreshPolicy } from '../identity-providers/refresh-policy.js';
-import {
-  ProviderMisconfiguredError,
-  RefreshInProgressError,
-  RefreshUnavailableError,
-  TokenStoreUnavailableError,
-} from '../tokens.errors.js';
-import type { AuthTokensRow, Lease } from '../storage/auth-tokens/auth-tokens.row.js';
+import type { Lease } from '../storage/leases/lease.js';
+import type { LeaseGrant } from '../storage/leases/leased.table.js';
 import { AuthTokensTable } from '../storage/auth-tokens/auth-tokens.table.js';
-import type { AuthTokensKey } from '../storage/auth-tokens/auth-tokens.types.js';
-import type { Redeem } from './redeemer.js';
-import { RefreshOptions } from './refresh.options.js';
-import { CONFIGURATION_PREFIX, passing, RefreshExchange, type RefreshResult } from './refresh-exchange.js';
+import { TokenStoreUnavailableError } from '../tokens.errors.js';
+import { decide, type Step } from './refresh-decision.js';
+import { RefreshDrain } from './refresh-drain.js';
+import { RefreshExchange } from './refresh-exchange.js';
 import { RefreshPace } from './refresh-pace.js';
+import type { RefreshInFlight, RefreshKind, RefreshResult, RefreshTarget } from './refresh-target.js';
+import { RefreshTakeover } from './refresh-takeover.js';
+import { RefreshOptions } from './refresh.options.js';
 
 const FIRST_PAUSE_MS = 50;
 const LONGEST_PAUSE_MS = 1000;
 
-/** What a refresh starts from. */
-export interface StaleRow {
-  readonly key: AuthTokensKey;
-  readonly row: AuthTokensRow;
-  /** Whether the provider's API refused the access token. */
-  readonly isRejected: boolean;
-}
+/** The step that asks for a lease. */
+type LeaseStep = Extract<Step, { kind: 'lease' }>;
 
 /**
- * Gets a stale row refreshed: takes its lease and runs the exchange, or waits for whoever holds the lease, by looking
- * at the row now and then. Waiting never ends in redeeming without the lease. Never rejects.
+ * Gets a stale row refreshed: takes its lease and runs the exchange, or waits for the process that holds the lease, by
+ * looking at the row now and then. A wait never ends in redeeming without the lease.
  */
 @Injectable()
 export class LeasedRefresh {
   readonly #pace: RefreshPace;
 
   constructor(
-    private readonly table: AuthTokensTable,
+    table: AuthTokensTable,
     private readonly exchange: RefreshExchange,
+    private readonly takeover: RefreshTakeover,
+    private readonly drain: RefreshDrain,
     private readonly options: RefreshOptions,
   ) {
-    this.#pace = new RefreshPace(() => table.isReading, options.waitTimeoutMs / 2);
+    this.#pace = new RefreshPace(() => table.isReading, options.waitTimeoutMs / 2, drain.stopping);
   }
 
-  async run(stale: StaleRow, redeem: Redeem, policy: RefreshPolicy): Promise<RefreshResult> {
-    try {
-      return await this.#leaseOrWait(stale, redeem, policy);
-    } catch (error) {
-      return passing(error);
-    }
+  /** Starts the refresh of a row that was seen stale. The result never rejects. */
+  start<Kind extends RefreshKind>(
+    target: RefreshTarget<Kind>,
+    stale: Kind['row'],
+    isRejected: boolean,
+  ): RefreshInFlight<Kind> {
+    const storing: Promise<unknown>[] = [];
+    const result = this.#run(target, stale, isRejected, (work) => storing.push(work)).catch(
+      (error: unknown): RefreshResult<Kind> => ({ kind: 'failed', error, mayServe: true }),
+    );
+    return { result, landed: result.then(() => Promise.allSettled(storing)) };
   }
 
-  /** Starts nothing more; what is under way goes on. */
-  stop(): void {
-    this.#pace.end();
-  }
-
-  async #leaseOrWait(stale: StaleRow, redeem: Redeem, policy: RefreshPolicy): Promise<RefreshResult> {
-    const { key } = stale;
+  /** One step after the other, until there is a result. */
+  async #run<Kind extends RefreshKind>(
+    target: RefreshTarget<Kind>,
+    stale: Kind['row'],
+    isRejected: boolean,
+    land: (work: Promise<unknown>) => void,
+  ): Promise<RefreshResult<Kind>> {
     const deadline = performance.now() + this.options.waitTimeoutMs;
-    let { row } = stale;
-    let isHolderGone = policy.takeoverDelayMs === 0;
+    const demand = { isMet: false, isRejected };
+    let row: Kind['row'] | null = stale;
     for (let attempt = 0; ; attempt++) {
-      const mayTry = !refusalOf(key, row) && row.leasedForMs === 0 && !isLockedUp(row, stale, policy);
-      if (mayTry && row.hasDeadLease && !row.isUnanswered && !isHolderGone) {
-        isHolderGone = true;
-        await delay(policy.takeoverDelayMs);
-      } else {
-        if (mayTry) {
-          if (!(await this.#pace.turn())) return passing(shuttingDown(key));
-          const lease = await this.#acquire(stale, policy);
-          if (lease) return this.exchange.run(key, lease, redeem, policy);
-          const current = await this.table.loadCommitted(key);
-          if (!isStill(stale, current)) return { kind: 'moved', row: current };
-          row = current;
-        }
-        const refusal = refusalOf(key, row);
-        if (refusal) return passing(refusal);
-        const isPointless = row.leasedForMs > 0 ? canServeMeanwhile(stale, policy) : isLockedUp(row, stale, policy);
-        const pause = pauseMs(attempt);
-        if (isPointless || performance.now() + pause >= deadline) return passing(new RefreshInProgressError(key));
-        await delay(pause);
+      if (row?.version !== stale.version) return { kind: 'moved', row };
+      const step = decide(row, demand, target.rules, performance.now());
+      if (step.kind !== 'lease' && step.kind !== 'wait') return { kind: 'moved', row };
+      if (step.kind === 'lease') {
+        const grant: LeaseGrant<Kind['row']> | null = await this.#acquire(target, row);
+        if (!grant) return this.#shuttingDown(target);
+        if (grant.kind === 'granted') return this.#redeem(target, step, grant.lease, isRejected, land);
+        row = grant.row;
+        // A refusal for another reason than a lock tells of another row: that is decided on at once, the first times.
+        if (grant.reason !== 'locked' && attempt < 2) continue;
       }
-      const current = await this.table.loadCommitted(key);
-      if (!isStill(stale, current)) return { kind: 'moved', row: current };
-      row = current;
+      const pause = pauseMs(attempt);
+      if (performance.now() + pause >= deadline) return inProgress(target);
+      await delay(pause);
+      if (this.drain.stopping.aborted) return this.#shuttingDown(target);
+      row = await target.load();
     }
   }
 
-  async #acquire({ key, row, isRejected }: StaleRow, policy: RefreshPolicy): Promise<Lease | null> {
-    const lease = {
-      id: randomId(),
-      leaseMs: policy.leaseMs,
-      seenVersion: row.tokens.version,
-      mayTakeOver: mayTakeOver(policy, isRejected),
-    };
+  /** Asks for the lease of a row as it was seen; null when nothing may start any more. */
+  async #acquire<Kind extends RefreshKind>(
+    { key, leases, rules }: RefreshTarget<Kind>,
+    row: Kind['row'],
+  ): Promise<LeaseGrant<Kind['row']> | null> {
+    if (!(await this.#pace.turn())) return null;
+    const { leaseMs } = rules.policy;
+    const request = { leaseId: randomId(), leaseMs, seenVersion: row.version, seenState: row.state };
     try {
-      return await this.table.acquire(key, lease);
+      return await leases.acquire(key, request);
     } catch (error) {
       if (!(error instanceof TokenStoreUnavailableError)) throw error;
       // The lease may have been granted and only its answer lost: asking again under the same id finds it.
-      return this.table.acquire(key, lease);
+      return leases.acquire(key, request);
     }
   }
-}
 
-/** Why nothing is refreshed any more. */
-export function shuttingDown(key: AuthTokensKey): RefreshUnavailableError {
-  return new RefreshUnavailableError(key, 'the application is shutting down');
-}
-
-/** Whether a row is the stale one yet: not replaced, not deleted, its grant not ended. */
-function isStill(stale: StaleRow, row: AuthTokensRow | null): row is AuthTokensRow {
-  return row?.tokens.version === stale.row.tokens.version && row.status === 'active';
-}
-
-/** Why nobody may refresh this row now, if so. */
-function refusalOf(key: AuthTokensKey, row: AuthTokensRow): Error | undefined {
-  const { backingOffForMs, suspectForMs, lastErrorCode } = row;
-  if (backingOffForMs > 0) {
-    if (lastErrorCode?.startsWith(CONFIGURATION_PREFIX)) {
-      return new ProviderMisconfiguredError(key, lastErrorCode.slice(CONFIGURATION_PREFIX.length));
-    }
-    return new RefreshUnavailableError(key, `the last try failed (${lastErrorCode ?? 'unknown'})`, backingOffForMs);
+  async #redeem<Kind extends RefreshKind>(
+    target: RefreshTarget<Kind>,
+    { takeover }: LeaseStep,
+    lease: Lease<Kind['row']>,
+    isRejected: boolean,
+    land: (work: Promise<unknown>) => void,
+  ): Promise<RefreshResult<Kind>> {
+    if (!takeover) return this.exchange.run(target, lease, isRejected, land);
+    const prepared = await this.takeover.prepare(target, lease, takeover, isRejected);
+    return prepared.kind === 'ready' ? this.exchange.run(target, prepared.lease, isRejected, land) : prepared;
   }
-  if (suspectForMs > 0) {
-    return new RefreshUnavailableError(
-      key,
-      `"${lastErrorCode ?? ''}" may be due to a race and is being watched`,
-      suspectForMs,
-    );
+
+  #shuttingDown<Kind extends RefreshKind>(target: RefreshTarget<Kind>): RefreshResult<Kind> {
+    const error = target.errorOf({ reason: 'unavailable', cause: 'the application is shutting down' });
+    return { kind: 'failed', error, mayServe: true };
   }
-  return undefined;
 }
 
-/** Whether callers get the old access token while another process refreshes: it works and outlives the refresh. */
-export function canServeMeanwhile({ row, isRejected }: StaleRow, policy: RefreshPolicy): boolean {
-  return policy.oldAccessTokenSurvives && !isRejected && row.accessTokenValidForSeconds > 0;
-}
-
-/**
- * Whether a dead lease may be taken over although the access token is valid. A single-use refresh token that may have
- * been redeemed is not worth the risk then: sent again, it would end the grant.
- */
-function mayTakeOver({ replayWindowMs }: RefreshPolicy, isRejected: boolean): boolean {
-  return replayWindowMs > 0 || isRejected;
-}
-
-/** Whether waiting is of no use because nobody may refresh this row before its access token has expired. */
-function isLockedUp(row: AuthTokensRow, { isRejected }: StaleRow, policy: RefreshPolicy): boolean {
-  return row.hasDeadLease && row.accessTokenValidForSeconds > 0 && !mayTakeOver(policy, isRejected);
+function inProgress<Kind extends RefreshKind>(target: RefreshTarget<Kind>): RefreshResult<Kind> {
+  const mayServe = !target.rules.policy.refreshEndsAccessToken;
+  return { kind: 'failed', error: target.errorOf({ reason: 'in_progress' }), mayServe };
 }
 
 /** Full jitter on a doubling pause. */

@@ -1,51 +1,36 @@
 import { Injectable, Logger } from '@nestjs/common';
 
 import { randomId } from '../crypto/random.js';
-import { LEASE_MARGIN_MS, type RefreshPolicy } from '../identity-providers/refresh-policy.js';
-import {
-  ProviderMisconfiguredError,
-  ReauthenticationRequiredError,
-  RefreshUnavailableError,
-} from '../tokens.errors.js';
-import type { AuthTokensRow, Lease } from '../storage/auth-tokens/auth-tokens.row.js';
-import { AuthTokensTable, type RefreshedPair } from '../storage/auth-tokens/auth-tokens.table.js';
-import type { AuthTokensKey, RefreshedTokens } from '../storage/auth-tokens/auth-tokens.types.js';
-import type { Redeem, Redemption } from './redeemer.js';
-import { RefreshOptions } from './refresh.options.js';
-import { RefreshedPairCommitter } from './refreshed-pair.committer.js';
+import { LEASE_MARGIN_MS } from '../identity-providers/refresh-policy.js';
 import { within } from '../postgres/within.js';
-
-/** How one refresh ended, for everybody who waited for it. */
-export type RefreshResult = (
-  | { readonly kind: 'refreshed'; readonly row: AuthTokensRow }
-  /** The redeemer decided to keep the pair. */
-  | { readonly kind: 'unchanged'; readonly row: AuthTokensRow }
-  /** Somebody else replaced the row, or deleted it. */
-  | { readonly kind: 'moved'; readonly row: AuthTokensRow | null }
-  /** A passing failure does not keep a token from being used that still works. */
-  | { readonly kind: 'failed'; readonly error: unknown; readonly isPassing: boolean }
-  /** The redeemer gave up, for a reason of its own. */
-  | { readonly kind: 'abandoned'; readonly error: unknown }
-) & {
-  /** Settles when the refreshed pair stands in the database, if it does not yet: until then nobody may start again. */
-  readonly landing?: Promise<unknown>;
-  /** Settles when a redeemer that overran its lease has an answer, and its success is stored. */
-  readonly late?: Promise<unknown>;
-};
-
-/** Marks in `last_error_code` that the provider refused the application, so that those who come in the backoff are told. */
-export const CONFIGURATION_PREFIX = 'configuration:';
-
-/** A failure that keeps nobody from using a token that still works. */
-export function passing(error: unknown): RefreshResult {
-  return { kind: 'failed', error, isPassing: true };
-}
+import type { Lease } from '../storage/leases/lease.js';
+import type { FailureKind } from '../storage/leases/leased.entity.js';
+import { RefreshCommitter } from './refresh-committer.js';
+import { RefreshDrain } from './refresh-drain.js';
+import { RefreshTakeover } from './refresh-takeover.js';
+import type { RedeemedTokens, Redemption, RefreshKind, RefreshResult, RefreshTarget } from './refresh-target.js';
+import { RefreshOptions } from './refresh.options.js';
 
 /**
  * A process that was stopped past its lease finds its timer and the provider's answer due at once: what has arrived by
  * then is read before the redeemer counts as overdue.
  */
 const READING_GRACE_MS = 100;
+
+/** What one attempt came to, and when it began in epoch seconds of the database. */
+interface Attempt<Kind extends RefreshKind> {
+  readonly redemption: Redemption<Kind>;
+  readonly startedAt: number;
+}
+
+/** One lease, and what a refresh under it needs to know. */
+interface Exchange<Kind extends RefreshKind> {
+  readonly target: RefreshTarget<Kind>;
+  readonly lease: Lease<Kind['row']>;
+  readonly isRejected: boolean;
+  /** Has the flight last until some tokens are stored. */
+  readonly land: (storing: Promise<unknown>) => void;
+}
 
 /**
  * One exchange with the provider under a lease: redeem, then commit, or give the lease back. Holds no connection,
@@ -56,147 +41,179 @@ export class RefreshExchange {
   readonly #logger = new Logger(RefreshExchange.name);
 
   constructor(
-    private readonly table: AuthTokensTable,
-    private readonly committer: RefreshedPairCommitter,
+    private readonly committer: RefreshCommitter,
+    private readonly takeover: RefreshTakeover,
+    private readonly drain: RefreshDrain,
     private readonly options: RefreshOptions,
   ) {}
 
-  async run(key: AuthTokensKey, lease: Lease, redeem: Redeem, policy: RefreshPolicy): Promise<RefreshResult> {
-    const hasTime = () => lease.leftMs() >= policy.exchangeTimeoutMs + LEASE_MARGIN_MS;
-    if (!hasTime()) return this.#giveBack(key, lease, unavailable(key, 'the lease was granted too late'));
+  /** @param land takes the work that goes on after the result: a second exchange must not start before it is done */
+  async run<Kind extends RefreshKind>(
+    target: RefreshTarget<Kind>,
+    lease: Lease<Kind['row']>,
+    isRejected: boolean,
+    land: (storing: Promise<unknown>) => void,
+  ): Promise<RefreshResult<Kind>> {
+    const exchange = { target, lease, isRejected, land };
+    const { exchangeTimeoutMs } = target.rules.policy;
+    const mayStart = () => !this.drain.stopping.aborted && lease.leftMs() >= exchangeTimeoutMs + LEASE_MARGIN_MS;
+    if (!mayStart()) {
+      const cause = this.drain.stopping.aborted ? 'the application is shutting down' : 'the lease was granted too late';
+      return this.#giveBack(exchange, unavailable(target, cause));
+    }
 
-    const first = await this.#redeemInTime(key, lease, redeem);
-    if ('late' in first) return first;
-    if (first.redemption.kind !== 'ambiguous' || !hasTime()) return this.#end(key, lease, first, policy);
+    const first = await this.#redeemInTime(exchange);
+    if (!first) return unavailable(target, 'the provider did not answer within the lease', false);
+    if (first.redemption.kind !== 'ambiguous') return this.#end(exchange, first);
+
+    // With the answer lost, the old access token may tell whether there is anything left to send.
+    if ((await this.#ask(exchange)) === 'dead') return this.takeover.end(target, lease);
+    if (!mayStart()) return this.#end(exchange, first);
 
     // The only resend there is. The provider may have redeemed the token the first time, but then its answer is lost
     // for good and there is nothing left to lose. What the resend did not settle stays as ambiguous as it was.
-    const second = await this.#redeemInTime(key, lease, redeem);
-    if ('late' in second) return second;
+    const second = await this.#redeemInTime(exchange);
+    if (!second) return unavailable(target, 'the provider did not answer within the lease', false);
     const isSettled = second.redemption.kind === 'success' || second.redemption.kind === 'terminal';
-    return this.#end(key, lease, isSettled ? second : first, policy);
+    return this.#end(exchange, isSettled ? second : first);
   }
 
   /** Redeems within the lease; a redeemer that overruns it still gets its success stored. */
-  async #redeemInTime(
-    key: AuthTokensKey,
-    lease: Lease,
-    redeem: Redeem,
-  ): Promise<Attempt | (RefreshResult & { late: Promise<unknown> })> {
+  async #redeemInTime<Kind extends RefreshKind>(exchange: Exchange<Kind>): Promise<Attempt<Kind> | null> {
+    const { target, lease } = exchange;
     const startedAt = lease.now();
-    const pending = redeem(lease);
+    const pending = target.redeem(lease);
     const redemption =
       (await within(pending, lease.leftMs(), () => undefined)) ??
       (await within(pending, READING_GRACE_MS, () => undefined));
     if (redemption) return { redemption, startedAt };
-    const late = pending.then((answer) =>
-      answer.kind === 'success' ? this.committer.commit(key, pairOf(answer.tokens, lease, startedAt)) : undefined,
+    // The flight does not wait for it: a callback that never settles would keep the row from every other refresh.
+    this.drain.track(
+      pending.then((late) =>
+        late.kind === 'success' ? this.committer.commit(target, redeemed(exchange, late.tokens, startedAt)) : undefined,
+      ),
     );
-    return { ...unavailable(key, 'the provider did not answer within the lease'), late };
+    return null;
   }
 
-  async #end(
-    key: AuthTokensKey,
-    lease: Lease,
-    { redemption, startedAt }: Attempt,
-    policy: RefreshPolicy,
-  ): Promise<RefreshResult> {
+  async #end<Kind extends RefreshKind>(
+    exchange: Exchange<Kind>,
+    { redemption, startedAt }: Attempt<Kind>,
+  ): Promise<RefreshResult<Kind>> {
+    const { target, lease } = exchange;
     switch (redemption.kind) {
       case 'success':
-        return this.#commit(key, pairOf(redemption.tokens, lease, startedAt));
+        return this.#commit(exchange, redeemed(exchange, redemption.tokens, startedAt), redemption.issued);
       case 'unchanged':
-        return this.#giveBack(key, lease, { kind: 'unchanged', row: lease.row });
+        return this.#giveBack(exchange, { kind: 'unchanged', row: lease.row });
       case 'abandoned':
-        return this.#giveBack(key, lease, { kind: 'abandoned', error: redemption.error });
+        return this.#giveBack(exchange, { kind: 'abandoned', error: redemption.error });
       case 'terminal':
-        return this.#reject(key, lease, redemption.code, policy);
+        return this.#reject(exchange, redemption.code);
       case 'configuration': {
-        const error = new ProviderMisconfiguredError(key, redemption.code);
-        await this.#fail(key, lease, CONFIGURATION_PREFIX + redemption.code);
-        return passing(error);
+        await this.#fail(exchange, 'configuration', redemption.code);
+        const error = redemption.error ?? target.errorOf({ reason: 'misconfigured', code: redemption.code });
+        return { kind: 'failed', error, mayServe: true };
       }
       case 'not-redeemed': {
-        const backoffMs = await this.#fail(key, lease, redemption.code, redemption.retryAfterMs);
-        return unavailable(key, `the provider did not serve the request (${redemption.code})`, backoffMs);
+        const backoffMs = await this.#fail(exchange, 'passing', redemption.code, redemption.retryAfterMs);
+        return unavailable(target, `the provider did not serve the request (${redemption.code})`, true, backoffMs);
       }
       case 'ambiguous':
-        this.#warn(key, redemption.code);
-        await this.table.holdOff(key, lease, redemption.code);
-        return unavailable(key, `the provider's answer was lost (${redemption.code})`, Math.max(0, lease.leftMs()));
+        return this.#endUnanswered(exchange, redemption.code);
     }
   }
 
-  async #commit(key: AuthTokensKey, pair: RefreshedPair): Promise<RefreshResult> {
-    const landing = this.committer.commit(key, pair);
-    const outcome = await within(landing, this.options.commitWaitMs, () => undefined);
+  async #commit<Kind extends RefreshKind>(
+    { target, land }: Exchange<Kind>,
+    tokens: RedeemedTokens<Kind>,
+    issued: Kind['issued'],
+  ): Promise<RefreshResult<Kind>> {
+    const storing = this.committer.commit(target, tokens);
+    land(storing);
+    const outcome = await within(storing, this.options.commitWaitMs, () => undefined);
     if (outcome?.kind === 'replaced') return { kind: 'moved', row: outcome.row };
     if (outcome?.kind === 'deleted') return { kind: 'moved', row: null };
-    if (!outcome) {
-      this.#logger.warn(`User "${key.keycloakUserId}" gets tokens of "${key.idp}" that are not stored yet.`);
-    }
-    return { kind: 'refreshed', row: rowOf(pair), landing };
+    if (!outcome) this.#logger.warn(`Callers get ${target.subject} that are not stored yet.`);
+    return { kind: 'refreshed', row: target.committed(tokens), issued };
   }
 
-  async #reject(key: AuthTokensKey, lease: Lease, code: string, { leaseMs }: RefreshPolicy): Promise<RefreshResult> {
-    const status = await this.table.reject(key, lease, { code, quarantineMs: leaseMs });
-    // Not our lease or version any more: the verdict is about a token that somebody else has replaced or holds.
-    if (!status) return { kind: 'moved', row: await this.table.loadCommitted(key) };
-    this.#warn(key, code);
-    if (status === 'active') return unavailable(key, `"${code}" may be due to a race and is being watched`, leaseMs);
-    const error = new ReauthenticationRequiredError(key, 'refresh_rejected');
-    return { kind: 'failed', error, isPassing: false };
+  async #reject<Kind extends RefreshKind>({ target, lease }: Exchange<Kind>, errorCode: string) {
+    const { leaseMs: quarantineMs } = target.rules.policy;
+    const rejection = { leaseId: lease.id, seenVersion: lease.row.version, quarantineMs, errorCode, isCertain: false };
+    const state = await target.leases.reject(target.key, rejection);
+    // Without a state the lease or the version is another by now: the verdict is about tokens that were replaced.
+    if (state) this.#warn(target, errorCode);
+    return { kind: 'moved', row: await target.load() } as const;
   }
 
-  async #fail(key: AuthTokensKey, lease: Lease, code: string, retryAfterMs = 0): Promise<number> {
+  /** The answer is lost. If the old access token is alive the refresh token is unspent; else the lease runs out. */
+  async #endUnanswered<Kind extends RefreshKind>(exchange: Exchange<Kind>, code: string): Promise<RefreshResult<Kind>> {
+    const { target, lease } = exchange;
+    const life = await this.#ask(exchange);
+    if (life === 'dead') return this.takeover.end(target, lease);
+    const cause = `the provider's answer was lost (${code})`;
+    if (life === 'alive') return unavailable(target, cause, true, await this.#fail(exchange, 'passing', code));
+    this.#warn(target, code);
+    // Without the note the lease runs out all the same, and its holder is waited for in vain.
+    await target.leases.giveUp(target.key, lease.id, code).catch(() => undefined);
+    return unavailable(target, cause, !target.rules.policy.refreshEndsAccessToken, Math.max(1, lease.leftMs()));
+  }
+
+  /** Asks the witness while the lease leaves the time to act on its answer. */
+  async #ask<Kind extends RefreshKind>({ target, lease }: Exchange<Kind>) {
+    return lease.leftMs() > LEASE_MARGIN_MS ? this.takeover.ask(target, lease.row) : 'unknown';
+  }
+
+  async #fail<Kind extends RefreshKind>(
+    { target, lease }: Exchange<Kind>,
+    failureKind: FailureKind,
+    errorCode: string,
+    retryAfterMs = 0,
+  ): Promise<number> {
     const { backoffBaseMs, backoffMaxMs } = this.options;
-    const exponential = Math.min(backoffBaseMs * 2 ** lease.failureCount, backoffMaxMs);
+    const exponential = Math.min(backoffBaseMs * 2 ** lease.row.failureCount, backoffMaxMs);
     const backoffMs = Math.max(retryAfterMs, exponential * (0.75 + Math.random() / 4));
-    this.#warn(key, code);
-    await this.table.release(key, lease, { code, backoffMs });
+    this.#warn(target, errorCode);
+    await target.leases.release(target.key, { leaseId: lease.id, failureKind, errorCode, backoffMs });
     return backoffMs;
   }
 
-  async #giveBack(key: AuthTokensKey, lease: Lease, result: RefreshResult): Promise<RefreshResult> {
+  async #giveBack<Kind extends RefreshKind>(
+    { target, lease }: Exchange<Kind>,
+    result: RefreshResult<Kind>,
+  ): Promise<RefreshResult<Kind>> {
+    const end = { leaseId: lease.id, failureKind: null, errorCode: null, backoffMs: null };
     // A lease that cannot be given back runs out by itself; the result says more than that failure would.
-    await this.table.release(key, lease).catch(() => undefined);
+    await target.leases.release(target.key, end).catch(() => undefined);
     return result;
   }
 
-  #warn({ keycloakUserId, idp }: AuthTokensKey, code: string): void {
-    this.#logger.warn(`Refresh for user "${keycloakUserId}" at identity provider "${idp}" failed: ${code}`);
+  #warn<Kind extends RefreshKind>({ subject }: RefreshTarget<Kind>, code: string): void {
+    this.#logger.warn(`Refresh of the ${subject} failed: ${code}`);
   }
 }
 
-function unavailable(key: AuthTokensKey, cause: string, retryAfterMs?: number): RefreshResult {
-  return passing(new RefreshUnavailableError(key, cause, retryAfterMs));
+function unavailable<Kind extends RefreshKind>(
+  target: RefreshTarget<Kind>,
+  cause: string,
+  mayServe = true,
+  retryAfterMs?: number,
+): RefreshResult<Kind> {
+  return { kind: 'failed', error: target.errorOf({ reason: 'unavailable', cause, retryAfterMs }), mayServe };
 }
 
-/** What one attempt came to, and when it began in epoch seconds of the database. */
-interface Attempt {
-  readonly redemption: Redemption;
-  readonly startedAt: number;
-}
-
-function pairOf(tokens: RefreshedTokens, lease: Lease, issuedAt: number): RefreshedPair {
-  return { ...tokens, version: randomId(), parentVersion: lease.row.tokens.version, rowId: lease.row.id, issuedAt };
-}
-
-/** The row as the commit leaves it. */
-function rowOf({ parentVersion, rowId, issuedAt, ...tokens }: RefreshedPair): AuthTokensRow {
-  const validFor = (expiresAt: number) => (expiresAt === 0 ? Infinity : expiresAt - issuedAt);
-  return {
-    tokens,
-    parentVersion,
-    status: 'active',
-    id: rowId,
-    accessTokenValidForSeconds: validFor(tokens.accessTokenExpiresAt),
-    refreshTokenValidForSeconds: validFor(tokens.refreshTokenExpiresAt),
-    accessTokenLifetimeSeconds: validFor(tokens.accessTokenExpiresAt),
-    leasedForMs: 0,
-    hasDeadLease: false,
-    isUnanswered: false,
-    backingOffForMs: 0,
-    suspectForMs: 0,
-    lastErrorCode: null,
+function redeemed<Kind extends RefreshKind>(
+  { target, lease: { row }, isRejected }: Exchange<Kind>,
+  tokens: Kind['tokens'],
+  issuedAt: number,
+): RedeemedTokens<Kind> {
+  const successor = {
+    version: randomId(),
+    redeemedVersion: row.version,
+    issuedAt,
+    clientId: target.clientIdOf(row),
+    rejections: isRejected ? Math.min(row.rejections + 1, 32_767) : 0,
   };
+  return { rowId: row.id, successor: { ...tokens, ...successor } };
 }

@@ -8,7 +8,7 @@ import { RefreshPace } from './refresh-pace.js';
 async function startsWhileReading(refreshes: number, longestWaitMs: number): Promise<number[]> {
   jest.useFakeTimers({ doNotFake: ['nextTick', 'queueMicrotask'] });
   try {
-    const pace = new RefreshPace(() => true, longestWaitMs);
+    const pace = new RefreshPace(() => true, longestWaitMs, new AbortController().signal);
     const started: number[] = [];
     for (let refresh = 0; refresh < refreshes; refresh++) void pace.turn().then(() => started.push(performance.now()));
     await jest.advanceTimersByTimeAsync(2 * longestWaitMs);
@@ -20,7 +20,7 @@ async function startsWhileReading(refreshes: number, longestWaitMs: number): Pro
 
 describe('RefreshPace', () => {
   it('lets one refresh start in each turn of the event loop while nobody reads', async () => {
-    const pace = new RefreshPace(() => false, 4000);
+    const pace = new RefreshPace(() => false, 4000, new AbortController().signal);
     const started: number[] = [];
     const all = Promise.all([1, 2, 3].map((refresh) => pace.turn().then(() => started.push(refresh))));
     const seen: number[][] = [];
@@ -50,9 +50,10 @@ describe('RefreshPace', () => {
   });
 
   it('refuses those that wait and those that come when it has ended', async () => {
-    const pace = new RefreshPace(() => true, 4000);
+    const stopping = new AbortController();
+    const pace = new RefreshPace(() => true, 4000, stopping.signal);
     const turns = [pace.turn(), pace.turn()];
-    pace.end();
+    stopping.abort();
     await expect(Promise.all([...turns, pace.turn()])).resolves.toEqual([false, false, false]);
   });
 });

@@ -15,31 +15,30 @@ export class RefreshPace {
   #lastCallAt = -Infinity;
   #lastStartAt = -Infinity;
   #isScheduled = false;
-  #hasEnded = false;
 
   /**
    * @param isReading whether somebody reads fresh tokens at this moment
    * @param longestWaitMs how long after the last call all may have to wait: the more wait, the larger are the groups
+   * @param stopping lets nothing start any more when it aborts
    */
   constructor(
     private readonly isReading: () => boolean,
     private readonly longestWaitMs: number,
-  ) {}
+    private readonly stopping: AbortSignal,
+  ) {
+    stopping.addEventListener('abort', () => {
+      for (const refuse of this.#waiting.splice(0)) refuse(false);
+    });
+  }
 
   /** Settles when the caller's refresh may start, in the order of the calls; false when it must not any more. */
   turn(): Promise<boolean> {
     return new Promise((resolve) => {
-      if (this.#hasEnded) resolve(false);
+      if (this.stopping.aborted) resolve(false);
       else this.#waiting.push(resolve);
       this.#lastCallAt = performance.now();
       this.#schedule();
     });
-  }
-
-  /** Lets nothing start any more. */
-  end(): void {
-    this.#hasEnded = true;
-    for (const refuse of this.#waiting.splice(0)) refuse(false);
   }
 
   #schedule(): void {

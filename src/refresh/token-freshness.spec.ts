@@ -1,8 +1,8 @@
 import { describe, expect, it } from '@jest/globals';
 
 import { type AuthTokensRow, readRow } from '../storage/auth-tokens/auth-tokens.row.js';
-import type { AuthTokensKey } from '../storage/auth-tokens/auth-tokens.types.js';
-import { isFresh, isUsable, type TokenDemand } from './token-freshness.js';
+import type { TokenKey } from '../token-key.js';
+import { isFresh, type TokenDemand } from './token-freshness.js';
 
 const HOUR = 3600;
 const VERSION = '8070450532247928832';
@@ -23,7 +23,8 @@ function row({ left, lifetime = 8 * HOUR }: Times): AuthTokensRow {
     refresh_token_expires_at: 0,
     issued_at: expiresAt - lifetime,
     present,
-    lease_ends_at: null,
+    lease_expires_at: null,
+    first_leased_at: null,
     retry_at: null,
     suspect_until: null,
   });
@@ -35,11 +36,12 @@ const KEY = { keycloakUserId: 'user-1', idp: 'github' };
 interface Circumstances extends Times {
   leewaySeconds?: number;
   demand?: TokenDemand;
-  key?: AuthTokensKey;
+  key?: TokenKey;
 }
 
 function fresh({ leewaySeconds = 900, demand = {}, key = KEY, ...times }: Circumstances): boolean {
-  return isFresh(row(times), demand, key, leewaySeconds);
+  const read = row(times);
+  return isFresh(read, demand, key, leewaySeconds, read.readAt);
 }
 
 /** The validity, in tenths of a second, up to which a token counts as stale. */
@@ -139,40 +141,28 @@ describe('A demand for validity', () => {
 });
 
 describe('A token that the API of the provider refused', () => {
-  it('is neither fresh nor usable, however long it should be valid', () => {
+  it('is not fresh, however long it should be valid', () => {
     for (const left of [8 * HOUR, Infinity]) {
       expect(fresh({ left, demand: { rejectedVersion: VERSION } })).toBe(false);
-      expect(isUsable(row({ left }), { rejectedVersion: VERSION })).toBe(false);
     }
   });
 
-  it('is fresh and usable again once it has been replaced by another version', () => {
+  it('is fresh again once it has been replaced by another version', () => {
     const demand = { rejectedVersion: '8070450532247928833' }; // one more than VERSION, equal as a double
     expect(fresh({ left: 8 * HOUR, demand })).toBe(true);
-    expect(isUsable(row({ left: 8 * HOUR }), demand)).toBe(true);
   });
 });
 
 describe('A token that does not expire', () => {
   const forever = { left: Infinity, lifetime: Infinity };
 
-  it('is always fresh and usable', () => {
+  it('is always fresh', () => {
     for (const leewaySeconds of [0, 900, 1e9]) expect(fresh({ ...forever, leewaySeconds })).toBe(true);
-    expect(isUsable(row(forever), {})).toBe(true);
   });
 
   it('meets every demand', () => {
     for (const minValiditySeconds of [0, HOUR, 1e12]) {
       expect(fresh({ ...forever, demand: { minValiditySeconds } })).toBe(true);
     }
-  });
-});
-
-describe('isUsable', () => {
-  it('is true for a stale token until it expires', () => {
-    const demand = { minValiditySeconds: HOUR };
-    expect(isUsable(row({ left: 0.1 }), demand)).toBe(true);
-    expect(isUsable(row({ left: 0 }), demand)).toBe(false);
-    expect(isUsable(row({ left: -1 }), demand)).toBe(false);
   });
 });

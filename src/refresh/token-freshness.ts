@@ -1,5 +1,5 @@
 import type { AccessTokenRow } from '../storage/auth-tokens/auth-tokens.row.js';
-import type { AuthTokensKey } from '../storage/auth-tokens/auth-tokens.types.js';
+import type { TokenKey } from '../token-key.js';
 
 /** What one caller asks of a token. */
 export interface TokenDemand {
@@ -15,22 +15,27 @@ export interface TokenDemand {
 const LEEWAY_SHARE_OF_LIFETIME = 0.1;
 const DEMAND_SHARE_OF_LIFETIME = 0.5;
 
-/** Whether a token may be handed out without a refresh. */
-export function isFresh(row: AccessTokenRow, demand: TokenDemand, key: AuthTokensKey, leewaySeconds: number): boolean {
+/**
+ * Whether a token may be handed out without a refresh.
+ *
+ * @param now of the monotonic clock, in milliseconds
+ */
+export function isFresh(
+  row: AccessTokenRow,
+  demand: TokenDemand,
+  key: TokenKey,
+  leewaySeconds: number,
+  now: number,
+): boolean {
   if (row.tokens.version === demand.rejectedVersion) return false;
   const lifetime = row.accessTokenLifetimeSeconds;
   const leeway = Math.min(leewaySeconds, Math.max(0, lifetime * LEEWAY_SHARE_OF_LIFETIME)) * spread(key);
   const demanded = Math.min(demand.minValiditySeconds ?? 0, Math.max(0, lifetime * DEMAND_SHARE_OF_LIFETIME));
-  return row.accessTokenValidForSeconds > Math.max(leeway, demanded);
-}
-
-/** Whether a stale token still works, so that it may be handed out while no refresh succeeds. */
-export function isUsable(row: AccessTokenRow, demand: TokenDemand): boolean {
-  return row.accessTokenValidForSeconds > 0 && row.tokens.version !== demand.rejectedVersion;
+  return row.accessTokenValidForSeconds - (now - row.readAt) / 1000 > Math.max(leeway, demanded);
 }
 
 /** A factor from 0.75 to 1.25 that is the same for a row at all times. FNV-1a: no need for more than an even spread. */
-function spread({ keycloakUserId, idp }: AuthTokensKey): number {
+function spread({ keycloakUserId, idp }: TokenKey): number {
   return 0.75 + (hash(idp, hash(keycloakUserId)) >>> 0) / 2 ** 33;
 }
 

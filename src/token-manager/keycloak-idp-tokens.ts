@@ -2,8 +2,7 @@ import { Injectable } from '@nestjs/common';
 import { decodeJwt, type JWTPayload } from 'jose';
 
 import { AuthTokensTable } from '../storage/auth-tokens/auth-tokens.table.js';
-import type { AuthTokensKey } from '../storage/auth-tokens/auth-tokens.types.js';
-import { rowName } from '../storage/auth-tokens/auth-tokens.row.js';
+import { keyName, type TokenKey } from '../token-key.js';
 import { TokenRefresher } from '../refresh/token-refresher.js';
 import { TokenCipher } from '../crypto/token.cipher.js';
 import { QueryRunnerScope } from '../postgres/query-runner.scope.js';
@@ -64,6 +63,7 @@ export class KeycloakIdpTokens {
       refreshTokenExpiresAt: isRefreshedHere ? tokens.refreshTokenExpiresAt : 0,
       issuedAt: tokens.issuedAt,
       mayDropRefreshToken: !isRefreshedHere,
+      clientId: this.providers.get(idp).clientId ?? null,
     });
   }
 
@@ -117,12 +117,12 @@ export class KeycloakIdpTokens {
     return this.reader.read(userId, idp, {});
   }
 
-  async #isThere(key: AuthTokensKey): Promise<boolean> {
+  async #isThere(key: TokenKey): Promise<boolean> {
     const row = await this.refresher.find(key);
     return row !== null && (this.client.realm.refreshOwner === 'module' || this.refresher.isFresh(row, key, {}));
   }
 
-  async #isStored(key: AuthTokensKey, accessToken: string): Promise<boolean> {
+  async #isStored(key: TokenKey, accessToken: string): Promise<boolean> {
     const row = await this.table.load(key);
     try {
       return (
@@ -136,15 +136,17 @@ export class KeycloakIdpTokens {
 
   /**
    * Of concurrent callers one asks the broker, which may redeem a single-use token on the way. Outside of the caller's
-   * transaction, so that the others see what was imported; unless that has written the row and nobody else can.
+   * transaction, so that the others see what was imported; unless that has changed the row and nobody else can.
    */
-  #importOnce(key: AuthTokensKey, accessToken: string): Promise<boolean> {
-    const name = rowName(key);
-    if (this.scope.context()?.hasWritten(name)) return this.import(key.idp, key.keycloakUserId, accessToken);
+  async #importOnce(key: TokenKey, accessToken: string): Promise<boolean> {
+    if (this.scope.transaction() && (await this.table.isUncommitted(key, await this.table.load(key)))) {
+      return this.import(key.idp, key.keycloakUserId, accessToken);
+    }
+    const name = keyName(key);
     const underWay = this.#imports.get(name);
     if (underWay) return underWay;
     const importing = this.scope
-      // Looks again: an import that has just ended is seen by whoever looked before it did.
+      // Looks again: an import that has just ended is seen by a caller who looked before it did.
       .detached(async () => (await this.#isThere(key)) || this.import(key.idp, key.keycloakUserId, accessToken))
       .finally(() => this.#imports.delete(name));
     this.#imports.set(name, importing);

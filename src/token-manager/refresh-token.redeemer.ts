@@ -1,10 +1,14 @@
 import { Injectable } from '@nestjs/common';
 
-import type { AuthTokensKey, RefreshedTokens } from '../storage/auth-tokens/auth-tokens.types.js';
-import type { Redeem, Redeemer, Redemption } from '../refresh/redeemer.js';
 import { TokenCipher } from '../crypto/token.cipher.js';
-import { redeemAt } from '../identity-providers/checked-answer.js';
-import type { IdentityProvider, IssuedTokens } from '../identity-providers/identity-provider.js';
+import { askAt, redeemAt } from '../identity-providers/checked-answer.js';
+import type { AccessTokenLife, IdentityProvider, IssuedTokens } from '../identity-providers/identity-provider.js';
+import type { PairRefresh, Redeemer } from '../refresh/pair-refresh.js';
+import type { Redemption } from '../refresh/refresh-target.js';
+import type { AuthTokensRow } from '../storage/auth-tokens/auth-tokens.row.js';
+import type { RefreshedTokens } from '../storage/auth-tokens/auth-tokens.types.js';
+import type { Lease } from '../storage/leases/lease.js';
+import type { TokenKey } from '../token-key.js';
 import { authTokenLocation } from './token-locations.js';
 
 /** Redeems leased refresh tokens at their provider: opens them, sends them once, seals what comes back. */
@@ -13,25 +17,46 @@ export class RefreshTokenRedeemer {
   constructor(private readonly cipher: TokenCipher) {}
 
   /** A redeemer for one row. Opens the refresh token before anything is sent; holds plaintext only for the exchange. */
-  redeemerFor(key: AuthTokensKey, provider: IdentityProvider): Redeemer {
-    const redeem: Redeem = async (lease): Promise<Redemption> => {
-      let refreshToken: string;
-      try {
-        refreshToken = this.cipher.open(lease.row.tokens.refreshToken, authTokenLocation(key, 'refresh_token'));
-      } catch (error) {
-        return { kind: 'abandoned', error };
-      }
-      const sentAt = Math.floor(lease.now());
-      const answer = await redeemAt(provider, refreshToken);
-      if (answer.kind !== 'success') return answer;
-      return { kind: 'success', tokens: this.#seal(key, { ...lease.row.tokens, refreshToken }, answer.tokens, sentAt) };
+  redeemerFor(key: TokenKey, provider: IdentityProvider): Redeemer {
+    return {
+      source: 'provider',
+      clientId: provider.clientId,
+      redeem: (lease) => this.#redeem(key, provider, lease),
+      askWitness: provider.isAccessTokenAlive && ((row) => this.#ask(key, provider, row)),
     };
-    return { source: 'provider', redeem };
+  }
+
+  async #redeem(
+    key: TokenKey,
+    provider: IdentityProvider,
+    lease: Lease<AuthTokensRow>,
+  ): Promise<Redemption<PairRefresh>> {
+    let refreshToken: string;
+    try {
+      refreshToken = this.cipher.open(lease.row.tokens.refreshToken, authTokenLocation(key, 'refresh_token'));
+    } catch (error) {
+      return { kind: 'abandoned', error };
+    }
+    const sentAt = Math.floor(lease.now());
+    const answer = await redeemAt(provider, refreshToken);
+    if (answer.kind !== 'success') return answer;
+    const tokens = this.#seal(key, { ...lease.row.tokens, refreshToken }, answer.tokens, sentAt);
+    return { kind: 'success', tokens, issued: undefined };
+  }
+
+  async #ask(key: TokenKey, provider: IdentityProvider, { tokens }: AuthTokensRow): Promise<AccessTokenLife> {
+    let accessToken: string;
+    try {
+      accessToken = this.cipher.open(tokens.accessToken, authTokenLocation(key, 'access_token'));
+    } catch {
+      return 'unknown'; // the redemption says which key is missing
+    }
+    return askAt(provider, accessToken);
   }
 
   /** An omitted refresh token means that the old one stays good: it is sealed anew. @see RFC 6749 section 6 */
   #seal(
-    key: AuthTokensKey,
+    key: TokenKey,
     old: { refreshToken: string; refreshTokenExpiresAt: number },
     issued: IssuedTokens,
     sentAt: number,

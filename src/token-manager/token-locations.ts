@@ -1,8 +1,8 @@
-import type { AuthTokensKey } from '../storage/auth-tokens/auth-tokens.types.js';
+import type { TokenKey } from '../token-key.js';
 import type { TokenLocation } from '../crypto/sealed-token.js';
 
 /** Where the sealed texts of this module live. Stored texts are bound to these names: changing one makes them unreadable. */
-export function authTokenLocation(key: AuthTokensKey, column: 'access_token' | 'refresh_token'): TokenLocation {
+export function authTokenLocation(key: TokenKey, column: 'access_token' | 'refresh_token'): TokenLocation {
   return { table: 'auth_tokens', column, keycloakUserId: key.keycloakUserId, idp: key.idp };
 }
 

@@ -1,11 +1,5 @@
 import type { SealedToken } from '../../crypto/sealed-token.js';
 
-/** Names one row: a user and an identity provider. */
-export interface AuthTokensKey {
-  readonly keycloakUserId: string;
-  readonly idp: string;
-}
-
 /** A sealed token pair to store. Expiries are epoch seconds, whole; 0 = does not expire. */
 export interface SealedTokens {
   readonly accessToken: SealedToken;

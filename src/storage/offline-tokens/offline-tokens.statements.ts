@@ -1,49 +1,108 @@
-import { defineStatement, type Statement } from '../../postgres/statement.js';
+import type { QueryResultRow } from 'pg';
 
-/** The statements on `offline_tokens`, by what they do. */
-export type OfflineTokensStatements = Record<
-  'store' | 'storeFirst' | 'replace' | 'load' | 'delete' | 'acquire' | 'release',
-  Statement
->;
+import { defineStatement, noColumns, type Statement } from '../../postgres/statement.js';
+import { leaseStatements, type LeaseStatements } from '../leases/lease.statements.js';
+import { leaseColumns, type LeasedRow, readLeasedRow } from '../leases/leased-row.js';
+import { type LeasedTableShape, RESET } from '../leases/leased-table.shape.js';
+
+/** Names the row of a user. */
+export interface OfflineTokenKey {
+  readonly userId: string;
+}
+
+/** The sealed text of a row. */
+export interface SealedOfflineToken {
+  readonly offlineToken: string;
+}
+
+/** An offline token has no access token beside it, and its expiry is Keycloak's to know. */
+export const ONLY_A_REFRESH_TOKEN = {
+  hasRefreshToken: true,
+  refreshTokenValidForSeconds: Infinity,
+  accessTokenValidForSeconds: 0,
+};
+
+/** A stored offline token with the state of its redemption. */
+export type OfflineTokenRow = LeasedRow & SealedOfflineToken & typeof ONLY_A_REFRESH_TOKEN;
+
+/** A text to store, and the version and the client that it gets. */
+export type OfflineTokenToStore = OfflineTokenKey & SealedOfflineToken & { version: string; clientId: string | null };
+
+/** The statements on `offline_tokens`, by what they do. Each is one round trip. */
+export interface OfflineTokensStatements extends LeaseStatements<OfflineTokenKey, SealedOfflineToken, OfflineTokenRow> {
+  readonly load: Statement<OfflineTokenKey, OfflineTokenRow>;
+  /** Gives the id of the transaction that stored the token. */
+  readonly store: Statement<OfflineTokenToStore, string>;
+  readonly storeFirst: Statement<OfflineTokenToStore, true>;
+  readonly replace: Statement<OfflineTokenToStore & { loaded: string }, true>;
+  readonly delete: Statement<OfflineTokenKey, true>;
+}
 
 /** @param table quoted path of the table */
 export function offlineTokensStatements(table: string): OfflineTokensStatements {
-  const noLease = 'lease_id = NULL, lease_expires_at = NULL';
-  // As in auth_tokens: who waited for a transaction of the host would hold a connection as long as it pleases.
-  const unlockedRow = `user_id = (SELECT user_id FROM ${table} WHERE user_id = $1 FOR NO KEY UPDATE NOWAIT)`;
+  const shape: LeasedTableShape<OfflineTokenKey, SealedOfflineToken, OfflineTokenRow> = {
+    label: 'offline',
+    content: 'an offline token',
+    table,
+    id: 'user_id',
+    key: [{ column: 'user_id', type: 'text', parameter: 'userId' }],
+    tokens: [{ column: 'offline_token', type: 'text', parameter: 'offlineToken' }],
+    columns: 'stored.offline_token',
+    read: readRow,
+  };
+  const token = `offline_token = $offlineToken, token_version = $version, parent_version = NULL, client_id = $clientId,
+           issued_at = clock_timestamp(), ${RESET}`;
+  const insert = `INSERT INTO ${table} AS stored (user_id, offline_token, token_version, client_id)
+           VALUES ($userId, $offlineToken, $version, $clientId)`;
 
   return {
-    store: defineStatement(
-      'store_offline',
-      `INSERT INTO ${table} (user_id, offline_token) VALUES ($1, $2)
-         ON CONFLICT (user_id) DO UPDATE SET offline_token = $2, ${noLease}, updated_at = clock_timestamp()`,
-    ),
-    storeFirst: defineStatement(
-      'store_first_offline',
-      `INSERT INTO ${table} (user_id, offline_token) VALUES ($1, $2) ON CONFLICT (user_id) DO NOTHING`,
-    ),
+    ...leaseStatements(shape),
 
-    // The lease is no condition: whoever got the answer holds the only live token.
-    replace: defineStatement(
-      'replace_offline',
-      `UPDATE ${table} SET offline_token = $3, ${noLease}, updated_at = clock_timestamp()
-         WHERE ${unlockedRow} AND offline_token = $2 RETURNING user_id`,
-    ),
-    load: defineStatement('load_offline', `SELECT offline_token FROM ${table} WHERE user_id = $1`),
-    delete: defineStatement('delete_offline', `DELETE FROM ${table} WHERE user_id = $1 RETURNING user_id`),
+    load: defineStatement({
+      label: 'load_offline',
+      action: 'load an offline token',
+      isRepeatable: true,
+      text: `SELECT stored.user_id AS row_id, ${leaseColumns('stored')}, stored.offline_token
+        FROM ${table} AS stored WHERE stored.user_id = $userId`,
+      read: readRow,
+    }),
 
-    // $2 the text that was loaded, $3 lease id, $4 lease in ms.
-    acquire: defineStatement(
-      'acquire_offline',
-      `UPDATE ${table} SET lease_id = $3, lease_expires_at = now() + $4 * interval '1 ms'
-         WHERE user_id = (SELECT user_id FROM ${table} WHERE user_id = $1 FOR NO KEY UPDATE SKIP LOCKED)
-           AND offline_token = $2 AND (lease_id IS NULL OR lease_id = $3 OR lease_expires_at <= now())
-         RETURNING user_id`,
-    ),
+    store: defineStatement({
+      label: 'store_offline',
+      action: 'store an offline token',
+      isRepeatable: false, // by then it may be redeemed, and what is repeated is spent
+      text: `${insert} ON CONFLICT (user_id) DO UPDATE SET ${token} RETURNING pg_current_xact_id()::text AS transaction_id`,
+      read: (row) => String(row.transaction_id),
+    }),
 
-    release: defineStatement(
-      'release_offline',
-      `UPDATE ${table} SET ${noLease} WHERE ${unlockedRow} AND lease_id = $2`,
-    ),
+    storeFirst: defineStatement({
+      label: 'store_first_offline',
+      action: 'store an offline token',
+      isRepeatable: true,
+      text: `${insert} ON CONFLICT (user_id) DO NOTHING`,
+      read: noColumns,
+    }),
+
+    replace: defineStatement({
+      label: 'replace_offline',
+      action: 'replace an offline token',
+      isRepeatable: true, // a second time the text is another
+      text: `UPDATE ${table} AS stored SET ${token}
+        WHERE stored.user_id = (SELECT own.user_id FROM ${table} AS own WHERE own.user_id = $userId
+            FOR NO KEY UPDATE NOWAIT) AND stored.offline_token = $loaded RETURNING stored.user_id`,
+      read: noColumns,
+    }),
+
+    delete: defineStatement({
+      label: 'delete_offline',
+      action: 'delete an offline token',
+      isRepeatable: false, // a second time it would find nothing
+      text: `DELETE FROM ${table} AS stored WHERE stored.user_id = $userId RETURNING stored.user_id`,
+      read: noColumns,
+    }),
   };
+}
+
+function readRow(row: QueryResultRow): OfflineTokenRow {
+  return { ...readLeasedRow(row), ...ONLY_A_REFRESH_TOKEN, offlineToken: String(row.offline_token) };
 }

@@ -1,35 +1,83 @@
-import { defineStatement, type Statement } from '../../postgres/statement.js';
+import { defineStatement, noColumns, type Statement } from '../../postgres/statement.js';
+import type { SealedToken } from '../../crypto/sealed-token.js';
+import type { TokenKey } from '../../token-key.js';
+
+/** A deleted pair, as it was sealed. */
+export interface DeletedPair extends TokenKey {
+  /** The OAuth client that it was issued to; null when it is not known. */
+  readonly clientId: string | null;
+  readonly accessToken: SealedToken;
+  readonly refreshToken: SealedToken | '';
+}
+
+/** A deleted pair that this process has taken up. */
+export interface ClaimedRevocation extends DeletedPair {
+  readonly id: string;
+  /** Times it was taken up, this one included. */
+  readonly attempts: number;
+}
 
 /** The statements on `token_revocations`, by what they do. */
-export type TokenRevocationsStatements = Record<'add' | 'claim' | 'postpone' | 'remove', Statement>;
+export interface TokenRevocationsStatements {
+  readonly add: Statement<DeletedPair, true>;
+  readonly claim: Statement<{ idps: readonly string[]; limit: number }, ClaimedRevocation>;
+  readonly postpone: Statement<{ id: string; delayMs: number; errorCode: string }, true>;
+  readonly remove: Statement<{ id: string }, true>;
+}
 
 /** @param table quoted path of the table */
 export function tokenRevocationsStatements(table: string): TokenRevocationsStatements {
   return {
-    add: defineStatement(
-      'add_revocation',
-      `INSERT INTO ${table} (keycloak_user_id, identity_provider, access_token, refresh_token) VALUES ($1, $2, $3, $4)`,
-    ),
+    add: defineStatement({
+      label: 'add_revocation',
+      action: 'note tokens for revocation',
+      isRepeatable: false,
+      text: `INSERT INTO ${table} (keycloak_user_id, identity_provider, client_id, access_token, refresh_token)
+        VALUES ($keycloakUserId, $idp, $clientId, $accessToken, $refreshToken)`,
+      read: noColumns,
+    }),
 
-    // $1 the providers that this process can revoke at, $2 how many. What no process could revoke for 30 days comes too, to
-    // be reported and removed. Claiming postpones: if the process dies, another takes the rows up after the backoff, which
+    // $idps: the providers that this process can revoke at. What no process could revoke for 30 days comes too, to be
+    // reported and removed. Claiming postpones: if the process dies, another takes the rows up after the backoff, which
     // doubles from 30 s with each claim up to an hour. No lock is held while the provider is called.
-    claim: defineStatement(
-      'claim_revocations',
-      `UPDATE ${table} SET attempts = attempts + 1,
-           next_attempt_at = now() + least(30 * 2 ^ attempts, 3600) * interval '1 second'
-         WHERE id IN (SELECT id FROM ${table} WHERE next_attempt_at <= now()
-           AND (identity_provider = ANY($1::text[]) OR created_at < now() - interval '30 days') ORDER BY next_attempt_at LIMIT $2 FOR UPDATE SKIP LOCKED)
-         RETURNING id::text AS id, keycloak_user_id, identity_provider, access_token, refresh_token, attempts`,
-    ),
+    claim: defineStatement({
+      label: 'claim_revocations',
+      action: 'take up revocations',
+      isRepeatable: true,
+      text: `UPDATE ${table} AS stored SET attempts = stored.attempts + 1,
+           next_attempt_at = now() + least(30 * 2 ^ stored.attempts, 3600) * interval '1 second'
+         WHERE stored.id IN (SELECT due.id FROM ${table} AS due WHERE due.next_attempt_at <= now()
+             AND (due.identity_provider = ANY($idps::text[]) OR due.created_at < now() - interval '30 days')
+           ORDER BY due.next_attempt_at LIMIT $limit FOR UPDATE SKIP LOCKED)
+         RETURNING stored.id::text AS id, stored.keycloak_user_id, stored.identity_provider, stored.client_id,
+           stored.access_token, stored.refresh_token, stored.attempts`,
+      read: (row) => ({
+        id: String(row.id),
+        attempts: Number(row.attempts),
+        keycloakUserId: String(row.keycloak_user_id),
+        idp: String(row.identity_provider),
+        clientId: row.client_id as string | null,
+        accessToken: row.access_token as SealedToken,
+        refreshToken: row.refresh_token as SealedToken | '',
+      }),
+    }),
 
-    // $2 milliseconds that the provider asked to wait; $3 code of the failure.
-    postpone: defineStatement(
-      'postpone_revocation',
-      `UPDATE ${table} SET last_error_code = $3,
-           next_attempt_at = greatest(next_attempt_at, now() + $2::float8 * interval '1 ms') WHERE id = $1`,
-    ),
+    postpone: defineStatement({
+      label: 'postpone_revocation',
+      action: 'postpone a revocation',
+      isRepeatable: true,
+      text: `UPDATE ${table} AS stored SET last_error_code = $errorCode,
+           next_attempt_at = greatest(stored.next_attempt_at, now() + $delayMs::float8 * interval '1 ms')
+         WHERE stored.id = $id`,
+      read: noColumns,
+    }),
 
-    remove: defineStatement('remove_revocation', `DELETE FROM ${table} WHERE id = $1`),
+    remove: defineStatement({
+      label: 'remove_revocation',
+      action: 'remove a revocation',
+      isRepeatable: true,
+      text: `DELETE FROM ${table} AS stored WHERE stored.id = $id`,
+      read: noColumns,
+    }),
   };
 }

@@ -1,0 +1,100 @@
+import type { AccessTokenLife, IdentityProvider } from '../identity-providers/identity-provider.js';
+import type { RefreshPolicy } from '../identity-providers/refresh-policy.js';
+import { type AuthTokensRow, secondsUntil } from '../storage/auth-tokens/auth-tokens.row.js';
+import type { AuthTokensTable } from '../storage/auth-tokens/auth-tokens.table.js';
+import type { SealedTokens } from '../storage/auth-tokens/auth-tokens.types.js';
+import { freshlyStored } from '../storage/leases/leased-row.js';
+import type { Lease } from '../storage/leases/lease.js';
+import type { TokenRevocationsTable } from '../storage/token-revocations/token-revocations.table.js';
+import { keyName, type TokenKey } from '../token-key.js';
+import {
+  ProviderMisconfiguredError,
+  ReauthenticationRequiredError,
+  RefreshInProgressError,
+  RefreshUnavailableError,
+} from '../tokens.errors.js';
+import type { Refusal } from './refresh-decision.js';
+import type { RedeemedTokens, Redemption, RefreshKind, RefreshTarget } from './refresh-target.js';
+
+/** The refresh of a token pair in `auth_tokens`. */
+export interface PairRefresh extends RefreshKind {
+  readonly key: TokenKey;
+  readonly row: AuthTokensRow;
+  readonly tokens: SealedTokens;
+  readonly issued: undefined;
+}
+
+/**
+ * Who redeems: the provider by the options, or a callback of the host. What a callback decides (to keep the pair, or to
+ * throw) binds only callers who came with a callback.
+ */
+export interface Redeemer {
+  readonly source: 'provider' | 'callback';
+  /** The client that redeems, if that is known. */
+  readonly clientId?: string;
+  /** @see {@link RefreshTarget.redeem} */
+  redeem(lease: Lease<AuthTokensRow>): Promise<Redemption<PairRefresh>>;
+  /** @see {@link RefreshTarget.askWitness} */
+  askWitness?(row: AuthTokensRow): Promise<AccessTokenLife>;
+}
+
+/** What a pair's refresh needs of the module. */
+export interface PairRefreshContext {
+  readonly table: AuthTokensTable;
+  readonly revocations: TokenRevocationsTable;
+  readonly policy: RefreshPolicy;
+  readonly provider: IdentityProvider | null;
+}
+
+/** The target of a pair's refresh. */
+export function pairTarget(
+  key: TokenKey,
+  redeemer: Redeemer,
+  { table, revocations, policy, provider }: PairRefreshContext,
+): RefreshTarget<PairRefresh> {
+  const { clientId } = redeemer;
+  return {
+    name: `auth_tokens:${keyName(key)}`,
+    subject: `tokens of user "${key.keycloakUserId}" at identity provider "${key.idp}"`,
+    key,
+    leases: table.leases,
+    rules: { policy, clientId, canAskWitness: redeemer.askWitness !== undefined },
+    clientIdOf: (row) => clientId ?? row.clientId,
+    load: () => table.loadCommitted(key),
+    redeem: (lease) => redeemer.redeem(lease),
+    askWitness: redeemer.askWitness?.bind(redeemer),
+    committed: committedRow,
+    async disown({ successor: { accessToken, refreshToken, clientId: issuedTo } }) {
+      if (provider?.revoke) await revocations.add({ ...key, clientId: issuedTo, accessToken, refreshToken });
+    },
+    errorOf: (refusal) => errorOf(key, refusal, clientId),
+  };
+}
+
+function committedRow({ rowId, successor }: RedeemedTokens<PairRefresh>): AuthTokensRow {
+  const { accessToken, refreshToken, accessTokenExpiresAt, refreshTokenExpiresAt, issuedAt, version } = successor;
+  const { redeemedVersion: parentVersion, clientId, rejections } = successor;
+  return {
+    ...freshlyStored({ id: rowId, version, parentVersion, clientId, rejections }),
+    tokens: { accessToken, refreshToken, accessTokenExpiresAt, refreshTokenExpiresAt, version },
+    hasRefreshToken: refreshToken !== '',
+    accessTokenValidForSeconds: secondsUntil(accessTokenExpiresAt, issuedAt),
+    refreshTokenValidForSeconds: secondsUntil(refreshTokenExpiresAt, issuedAt),
+    accessTokenLifetimeSeconds: secondsUntil(accessTokenExpiresAt, issuedAt),
+  };
+}
+
+function errorOf(key: TokenKey, refusal: Refusal, clientId = ''): Error {
+  switch (refusal.reason) {
+    case 'in_progress':
+      return new RefreshInProgressError(key);
+    case 'unavailable':
+      return new RefreshUnavailableError(key, refusal.cause, refusal.retryAfterMs);
+    case 'misconfigured':
+      return new ProviderMisconfiguredError(key, refusal.code);
+    case 'other_client':
+      return ProviderMisconfiguredError.otherClient(key, refusal.issuedTo, clientId);
+    default:
+      return new ReauthenticationRequiredError(key, refusal.reason);
+  }
+}

@@ -1,0 +1,76 @@
+import { setTimeout as delay } from 'node:timers/promises';
+
+import { Injectable, Logger } from '@nestjs/common';
+
+import { TokenStoreUnavailableError } from '../tokens.errors.js';
+import { RefreshDrain } from './refresh-drain.js';
+import type { RedeemedTokens, RefreshKind, RefreshTarget } from './refresh-target.js';
+
+/** What became of redeemed tokens. */
+export type CommitOutcome<Kind extends RefreshKind> =
+  | { readonly kind: 'stored' }
+  /** A newer login, or the newer of two refreshes, is in the row. */
+  | { readonly kind: 'replaced'; readonly row: Kind['row'] }
+  /** The row was deleted meanwhile, and the tokens are taken care of. */
+  | { readonly kind: 'deleted' }
+  /** The application stopped before the database answered, or no column can hold the tokens: they are lost. */
+  | { readonly kind: 'given-up' };
+
+const FIRST_PAUSE_MS = 100;
+const LONGEST_PAUSE_MS = 2000;
+/** A process that takes the lease over waits for as long as the row has no lock; this must fit into it several times. */
+const LOCKED_PAUSE_MS = 100;
+
+/** Characters that the encoding of the database does not have: no type of column can hold them. */
+const UNSTORABLE = new Set(['22021', '22P05']);
+
+/**
+ * Brings redeemed tokens into the database. After the provider's answer the tokens in memory are the only live ones, so a
+ * failing commit is tried again until it lands.
+ */
+@Injectable()
+export class RefreshCommitter {
+  readonly #logger = new Logger(RefreshCommitter.name);
+
+  constructor(private readonly drain: RefreshDrain) {}
+
+  /** Stores tokens if the row still has the version that was redeemed; settles only when the database has decided. */
+  async commit<Kind extends RefreshKind>(
+    target: RefreshTarget<Kind>,
+    tokens: RedeemedTokens<Kind>,
+  ): Promise<CommitOutcome<Kind>> {
+    for (let attempt = 0; ; attempt++) {
+      try {
+        return await this.#tryCommit(target, tokens);
+      } catch (error) {
+        const sqlState = error instanceof TokenStoreUnavailableError ? error.sqlState : undefined;
+        const canNeverBeStored = sqlState !== undefined && UNSTORABLE.has(sqlState);
+        if (this.drain.isOver || canNeverBeStored) {
+          this.#logger.error(`Refreshed ${target.subject} are lost: ${String(error)}`);
+          return { kind: 'given-up' };
+        }
+        this.#logger.warn(`Refreshed ${target.subject} are not stored yet (try ${attempt + 1}): ${String(error)}`);
+        const isLocked = sqlState === '55P03';
+        await delay(isLocked ? LOCKED_PAUSE_MS : Math.min(FIRST_PAUSE_MS * 2 ** attempt, LONGEST_PAUSE_MS));
+      }
+    }
+  }
+
+  async #tryCommit<Kind extends RefreshKind>(
+    { key, leases, load, disown }: RefreshTarget<Kind>,
+    tokens: RedeemedTokens<Kind>,
+  ): Promise<CommitOutcome<Kind>> {
+    const { successor, rowId } = tokens;
+    if (await leases.commit(key, successor)) return { kind: 'stored' };
+    let row = await load();
+    if (row?.parentVersion === successor.redeemedVersion && row.version !== successor.version) {
+      if (await leases.supersede(key, successor)) return { kind: 'stored' };
+      row = await load();
+    }
+    // An earlier try reached the table and only its answer was lost: the version is random, so it is this very one.
+    if (row?.version === successor.version) return { kind: 'stored' };
+    // The user who deleted the row wanted the grant ended, also tokens that were not known yet; a new login does not change that.
+    if (row?.id !== rowId) await disown(tokens);
+    return row ? { kind: 'replaced', row } : { kind: 'deleted' };
+  }
+}

@@ -1,0 +1,53 @@
+import { setTimeout as delay } from 'node:timers/promises';
+
+import { Injectable, Logger, type OnModuleDestroy } from '@nestjs/common';
+
+import { RefreshOptions } from './refresh.options.js';
+
+/**
+ * The one coordinator of a shutdown: tells everything at once to start nothing more, and waits for what is under way until
+ * one deadline, `refresh.shutdownTimeoutMs`. Tokens that are not stored by then are lost.
+ */
+@Injectable()
+export class RefreshDrain implements OnModuleDestroy {
+  readonly #logger = new Logger(RefreshDrain.name);
+  readonly #underWay = new Set<Promise<unknown>>();
+  readonly #stopping = new AbortController();
+  #isOver = false;
+
+  constructor(private readonly options: RefreshOptions) {}
+
+  /** Aborts when the shutdown begins: nothing may start any more. */
+  get stopping(): AbortSignal {
+    return this.#stopping.signal;
+  }
+
+  /** Whether the deadline has passed, so that what is tried again and again is given up. */
+  get isOver(): boolean {
+    return this.#isOver;
+  }
+
+  /** Has the shutdown wait for some work. Its rejection is for those who started it. */
+  track(work: Promise<unknown>): void {
+    const settled = work.then(
+      () => undefined,
+      () => undefined,
+    );
+    this.#underWay.add(settled);
+    void settled.finally(() => this.#underWay.delete(settled));
+  }
+
+  async onModuleDestroy(): Promise<void> {
+    this.#stopping.abort();
+    const deadline = performance.now() + this.options.shutdownTimeoutMs;
+    while (this.#underWay.size > 0 && performance.now() < deadline) {
+      await Promise.race([
+        Promise.all(this.#underWay),
+        delay(deadline - performance.now(), undefined, { ref: false }),
+      ]);
+    }
+    this.#isOver = true;
+    if (this.#underWay.size === 0) return;
+    this.#logger.error(`${this.#underWay.size} refreshes or revocations did not end within refresh.shutdownTimeoutMs.`);
+  }
+}

@@ -1,0 +1,56 @@
+import { Injectable } from '@nestjs/common';
+
+import { QueryRunnerScope } from '../postgres/query-runner.scope.js';
+import { LeasedRefresh } from './leased-refresh.js';
+import { RefreshDrain } from './refresh-drain.js';
+import type { RefreshInFlight, RefreshKind, RefreshResult, RefreshTarget } from './refresh-target.js';
+
+/** A refresh that callers of this process share. */
+interface Flight {
+  readonly source: string;
+  readonly result: Promise<unknown>;
+}
+
+/**
+ * The single flight in front of the leases: all callers of this process who find one row stale share one refresh. It
+ * belongs to none of them, and ends when its tokens are stored.
+ */
+@Injectable()
+export class RefreshFlights {
+  readonly #flights = new Map<string, Flight>();
+
+  constructor(
+    private readonly leasedRefresh: LeasedRefresh,
+    private readonly scope: QueryRunnerScope,
+    private readonly drain: RefreshDrain,
+  ) {}
+
+  /** Whether a refresh of this row is under way in this process. */
+  has(name: string): boolean {
+    return this.#flights.has(name);
+  }
+
+  /**
+   * Joins the refresh of a row, or starts it: outside of every transaction, and independent of the caller's wait.
+   *
+   * @param source on whose behalf the token is redeemed
+   * @returns the result, and on whose behalf it was redeemed
+   */
+  join<Kind extends RefreshKind>(
+    target: RefreshTarget<Kind>,
+    stale: Kind['row'],
+    isRejected: boolean,
+    source: string,
+  ): { readonly source: string; readonly result: Promise<RefreshResult<Kind>> } {
+    const underWay = this.#flights.get(target.name);
+    // The name says the table, and with it the kind.
+    if (underWay) return underWay as { source: string; result: Promise<RefreshResult<Kind>> };
+    const { result, landed }: RefreshInFlight<Kind> = this.scope.detached(() =>
+      this.leasedRefresh.start(target, stale, isRejected),
+    );
+    const flight = { source, result };
+    this.#flights.set(target.name, flight);
+    this.drain.track(landed.finally(() => this.#flights.delete(target.name)));
+    return flight;
+  }
+}

@@ -1,0 +1,85 @@
+import type { AccessTokenLife } from '../identity-providers/identity-provider.js';
+import type { Lease } from '../storage/leases/lease.js';
+import type { Successor } from '../storage/leases/lease.statements.js';
+import type { LeasedTable } from '../storage/leases/leased.table.js';
+import type { Refusal, RefreshableRow, RefreshRules } from './refresh-decision.js';
+
+/** What tells the refreshes of one table from those of another. */
+export interface RefreshKind {
+  /** What names a row. */
+  readonly key: object;
+  readonly row: RefreshableRow;
+  /** What a refresh stores, sealed. */
+  readonly tokens: object;
+  /** What a refresh brings to its callers beside the row. */
+  readonly issued: unknown;
+}
+
+/** What one attempt to redeem a leased refresh token came to. `code` is an OAuth or transport code. */
+export type Redemption<Kind extends RefreshKind> =
+  | { readonly kind: 'success'; readonly tokens: Kind['tokens']; readonly issued: Kind['issued'] }
+  /** The provider says that the refresh token is no longer good. */
+  | { readonly kind: 'terminal'; readonly code: string }
+  /** The provider refuses this application or its request; the refresh token is untouched. */
+  | { readonly kind: 'configuration'; readonly code: string; readonly error?: Error }
+  /** The refresh token was certainly not redeemed; a later attempt can succeed. */
+  | { readonly kind: 'not-redeemed'; readonly code: string; readonly retryAfterMs?: number }
+  /** The answer was lost: the refresh token may or may not have been redeemed. */
+  | { readonly kind: 'ambiguous'; readonly code: string }
+  /** The stored tokens are to be kept. */
+  | { readonly kind: 'unchanged' }
+  /** Nothing was sent, or only the redeemer knows: the lease goes back and the error to the callers. */
+  | { readonly kind: 'abandoned'; readonly error: unknown };
+
+/** Tokens that were redeemed, on their way into the row with this id. */
+export interface RedeemedTokens<Kind extends RefreshKind> {
+  readonly rowId: string;
+  readonly successor: Kind['tokens'] & Successor;
+}
+
+/** One row to refresh: where it is, by which rules, and how its token is redeemed. */
+export interface RefreshTarget<Kind extends RefreshKind> {
+  /** Names the row among those of all tables. */
+  readonly name: string;
+  /** What it holds, for the log: `tokens of user "u" at "github"`. */
+  readonly subject: string;
+  readonly key: Kind['key'];
+  readonly leases: LeasedTable<Kind['key'], Kind['tokens'], Kind['row']>;
+  readonly rules: RefreshRules;
+  /** The client that new tokens are issued to. */
+  clientIdOf(row: Kind['row']): string | null;
+  /** Loads the row as it is committed, outside of every transaction. */
+  load(): Promise<Kind['row'] | null>;
+  /**
+   * Redeems the refresh token of a leased row. Opens it, and makes sure of the key that seals its successor, before
+   * anything is sent. Must not reject.
+   */
+  redeem(lease: Lease<Kind['row']>): Promise<Redemption<Kind>>;
+  /** Asks whether the old access token is alive; must not reject. */
+  askWitness?(row: Kind['row']): Promise<AccessTokenLife>;
+  /** The row as a commit leaves it. */
+  committed(tokens: RedeemedTokens<Kind>): Kind['row'];
+  /** Takes care of tokens whose row was deleted while they were redeemed. */
+  disown(tokens: RedeemedTokens<Kind>): Promise<void>;
+  /** The typed error of a refusal. */
+  errorOf(refusal: Refusal): Error;
+}
+
+/** How one refresh ended, for everyone who waited for it. */
+export type RefreshResult<Kind extends RefreshKind> =
+  | { readonly kind: 'refreshed'; readonly row: Kind['row']; readonly issued: Kind['issued'] }
+  /** The redeemer decided to keep the tokens. */
+  | { readonly kind: 'unchanged'; readonly row: Kind['row'] }
+  /** The row is another, or in another state, or deleted: every caller decides anew. */
+  | { readonly kind: 'moved'; readonly row: Kind['row'] | null }
+  /** A token that still works may be used all the same, unless the exchange may have ended it. */
+  | { readonly kind: 'failed'; readonly error: unknown; readonly mayServe: boolean }
+  /** The redeemer gave up, for a reason of its own. */
+  | { readonly kind: 'abandoned'; readonly error: unknown };
+
+/** A refresh under way, and the storing of its tokens. */
+export interface RefreshInFlight<Kind extends RefreshKind> {
+  readonly result: Promise<RefreshResult<Kind>>;
+  /** Settles when the refresh is over and its tokens are stored: until then no other may start. */
+  readonly landed: Promise<unknown>;
+}

@@ -1,0 +1,36 @@
+import type { QueryResultRow } from 'pg';
+
+/** A column and the parameter that holds its value in statements. */
+export interface ParameterColumn<Parameter extends string = string> {
+  readonly column: string;
+  /** As PostgreSQL names it. */
+  readonly type: string;
+  readonly parameter: Parameter;
+}
+
+/** What tells one table with redeemable refresh tokens from another. */
+export interface LeasedTableShape<Key, Tokens, Row> {
+  /** Part of the names of its statements. */
+  readonly label: string;
+  /** What it holds, for error messages: "tokens". */
+  readonly content: string;
+  /** Quoted path. */
+  readonly table: string;
+  /** Column that names a row from its first store to its deletion. */
+  readonly id: string;
+  readonly key: readonly ParameterColumn<keyof Key & string>[];
+  readonly tokens: readonly ParameterColumn<keyof Tokens & string>[];
+  /** The columns to read beside those of the lease, of the alias `stored`. */
+  readonly columns: string;
+  readonly read: (row: QueryResultRow) => Row;
+}
+
+/** What new tokens clear: the state of the refresh that led to them, or of those that they make obsolete. */
+export const RESET = `lease_id = NULL, lease_expires_at = NULL, lease_unanswered = false, open_leases = 0,
+  first_leased_at = NULL, retry_at = NULL, failure_count = 0, failure_kind = NULL, last_error_code = NULL,
+  suspect_until = NULL, status = 'active', updated_at = clock_timestamp()`;
+
+/** The condition that names the row of a key. @param row alias of the table */
+export function keyCondition({ key }: { key: readonly ParameterColumn[] }, row: string): string {
+  return key.map(({ column, parameter }) => `${row}.${column} = $${parameter}`).join(' AND ');
+}

@@ -1,0 +1,82 @@
+import { Inject, Injectable } from '@nestjs/common';
+import { DataSource } from 'typeorm';
+
+import { randomId } from '../../crypto/random.js';
+import { TOKENS_DATA_SOURCE } from '../../postgres/database.options.js';
+import { QueryRunnerScope } from '../../postgres/query-runner.scope.js';
+import { StatementExecutor } from '../../postgres/statement-executor.js';
+import { tablePathOf } from '../../postgres/table-path.js';
+import { LeasedTable } from '../leases/leased.table.js';
+import {
+  type OfflineTokenKey,
+  type OfflineTokenRow,
+  type OfflineTokensStatements,
+  offlineTokensStatements,
+  type SealedOfflineToken,
+} from './offline-tokens.statements.js';
+import { StoredOfflineToken } from './stored-offline-token.entity.js';
+
+/** A sealed text to store, and the client that its grant was issued to. */
+export type NewOfflineToken = SealedOfflineToken & { readonly clientId: string | null };
+
+/** The table `offline_tokens`: one method a statement. Every method throws {@link TokenStoreUnavailableError}. */
+@Injectable()
+export class OfflineTokensTable {
+  /** The leases of its rows. */
+  readonly leases: LeasedTable<OfflineTokenKey, SealedOfflineToken, OfflineTokenRow>;
+  #statements: OfflineTokensStatements | undefined;
+
+  constructor(
+    @Inject(TOKENS_DATA_SOURCE) private readonly dataSource: DataSource,
+    private readonly executor: StatementExecutor,
+    private readonly scope: QueryRunnerScope,
+  ) {
+    this.leases = new LeasedTable(executor, () => this.#sql);
+  }
+
+  /** Loads a row in the surrounding transaction. */
+  async load(userId: string): Promise<OfflineTokenRow | null> {
+    const [row] = await this.executor.execute(this.#sql.load, { userId });
+    return row ?? null;
+  }
+
+  /** Loads a row as it is committed, whatever transaction surrounds the call. */
+  async loadCommitted(userId: string): Promise<OfflineTokenRow | null> {
+    const [row] = await this.executor.executeDetached(this.#sql.load, { userId });
+    return row ?? null;
+  }
+
+  /** Inserts or replaces the token of a user in the surrounding transaction, in one atomic statement. */
+  async store(userId: string, token: NewOfflineToken): Promise<void> {
+    const version = randomId();
+    const [transactionId] = await this.executor.execute(this.#sql.store, { userId, ...token, version });
+    if (transactionId) this.scope.transaction()?.markWritten(version, transactionId);
+  }
+
+  /** Stores the token of a user who has none, outside of every transaction; otherwise what is stored stays. */
+  async storeFirst(userId: string, token: NewOfflineToken): Promise<void> {
+    await this.executor.executeDetached(this.#sql.storeFirst, { userId, ...token, version: randomId() });
+  }
+
+  /** Replaces the text that was loaded, outside of every transaction; false when another one is stored by now. */
+  async replace(userId: string, loaded: string, token: NewOfflineToken): Promise<boolean> {
+    const params = { userId, loaded, ...token, version: randomId() };
+    return (await this.executor.executeUnlocked(this.#sql.replace, params)).length > 0;
+  }
+
+  /** Deletes the token in the surrounding transaction; whether there was one. */
+  async delete(userId: string): Promise<boolean> {
+    return (await this.executor.execute(this.#sql.delete, { userId })).length > 0;
+  }
+
+  /** Whether the surrounding transaction has stored this row and is not committed yet. */
+  async isUncommitted(userId: string, row: OfflineTokenRow): Promise<boolean> {
+    if (!this.scope.transaction()?.hasWritten(row.version)) return false;
+    return (await this.loadCommitted(userId))?.version !== row.version;
+  }
+
+  get #sql(): OfflineTokensStatements {
+    this.#statements ??= offlineTokensStatements(tablePathOf(this.dataSource, StoredOfflineToken));
+    return this.#statements;
+  }
+}

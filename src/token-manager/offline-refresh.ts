@@ -1,0 +1,113 @@
+import { completePolicy } from '../identity-providers/refresh-policy.js';
+import type { KeycloakClient } from '../keycloak/keycloak.client.js';
+import { KeycloakTokens } from '../keycloak/keycloak-tokens.js';
+import type { Refusal } from '../refresh/refresh-decision.js';
+import type { Redemption, RefreshKind, RefreshTarget } from '../refresh/refresh-target.js';
+import { freshlyStored } from '../storage/leases/leased-row.js';
+import type { Lease } from '../storage/leases/lease.js';
+import type {
+  OfflineTokenKey,
+  OfflineTokenRow,
+  SealedOfflineToken,
+} from '../storage/offline-tokens/offline-tokens.statements.js';
+import { ONLY_A_REFRESH_TOKEN } from '../storage/offline-tokens/offline-tokens.statements.js';
+import type { OfflineTokensTable } from '../storage/offline-tokens/offline-tokens.table.js';
+import { KeycloakMisconfiguredError, KeycloakSessionExpiredError, KeycloakUnavailableError } from '../tokens.errors.js';
+import type { OfflineTokenVault } from './offline-token.vault.js';
+
+/** The redemption of a Keycloak offline token in `offline_tokens`. */
+export interface OfflineRefresh extends RefreshKind {
+  readonly key: OfflineTokenKey;
+  readonly row: OfflineTokenRow;
+  readonly tokens: SealedOfflineToken;
+  readonly issued: KeycloakTokens;
+}
+
+/** What the redemption of an offline token needs of the module. */
+export interface OfflineRefreshContext {
+  readonly table: OfflineTokensTable;
+  readonly vault: OfflineTokenVault;
+  readonly client: KeycloakClient;
+}
+
+/** The time that a lease leaves beside two requests to Keycloak, in milliseconds. */
+const LEASE_RESERVE_MS = 5000;
+
+/** The target of an offline token's redemption. With Revoke Refresh Token on, Keycloak's tokens are single-use. */
+export function offlineTarget(
+  userId: string,
+  { table, vault, client }: OfflineRefreshContext,
+): RefreshTarget<OfflineRefresh> {
+  const { clientId, timeoutMs } = client.realm;
+  const policy = completePolicy({ exchangeTimeoutMs: timeoutMs, leaseMs: 2 * timeoutMs + LEASE_RESERVE_MS });
+  return {
+    name: `offline_tokens:${userId}`,
+    subject: `offline token of user "${userId}"`,
+    key: { userId },
+    leases: table.leases,
+    rules: { policy, clientId, canAskWitness: false },
+    clientIdOf: () => clientId,
+    load: () => table.loadCommitted(userId),
+    redeem: (lease) => redeem(userId, lease, vault, client),
+    committed: ({ rowId, successor: { offlineToken, version, redeemedVersion, rejections } }) => ({
+      ...freshlyStored({ id: rowId, version, parentVersion: redeemedVersion, clientId, rejections }),
+      ...ONLY_A_REFRESH_TOKEN,
+      offlineToken,
+    }),
+    // The session is left to Keycloak: a deletion here ends none.
+    disown: () => Promise.resolve(),
+    errorOf: (refusal) => errorOf(userId, refusal, clientId),
+  };
+}
+
+async function redeem(
+  userId: string,
+  { row }: Lease<OfflineTokenRow>,
+  vault: OfflineTokenVault,
+  client: KeycloakClient,
+): Promise<Redemption<OfflineRefresh>> {
+  let offlineToken: string;
+  try {
+    offlineToken = vault.open(userId, row.offlineToken);
+    await client.metadata();
+  } catch (error) {
+    return { kind: 'abandoned', error };
+  }
+  const answer = await client.redeem(offlineToken);
+  if (answer.kind !== 'success') return answer;
+  // An omitted refresh token means that the old one stays good. @see RFC 6749 section 6
+  const successor = answer.tokens.refreshToken ?? offlineToken;
+  return {
+    kind: 'success',
+    tokens: { offlineToken: vault.seal(userId, successor) },
+    issued: new KeycloakTokens(answer.tokens.accessToken, successor),
+  };
+}
+
+function errorOf(userId: string, refusal: Refusal, clientId: string): Error {
+  const subject = `The offline token of user "${userId}"`;
+  switch (refusal.reason) {
+    case 'in_progress':
+      return new KeycloakUnavailableError(`${subject} is being redeemed by another process. Try again shortly.`);
+    case 'unavailable':
+      return new KeycloakUnavailableError(
+        `${subject} cannot be redeemed now: ${refusal.cause}. Try again shortly.`,
+        refusal.retryAfterMs,
+      );
+    case 'misconfigured':
+      return new KeycloakMisconfiguredError(
+        `Keycloak refused client "${clientId}" with "${refusal.code}". Check keycloak.clientId and ` +
+          `keycloak.clientSecret, and what the client may do. ${subject} is untouched.`,
+      );
+    case 'other_client':
+      return new KeycloakMisconfiguredError(
+        `${subject} was issued to client "${refusal.issuedTo}", and the options name client "${clientId}", to which ` +
+          'Keycloak does not give it. Correct keycloak.clientId, or let the user log in again.',
+      );
+    default:
+      return new KeycloakSessionExpiredError(
+        `The Keycloak session is over: Keycloak does not accept the offline token of user "${userId}" any more. ` +
+          'Let the user log in again.',
+      );
+  }
+}
