@@ -6,7 +6,10 @@ import { AuthTokensTable } from './storage/auth-tokens/auth-tokens.table.js';
 import { LeasedRefresh } from './refresh/leased-refresh.js';
 import { RefreshExchange } from './refresh/refresh-exchange.js';
 import { RefreshOptions } from './refresh/refresh.options.js';
-import { RefreshedPairCommitter } from './refresh/refreshed-pair.committer.js';
+import { RefreshCommitter } from './refresh/refresh-committer.js';
+import { RefreshDrain } from './refresh/refresh-drain.js';
+import { RefreshFlights } from './refresh/refresh-flights.js';
+import { RefreshTakeover } from './refresh/refresh-takeover.js';
 import { TokenRefresher } from './refresh/token-refresher.js';
 import { Keyring } from './crypto/keyring.js';
 import { TokenCipher } from './crypto/token.cipher.js';
@@ -21,7 +24,7 @@ import { KeycloakClient } from './keycloak/keycloak.client.js';
 import { KeycloakSessions } from './keycloak/keycloak.sessions.js';
 import { KeycloakTokenVerifier } from './keycloak/keycloak-token.verifier.js';
 import { KeycloakUsers } from './keycloak/keycloak.users.js';
-import { OfflineTokenLeases } from './storage/offline-tokens/offline-token.leases.js';
+import { OfflineTokensTable } from './storage/offline-tokens/offline-tokens.table.js';
 import { OfflineTokenStore } from './storage/offline-tokens/offline-token.store.js';
 import { IdpTokenReader } from './token-manager/idp-token.reader.js';
 import { KeycloakIdpTokens } from './token-manager/keycloak-idp-tokens.js';
@@ -57,18 +60,21 @@ import { readTokensOptions, TOKENS_OPTIONS, type TokensOptions } from './tokens.
     StatementExecutor,
     TokenCipher,
     AuthTokensTable,
-    RefreshedPairCommitter,
+    OfflineTokensTable,
+    TokenRevocationsTable,
+    RefreshDrain,
+    RefreshCommitter,
+    RefreshTakeover,
     RefreshExchange,
     LeasedRefresh,
+    RefreshFlights,
     TokenRefresher,
-    TokenRevocationsTable,
     RefreshTokenRedeemer,
     AuthTokenStore,
     OfflineTokenStore,
     TokenRevoker,
     IdpTokenReader,
     OfflineTokenVault,
-    OfflineTokenLeases,
     OfflineSessions,
     {
       provide: KeycloakClient,

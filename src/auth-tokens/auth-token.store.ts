@@ -62,10 +62,7 @@ export class AuthTokenStore {
    * @throws {@link ReauthenticationRequiredError} | {@link RefreshInProgressError} | {@link RefreshUnavailableError}
    * with a callback only
    */
-  async loadTokens(
-    key: TokenKey,
-    checkExpirationAndRefresh?: CheckExpirationAndRefresh,
-  ): Promise<StoredTokens | null> {
+  async loadTokens(key: TokenKey, checkExpirationAndRefresh?: CheckExpirationAndRefresh): Promise<StoredTokens | null> {
     const { keycloakUserId, idp } = checkKey(key);
     const row = checkExpirationAndRefresh
       ? await this.refresher.load({ keycloakUserId, idp }, redeemerOf(checkExpirationAndRefresh, idp))
@@ -112,7 +109,12 @@ function redeemerOf(checkExpirationAndRefresh: CheckExpirationAndRefresh, idp: s
       if (!tokens.refreshToken) return { kind: 'unchanged' }; // such a row is never leased
       try {
         const { refreshToken, accessTokenExpiresAt, refreshTokenExpiresAt } = tokens;
-        const refreshed = await checkExpirationAndRefresh(idp, refreshToken, accessTokenExpiresAt, refreshTokenExpiresAt);
+        const refreshed = await checkExpirationAndRefresh(
+          idp,
+          refreshToken,
+          accessTokenExpiresAt,
+          refreshTokenExpiresAt,
+        );
         if (!refreshed) return { kind: 'unchanged' };
         checkSealed(refreshed.accessToken, 'The refreshed access token');
         return { kind: 'success', tokens: storable(refreshed, tokens), issued: undefined };

@@ -1,3 +1,4 @@
+import type { TokenKey } from '../token-key.js';
 import type { AuthTokenStore } from './auth-token.store.js';
 import type {
   CheckExpirationAndRefresh,

@@ -26,7 +26,14 @@ const REMEDIES: Record<string, string> = {
 const POOL_EXHAUSTED = 'timeout exceeded when trying to connect';
 
 /** What the engine throws for faults of a program. By name: errors of another realm are no instances of ours. */
-const PROGRAM_FAULTS = new Set(['TypeError', 'RangeError', 'ReferenceError', 'SyntaxError', 'EvalError', 'AssertionError']);
+const PROGRAM_FAULTS = new Set([
+  'TypeError',
+  'RangeError',
+  'ReferenceError',
+  'SyntaxError',
+  'EvalError',
+  'AssertionError',
+]);
 /** The server does not know the plan of a prepared statement, knows another under its name, or it no longer fits. */
 const PLAN_STATES = new Set(['26000', '42P05', '0A000']);
 /** The server ended the connection: by a command, in a crash, for its idleness, or it is starting or shutting down. */

@@ -70,8 +70,7 @@ const LONGEST_REJECTION_PAUSE_MS = 60_000;
 export function decide(row: RefreshableRow, demand: RefreshDemand, rules: RefreshRules, now: number): Step {
   const { policy, clientId } = rules;
   const elapsedMs = now - row.readAt;
-  const refuse = (refusal: Refusal): Step =>
-    isUsable(row, demand, policy, now) ? SERVE : { kind: 'refuse', refusal };
+  const refuse = (refusal: Refusal): Step => (isUsable(row, demand, policy, now) ? SERVE : { kind: 'refuse', refusal });
 
   if (row.state === 'ended') return { kind: 'refuse', refusal: { reason: 'refresh_rejected' } };
   if (demand.isMet && !isInDoubt(row, policy)) return SERVE;
@@ -94,7 +93,10 @@ export function decide(row: RefreshableRow, demand: RefreshDemand, rules: Refres
       return refuse(lastTryFailed(row, row.leasedForMs - elapsedMs));
     case 'suspect':
       return refuse(
-        unavailable(`"${row.lastErrorCode ?? ''}" may be due to a race and is being watched`, row.suspectForMs - elapsedMs),
+        unavailable(
+          `"${row.lastErrorCode ?? ''}" may be due to a race and is being watched`,
+          row.suspectForMs - elapsedMs,
+        ),
       );
     case 'backing_off': {
       if (row.failureKind === 'configuration') {

@@ -41,10 +41,7 @@ export class RefreshDrain implements OnModuleDestroy {
     this.#stopping.abort();
     const deadline = performance.now() + this.options.shutdownTimeoutMs;
     while (this.#underWay.size > 0 && performance.now() < deadline) {
-      await Promise.race([
-        Promise.all(this.#underWay),
-        delay(deadline - performance.now(), undefined, { ref: false }),
-      ]);
+      await Promise.race([Promise.all(this.#underWay), delay(deadline - performance.now(), undefined, { ref: false })]);
     }
     this.#isOver = true;
     if (this.#underWay.size === 0) return;

@@ -17,8 +17,7 @@ const SPENT = 'ACCESS_TOKEN_DEAD';
 const UNDECIDED = 'WITNESS_UNKNOWN';
 
 type Prepared<Kind extends RefreshKind> =
-  | { readonly kind: 'ready'; readonly lease: Lease<Kind['row']> }
-  | RefreshResult<Kind>;
+  { readonly kind: 'ready'; readonly lease: Lease<Kind['row']> } | RefreshResult<Kind>;
 
 /**
  * Makes sure, under the new lease, that a refresh token which an earlier exchange may have spent can be sent: its holder may
@@ -42,7 +41,8 @@ export class RefreshTakeover {
 
     const life = await this.ask(target, awaited.lease.row);
     if (life === 'dead') return this.end(target, awaited.lease);
-    if (life === 'unknown' && !isRejected && !hasExpired(awaited.lease.row)) return this.#postpone(target, awaited.lease);
+    if (life === 'unknown' && !isRejected && !hasExpired(awaited.lease.row))
+      return this.#postpone(target, awaited.lease);
     return this.#awaitHolder(target, awaited.lease, 0, life === 'alive');
   }
 

@@ -64,7 +64,8 @@ export class TokenRefresher {
         isRejected: row.version === request.rejectedVersion,
       };
       // A refresh that this process has under way may not have its lease yet.
-      const seen: AuthTokensRow = row.state === 'idle' && this.flights.has(target.name) ? { ...row, state: 'leased' } : row;
+      const seen: AuthTokensRow =
+        row.state === 'idle' && this.flights.has(target.name) ? { ...row, state: 'leased' } : row;
       const step = decide(seen, demand, target.rules, performance.now());
       if (step.kind === 'serve') return row;
       if (step.kind === 'refuse') throw target.errorOf(step.refusal);

@@ -69,7 +69,6 @@ async function redeem(
   let offlineToken: string;
   try {
     offlineToken = vault.open(userId, row.offlineToken);
-    await client.metadata();
   } catch (error) {
     return { kind: 'abandoned', error };
   }

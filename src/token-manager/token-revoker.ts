@@ -7,7 +7,9 @@ import { revokeAt } from '../identity-providers/checked-answer.js';
 import type { RevocationAnswer } from '../identity-providers/identity-provider.js';
 import { LEASE_MARGIN_MS } from '../identity-providers/refresh-policy.js';
 import { IdentityProviderRegistry } from '../identity-providers/identity-provider.registry.js';
-import { type ClaimedRevocation, TokenRevocationsTable } from '../storage/token-revocations/token-revocations.table.js';
+import { RefreshDrain } from '../refresh/refresh-drain.js';
+import type { ClaimedRevocation } from '../storage/token-revocations/token-revocations.statements.js';
+import { TokenRevocationsTable } from '../storage/token-revocations/token-revocations.table.js';
 import { authTokenLocation } from './token-locations.js';
 
 const POLL_INTERVAL_MS = 10_000;
@@ -25,12 +27,12 @@ export class TokenRevoker implements OnApplicationBootstrap, OnModuleDestroy {
   readonly #logger = new Logger(TokenRevoker.name);
   #timer: NodeJS.Timeout | undefined;
   #round: Promise<void> | undefined;
-  #isStopped = false;
 
   constructor(
     private readonly revocations: TokenRevocationsTable,
     private readonly providers: IdentityProviderRegistry,
     private readonly cipher: TokenCipher,
+    private readonly drain: RefreshDrain,
   ) {}
 
   onApplicationBootstrap(): void {
@@ -42,15 +44,14 @@ export class TokenRevoker implements OnApplicationBootstrap, OnModuleDestroy {
 
   /** Looks at the outbox now instead of at the next interval. Returns at once. */
   wake(): void {
-    if (this.#isStopped) return;
-    this.#round ??= this.#runRound().finally(() => (this.#round = undefined));
+    if (this.drain.stopping.aborted || this.#round) return;
+    this.#round = this.#runRound().finally(() => (this.#round = undefined));
+    this.drain.track(this.#round);
   }
 
-  /** Lets the requests under way end; what is left in the outbox is another process's or the next start's. */
-  async onModuleDestroy(): Promise<void> {
-    this.#isStopped = true;
+  /** Requests under way are waited for with the refreshes; what is left is another process's or the next start's. */
+  onModuleDestroy(): void {
     clearInterval(this.#timer);
-    await this.#round;
   }
 
   async #runRound(): Promise<void> {
@@ -59,7 +60,7 @@ export class TokenRevoker implements OnApplicationBootstrap, OnModuleDestroy {
         const claimed = await this.revocations.claim(this.providers.revocable, BATCH);
         const ends = await Promise.allSettled(claimed.map((revocation) => this.#revoke(revocation)));
         for (const end of ends) if (end.status === 'rejected') throw end.reason;
-        if (claimed.length < BATCH || this.#isStopped) return;
+        if (claimed.length < BATCH || this.drain.stopping.aborted) return;
       }
     } catch (error) {
       this.#logger.warn(`The outbox of revocations cannot be worked on: ${String(error)}`);
@@ -87,6 +88,10 @@ export class TokenRevoker implements OnApplicationBootstrap, OnModuleDestroy {
     const provider = this.providers.find(revocation.idp);
     const revoke = provider?.revoke?.bind(provider);
     if (!provider || !revoke) return { kind: 'refused', code: 'NOT_SUPPORTED' };
+    // Another client's request would be refused, or answered as if the tokens were unknown and so revoked.
+    const isOthers =
+      revocation.clientId !== null && provider.clientId !== undefined && revocation.clientId !== provider.clientId;
+    if (isOthers) return { kind: 'unavailable', code: 'OTHER_CLIENT' };
     const overdue = new AbortController();
     try {
       const refreshToken = revocation.refreshToken;

@@ -5,7 +5,8 @@ import { AuthTokensTable } from '../storage/auth-tokens/auth-tokens.table.js';
 import type { FreshTokenRequest } from '../refresh/token-refresher.js';
 import { TokenCipher } from '../crypto/token.cipher.js';
 import { IdentityProviderRegistry } from '../identity-providers/identity-provider.registry.js';
-import { OfflineTokenStore } from '../storage/offline-tokens/offline-token.store.js';
+import { OfflineTokensTable } from '../storage/offline-tokens/offline-tokens.table.js';
+import { KeycloakClient } from '../keycloak/keycloak.client.js';
 import { checkExpiry, checkKey, checkPresent, checkToken, checkUserId } from '../token-input.js';
 import { KeycloakSessionExpiredError } from '../tokens.errors.js';
 import type { IdpToken } from './idp-token.js';
@@ -47,7 +48,8 @@ export class TokenManager {
     private readonly table: AuthTokensTable,
     private readonly revoker: TokenRevoker,
     private readonly keycloak: KeycloakIdpTokens,
-    private readonly offlineTokens: OfflineTokenStore,
+    private readonly offlineTokens: OfflineTokensTable,
+    private readonly keycloakClient: KeycloakClient,
     private readonly offlineSessions: OfflineSessions,
     private readonly vault: OfflineTokenVault,
   ) {}
@@ -117,7 +119,7 @@ export class TokenManager {
    * @throws {@link InvalidTokenInputError} when the access token is another user's
    * @throws {@link KeycloakSessionExpiredError} when Keycloak does not accept the access token
    * @throws {@link KeycloakUnavailableError} when Keycloak gives no usable answer
-   * @throws {@link TokensConfigurationError} when the user may not read stored tokens
+   * @throws {@link KeycloakMisconfiguredError} when the user may not read stored tokens
    */
   importIdpTokens(idp: string, userId: string, keycloakAccessToken: string): Promise<boolean> {
     return this.keycloak.import(idp, userId, keycloakAccessToken);
@@ -158,7 +160,8 @@ export class TokenManager {
 
   /** Seals and stores the Keycloak offline token of a user, replacing the one that was there. */
   async storeOfflineToken(userId: string, offlineToken: string): Promise<void> {
-    await this.offlineTokens.storeToken(userId, this.vault.seal(userId, offlineToken));
+    const sealed = this.vault.seal(userId, offlineToken);
+    await this.offlineTokens.store(userId, { offlineToken: sealed, clientId: this.keycloakClient.clientId });
   }
 
   /**
@@ -167,8 +170,8 @@ export class TokenManager {
    * @throws {@link TokenDecryptionError} when the stored text does not open
    */
   async loadOfflineToken(userId: string): Promise<string | null> {
-    const stored = await this.offlineTokens.loadToken(userId);
-    return stored === null ? null : this.vault.open(userId, stored);
+    const stored = await this.offlineTokens.load(checkUserId(userId));
+    return stored && this.vault.open(userId, stored.offlineToken);
   }
 
   /**

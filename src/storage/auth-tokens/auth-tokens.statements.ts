@@ -118,7 +118,9 @@ export function authTokensStatements(table: string, revocations: string): AuthTo
            access_token_expires_at = $accessTokenExpiresAt, refresh_token_expires_at = $refreshTokenExpiresAt,
            token_version = $version, parent_version = NULL, client_id = $clientId, rejections = 0, issued_at = ${issuedAt},
            ${RESET}`;
-  const inserted = (issuedAt: string) => `INSERT INTO ${table} AS stored (keycloak_user_id, identity_provider, access_token,
+  const inserted = (
+    issuedAt: string,
+  ) => `INSERT INTO ${table} AS stored (keycloak_user_id, identity_provider, access_token,
              refresh_token, access_token_expires_at, refresh_token_expires_at, token_version, client_id, issued_at)
            SELECT $keycloakUserId, $idp, $accessToken, $refreshToken, $accessTokenExpiresAt::bigint,
              $refreshTokenExpiresAt::bigint, $version::bigint, $clientId, ${issuedAt}`;

@@ -100,7 +100,9 @@ export function readLeasedRow(row: QueryResultRow): LeasedRow {
 }
 
 /** What {@link LeasedRow} says of tokens that were stored just now. */
-export function freshlyStored(row: Pick<LeasedRow, 'id' | 'version' | 'parentVersion' | 'clientId' | 'rejections'>): LeasedRow {
+export function freshlyStored(
+  row: Pick<LeasedRow, 'id' | 'version' | 'parentVersion' | 'clientId' | 'rejections'>,
+): LeasedRow {
   return {
     ...row,
     state: 'idle',

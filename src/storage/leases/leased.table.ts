@@ -117,10 +117,7 @@ export class LeasedTable<Key extends object, Tokens extends object, Row> {
     return this.#hasEffect(this.statements().commit, successor);
   }
 
-  async #hasEffect<Params extends object>(
-    statement: Statement<Params, unknown>,
-    params: Params,
-  ): Promise<boolean> {
+  async #hasEffect<Params extends object>(statement: Statement<Params, unknown>, params: Params): Promise<boolean> {
     return (await this.executor.executeUnlocked(statement, params)).length > 0;
   }
 }
