@@ -91,7 +91,7 @@ export function rejectConflicts(gaps: readonly TableGap[]): void {
   const conflicts = gaps.flatMap((gap) => gap.conflicts);
   if (conflicts.length === 0) return;
   throw new TokensConfigurationError(
-    `The migrations of nestjs-idp-tokens changed nothing, because the database has something else in their place:\n` +
+    'A migration of nestjs-idp-tokens stopped before it changed anything, because something else is in its place:\n' +
       conflicts.map((conflict) => `- ${conflict}\n`).join('') +
       'Rename or drop each of these columns, tables or indexes of yours, or make it what is wanted. Then run the ' +
       'migrations again.',
