@@ -78,8 +78,8 @@ export class RefreshPolicyRules implements Partial<RefreshPolicy> {
 /**
  * Completes a policy from the operator's overrides and what is known of the provider. With a replay window a lost
  * answer can be asked for again, so the lease is short; a single-use token is kept from everybody else until its
- * exchange cannot succeed any more. Where the operator says that the old access token survives a refresh, or does not, the
- * provider's own default for the opposite gives way.
+ * exchange cannot succeed any more. An operator who says that the old access token survives a refresh, or
+ * that a refresh ends it, overrides the provider's default for the opposite too.
  */
 export function completePolicy(
   overrides: Partial<RefreshPolicy> = {},
