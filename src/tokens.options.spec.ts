@@ -2,6 +2,7 @@ import { describe, expect, it, jest } from '@jest/globals';
 
 import { completePolicy } from './identity-providers/refresh-policy.js';
 import type { IdentityProvider } from './identity-providers/identity-provider.js';
+import { ProviderType } from './identity-providers/provider-type.js';
 import { TokensConfigurationError } from './tokens.errors.js';
 import { readTokensOptions, type TokensModuleOptions } from './tokens.options.js';
 
@@ -297,6 +298,21 @@ const URL_RULE = 'must be an absolute http or https URL without credentials and 
 const BASE_URL_RULE = 'must be an absolute http or https URL without credentials, query and fragment';
 const TOKEN_ENDPOINT = 'https://idp.example/token';
 
+const SINGLE_USE = {
+  exchangeTimeoutMs: 15_000,
+  leaseMs: 35_000,
+  replayWindowMs: 0,
+  takeoverDelayMs: 3500,
+  oldAccessTokenSurvives: false,
+};
+const REPLAYABLE = {
+  exchangeTimeoutMs: 10_000,
+  leaseMs: 12_000,
+  takeoverDelayMs: 3500,
+  oldAccessTokenSurvives: true,
+  refreshEndsAccessToken: false,
+};
+
 describe('The entry of an identity provider', () => {
   it.each([
     ['github', {}, 'https://github.com/login/oauth/access_token'],
@@ -317,18 +333,12 @@ describe('The entry of an identity provider', () => {
   });
 
   it.each([
-    ['github', { exchangeTimeoutMs: 30_000, leaseMs: 95_000, replayWindowMs: 0, oldAccessTokenSurvives: false }],
-    ['gitlab', { exchangeTimeoutMs: 30_000, leaseMs: 95_000, replayWindowMs: 0, oldAccessTokenSurvives: false }],
-    [
-      'bitbucket',
-      { exchangeTimeoutMs: 10_000, leaseMs: 12_000, replayWindowMs: 600_000, oldAccessTokenSurvives: true },
-    ],
-    [
-      'bitbucket_data_center',
-      { exchangeTimeoutMs: 30_000, leaseMs: 95_000, replayWindowMs: 0, oldAccessTokenSurvives: false },
-    ],
-    ['azure_devops', { exchangeTimeoutMs: 10_000, leaseMs: 12_000, oldAccessTokenSurvives: true }],
-    ['acme', { exchangeTimeoutMs: 30_000, leaseMs: 95_000, replayWindowMs: 0, oldAccessTokenSurvives: false }],
+    ['github', { ...SINGLE_USE, refreshEndsAccessToken: true }],
+    ['gitlab', { ...SINGLE_USE, refreshEndsAccessToken: true }],
+    ['bitbucket', { ...REPLAYABLE, replayWindowMs: 600_000 }],
+    ['bitbucket_data_center', { ...SINGLE_USE, refreshEndsAccessToken: true }],
+    ['azure_devops', { ...REPLAYABLE, replayWindowMs: 86_400_000 }],
+    ['acme', { ...SINGLE_USE, refreshEndsAccessToken: false }],
   ])('of %s has the policy that fits its refresh tokens', (idp, policy) => {
     const where =
       idp === 'bitbucket_data_center' ? { baseUrl: 'https://bb.example' } : { tokenEndpoint: TOKEN_ENDPOINT };
@@ -337,7 +347,39 @@ describe('The entry of an identity provider', () => {
 
   it('takes a policy field by field', () => {
     const policy = { leewaySeconds: 60, exchangeTimeoutMs: 5000 };
-    expect(providerOf({ ...CLIENT, policy })?.policy).toEqual({ ...completePolicy(), ...policy });
+    expect(providerOf({ ...CLIENT, policy })?.policy).toEqual({
+      ...completePolicy(),
+      refreshEndsAccessToken: true,
+      ...policy,
+    });
+  });
+
+  it.each([
+    ['github', { oldAccessTokenSurvives: true }],
+    ['bitbucket', { refreshEndsAccessToken: true }],
+  ])('of %s is taken with %j, though the module knows otherwise', (idp, policy) => {
+    expect(providerOf({ ...CLIENT, policy }, idp)?.policy).toMatchObject({
+      oldAccessTokenSurvives: false,
+      refreshEndsAccessToken: false,
+      ...policy,
+    });
+  });
+
+  it.each([...Object.values(ProviderType), 'acme'])('of %s may say where access tokens are asked about', (idp) => {
+    const where = { baseUrl: 'https://b.example', tokenEndpoint: TOKEN_ENDPOINT };
+    const entry = { ...CLIENT, ...(idp === 'bitbucket_data_center' ? where : { tokenEndpoint: TOKEN_ENDPOINT }) };
+    expect(typeof providerOf(entry, idp)?.isAccessTokenAlive).toBe('undefined');
+    for (const field of ['introspectionEndpoint', 'userinfoEndpoint']) {
+      const asking = providerOf({ ...entry, [field]: 'https://idp.example/x?y=z' }, idp);
+      expect(typeof asking?.isAccessTokenAlive).toBe('function');
+      expect(typeof providerOf({ ...entry, [field]: null }, idp)?.isAccessTokenAlive).toBe('undefined');
+    }
+  });
+
+  it('has the client that its tokens are issued to, also where that does not authenticate', () => {
+    const entry = { ...CLIENT, tokenEndpoint: TOKEN_ENDPOINT };
+    expect(providerOf(entry)?.clientId).toBe('id');
+    expect(providerOf({ ...entry, clientAuthentication: 'none' }, 'acme')?.clientId).toBe('id');
   });
 
   it('may be an instance of the host, also under a known name', () => {
@@ -345,6 +387,22 @@ describe('The entry of an identity provider', () => {
       const provider = ownProvider();
       expect(providerOf(provider, idp)).toBe(provider);
     }
+  });
+
+  it('may be an instance of the host that names its client and can be asked, or one that does neither', () => {
+    class Own {
+      readonly policy = completePolicy({ refreshEndsAccessToken: true });
+      readonly refresh = jest.fn();
+      get clientId(): string {
+        return 'client';
+      }
+      isAccessTokenAlive(): Promise<string> {
+        return Promise.resolve('alive');
+      }
+    }
+    const older = { ...completePolicy(), refreshEndsAccessToken: undefined };
+    const silent = { ...ownProvider(older), clientId: undefined, isAccessTokenAlive: undefined };
+    for (const provider of [new Own(), silent]) expect(providerOf(provider, 'acme')).toBe(provider);
   });
 
   it.each<[string, string, object | null, string[]]>([
@@ -387,9 +445,9 @@ describe('The entry of an identity provider', () => {
     [
       'with a lease too short for its exchange',
       'github',
-      { ...CLIENT, policy: { leaseMs: 31_999 } },
+      { ...CLIENT, policy: { leaseMs: 16_999 } },
       [
-        'policy: leaseMs (31999) must be at least exchangeTimeoutMs (30000) + 2000: ' +
+        'policy: leaseMs (16999) must be at least exchangeTimeoutMs (15000) + 2000: ' +
           'an exchange that outlives its lease would be started twice',
       ],
     ],
@@ -408,12 +466,46 @@ describe('The entry of an identity provider', () => {
       ownProvider(null),
       ['policy: it is missing: make one with completePolicy()'],
     ],
+    ...['', null, 7, ['client']].map((clientId): [string, string, object, string[]] => [
+      `of the host with ${JSON.stringify(clientId)} as its client`,
+      'acme',
+      { ...ownProvider(), clientId },
+      ['clientId must be a non-empty string, or be left out'],
+    ]),
+    ...['alive', null, true, {}].map((isAccessTokenAlive): [string, string, object, string[]] => [
+      `of the host that has ${JSON.stringify(isAccessTokenAlive)} where it is asked about a token`,
+      'acme',
+      { ...ownProvider(), isAccessTokenAlive },
+      ['isAccessTokenAlive must be a function, or be left out'],
+    ]),
+    [
+      'of the host with everything wrong beside its refresh',
+      'acme',
+      { ...ownProvider(null), clientId: '', isAccessTokenAlive: 'alive' },
+      [
+        'clientId must be a non-empty string, or be left out',
+        'isAccessTokenAlive must be a function, or be left out',
+        'policy: it is missing: make one with completePolicy()',
+      ],
+    ],
+    ...[CLIENT, ownProvider()].map((entry): [string, string, object, string[]] => [
+      `${'refresh' in entry ? 'of the host ' : ''}with an old access token that survives and ends`,
+      'github',
+      { ...entry, policy: { ...completePolicy(), oldAccessTokenSurvives: true, refreshEndsAccessToken: true } },
+      ['policy: oldAccessTokenSurvives and refreshEndsAccessToken contradict each other: set one of them to false'],
+    ]),
+    [
+      'of the host with a policy that says yes in words',
+      'acme',
+      ownProvider({ ...completePolicy(), refreshEndsAccessToken: 'yes' }),
+      ['policy: oldAccessTokenSurvives and refreshEndsAccessToken must be boolean values'],
+    ],
     [
       'of the host with a lease too short',
       'acme',
-      ownProvider({ ...completePolicy(), leaseMs: 30_000 }),
+      ownProvider({ ...completePolicy(), leaseMs: 15_000 }),
       [
-        'policy: leaseMs (30000) must be at least exchangeTimeoutMs (30000) + 2000: ' +
+        'policy: leaseMs (15000) must be at least exchangeTimeoutMs (15000) + 2000: ' +
           'an exchange that outlives its lease would be started twice',
       ],
     ],
@@ -506,6 +598,9 @@ const URLS = [
   ['bitbucket', 'baseUrl', BASE_URL_RULE],
   ['bitbucket_data_center', 'baseUrl', BASE_URL_RULE],
   ['azure_devops', 'authority', BASE_URL_RULE],
+  ...[...Object.values(ProviderType), 'acme'].flatMap((idp) =>
+    (['introspectionEndpoint', 'userinfoEndpoint'] as const).map((field) => [idp, field, URL_RULE] as const),
+  ),
 ] as const;
 
 describe('A wholly wrong set of options', () => {

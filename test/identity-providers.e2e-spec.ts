@@ -248,6 +248,11 @@ describe.each(SCENARIOS)('%s', (_, scenario) => {
     }
     expect(JSON.stringify(provider)).toContain(`:${standIn.port}/`);
   });
+
+  it('names the client that its tokens are issued to', async () => {
+    const { standIn, provider } = await connect();
+    expect(provider.clientId).toBe(standIn.client.clientId);
+  });
 });
 
 describe('The lifetime of an access token', () => {
@@ -427,6 +432,340 @@ describe('Revoking a pair', () => {
     ['acme', { tokenEndpoint: NOWHERE }],
   ])('is not offered by %s, which has no endpoint for it', (idp, entry) => {
     expect(typeof providerOf(idp, { clientId: 'c', clientSecret: 's', ...entry }).revoke).toBe('undefined');
+  });
+});
+
+type Entry = (standIn: ProviderStandIn) => object;
+/** How an entry asks, at which stand-in, and what exactly it sends for a token. */
+type Question = [
+  what: string,
+  idp: string,
+  settings: ProviderStandInSettings,
+  entry: Entry,
+  sent: (token: string) => object,
+];
+
+const form = (parameters: Record<string, string>) => new URLSearchParams(parameters).toString();
+const basic = (credentials: string) => `Basic ${Buffer.from(credentials).toString('base64')}`;
+const FORM_TYPE = 'application/x-www-form-urlencoded';
+const ODD_BASIC = basic('client%3A1+%C3%BC:p%40ss%3Aw%25rd%2B%26%3D%2F+%C3%BC%22%5C');
+
+const sentToGitHub = (token: string) => ({
+  method: 'POST',
+  path: '/api/v3/applications/Iv1.8a%2F61f9b/token',
+  accept: 'application/vnd.github+json',
+  authorization: basic('Iv1.8a/61f9b:client-secret-1'),
+  type: 'application/json',
+  body: JSON.stringify({ access_token: token }),
+});
+const sentByBearer = (path: string) => (token: string) => ({
+  method: 'GET',
+  path,
+  accept: 'application/json',
+  authorization: `Bearer ${token}`,
+  type: undefined,
+  body: '',
+});
+const sentToIntrospection = (authorization?: string, client?: Record<string, string>) => (token: string) => ({
+  method: 'POST',
+  path: '/introspect',
+  accept: 'application/json',
+  authorization,
+  type: FORM_TYPE,
+  body: form({ token, token_type_hint: 'access_token', ...client }),
+});
+const inBody = sentToIntrospection(undefined, { client_id: ODD.clientId, client_secret: ODD.clientSecret });
+
+const AT_GITHUB = { kind: 'github', clientId: 'Iv1.8a/61f9b' } as const;
+const IN_BODY = { kind: 'oauth2', clientAuthentication: 'client_secret_post', ...ODD } as const;
+const introspected: Entry = ({ baseUrl }) => ({ introspectionEndpoint: `${baseUrl}/introspect` });
+const userinfo: Entry = ({ baseUrl }) => ({ userinfoEndpoint: `${baseUrl}/userinfo` });
+
+/** The questions that a provider has of its own, and one of each that an entry may describe. */
+const QUESTIONS: Question[] = [
+  ['GitHub Enterprise', 'github', AT_GITHUB, ({ baseUrl }) => ({ baseUrl }), sentToGitHub],
+  [
+    'GitHub with its API elsewhere',
+    'github',
+    AT_GITHUB,
+    ({ baseUrl }) => ({ tokenEndpoint: NOWHERE, apiBaseUrl: `${baseUrl}/api/v3/` }),
+    sentToGitHub,
+  ],
+  [
+    'GitLab below a path',
+    'gitlab',
+    { kind: 'gitlab', basePath: '/git', ...ODD },
+    ({ baseUrl }) => ({ baseUrl }),
+    sentByBearer('/git/oauth/token/info'),
+  ],
+  ...(
+    [
+      ['client_secret_basic', sentToIntrospection(ODD_BASIC)],
+      ['client_secret_post', inBody],
+      ['none', sentToIntrospection(undefined, { client_id: ODD.clientId })],
+    ] as const
+  ).map(([clientAuthentication, sent]): Question => [
+    `an introspection endpoint with ${clientAuthentication}`,
+    'acme',
+    { kind: 'oauth2', clientAuthentication, ...ODD },
+    (standIn) => ({ tokenEndpoint: NOWHERE, clientAuthentication, ...introspected(standIn) }),
+    sent,
+  ]),
+  [
+    'a userinfo endpoint',
+    'acme',
+    { kind: 'oauth2' },
+    (standIn) => ({ tokenEndpoint: NOWHERE, ...userinfo(standIn) }),
+    sentByBearer('/userinfo'),
+  ],
+];
+
+/** The same endpoints in entries of the known providers, before the question that the provider has of its own. */
+const OVERRIDES: Question[] = [
+  ...(
+    [
+      ['github', {}],
+      ['gitlab', {}],
+      ['bitbucket_data_center', { baseUrl: NOWHERE }],
+      ['azure_devops', {}],
+    ] as const
+  ).flatMap(([idp, entry]): Question[] => [
+    [idp, idp, IN_BODY, (standIn) => ({ ...entry, ...introspected(standIn) }), inBody],
+    [idp, idp, IN_BODY, (standIn) => ({ ...entry, ...userinfo(standIn) }), sentByBearer('/userinfo')],
+    [idp, idp, IN_BODY, (standIn) => ({ ...entry, ...userinfo(standIn), ...introspected(standIn) }), inBody],
+  ]),
+  ['bitbucket', 'bitbucket', { kind: 'oauth2', ...ODD }, introspected, sentToIntrospection(ODD_BASIC)],
+  ['bitbucket', 'bitbucket', { kind: 'oauth2' }, userinfo, sentByBearer('/userinfo')],
+  ['an entry of a moved GitHub', 'github', IN_BODY, (it) => ({ tokenEndpoint: NOWHERE, ...introspected(it) }), inBody],
+];
+
+describe('The question whether an access token works', () => {
+  async function askable(settings: ProviderStandInSettings, idp: string, entry: Entry, more: object = {}) {
+    const standIn = await start(settings);
+    const provider = providerOf(idp, { ...standIn.client, ...entry(standIn), ...more });
+    const ask = async (accessToken: string, requests = 1) => {
+      const before = standIn.requests.length;
+      const life = await provider.isAccessTokenAlive?.(accessToken);
+      expect(standIn.requests.length - before).toBe(requests);
+      return life;
+    };
+    return { standIn, provider, ask };
+  }
+
+  it.each([...QUESTIONS, ...OVERRIDES])(
+    'is answered by %s, by one exact request',
+    async (_, idp, settings, entry, sent) => {
+      const { standIn, ask } = await askable(settings, idp, entry);
+      const [{ accessToken }, other] = [standIn.issue(), standIn.issue()];
+      await expect(ask(accessToken)).resolves.toBe('alive');
+      standIn.liveAccessTokens.delete(accessToken);
+      await expect(ask(accessToken)).resolves.toBe('dead');
+      await expect(ask(other.accessToken)).resolves.toBe('alive');
+      const asked = [accessToken, accessToken, other.accessToken];
+      expect(
+        standIn.requests.map(({ method, path, headers, body }) => ({
+          method,
+          path,
+          accept: headers.accept,
+          authorization: headers.authorization,
+          type: headers['content-type'],
+          body,
+        })),
+      ).toEqual(asked.map(sent));
+      expect(new Set(standIn.requests.map(({ headers }) => headers['user-agent']))).toEqual(
+        new Set(['nestjs-idp-tokens']),
+      );
+    },
+  );
+
+  it.each(['github', 'gitlab'] as const)('tells what became of a refresh at %s', async (kind) => {
+    const { standIn, provider, ask } = await askable({ kind }, kind, ({ baseUrl }) => ({ baseUrl }));
+    const { accessToken, refreshToken } = standIn.issue();
+    standIn.answerNext(reset);
+    expect((await provider.refresh(refreshToken)).kind).toBe('ambiguous');
+    await expect(ask(accessToken)).resolves.toBe('alive');
+    const renewed = tokensOf(await provider.refresh(refreshToken));
+    expect(provider.policy.refreshEndsAccessToken).toBe(true);
+    await expect(ask(accessToken)).resolves.toBe('dead');
+    await expect(ask(renewed.accessToken)).resolves.toBe('alive');
+  });
+
+  const [GITHUB_ASKED, , GITLAB_ASKED, INTROSPECTION_ASKED] = QUESTIONS;
+  const USERINFO_ASKED = QUESTIONS.at(-1);
+  const SILENT = [301, 302, 303, 307, 308, 400, 403, 408, 410, 422, 429, 500, 502, 503, 504];
+
+  it.each([
+    ['GitHub', GITHUB_ASKED, { 200: 'alive', 404: 'dead' }, [201, 204, 401, ...SILENT]],
+    ['GitLab', GITLAB_ASKED, { 200: 'alive', 401: 'dead' }, [201, 204, 404, ...SILENT]],
+    ['an introspection endpoint', INTROSPECTION_ASKED, {}, [200, 201, 204, 401, 404, ...SILENT]],
+    [
+      'a userinfo endpoint',
+      USERINFO_ASKED,
+      { 200: 'alive', 201: 'alive', 204: 'alive', 401: 'dead' },
+      [404, ...SILENT],
+    ],
+  ])('is answered by %s with a status that tells, or not at all', async (_, question, telling, silent) => {
+    if (!question) throw new Error('no such question');
+    const [, idp, settings, entry] = question;
+    const { standIn, ask } = await askable(settings, idp, entry);
+    const target = await start({ kind: 'oauth2' });
+    const expected = [...Object.entries(telling), ...silent.map((status) => [status, 'unknown'] as const)];
+    const lives: (readonly [number | string, unknown])[] = [];
+    for (const [status] of expected) {
+      standIn.answerNext((response) => {
+        const headers = { location: `${target.baseUrl}/userinfo`, 'www-authenticate': 'Basic realm="x"' };
+        response.writeHead(Number(status), { ...headers, 'retry-after': '0' }).end();
+      });
+      lives.push([status, await ask(standIn.issue().accessToken)]);
+    }
+    expect(lives).toEqual(expected);
+    expect(target.requests).toEqual([]);
+  });
+
+  it.each([
+    ['true', '{"active":true}', 'alive'],
+    ['false', '{"active":false,"exp":1}', 'dead'],
+    ['a text', '{"active":"false"}', 'unknown'],
+    ['a number', '{"active":0}', 'unknown'],
+    ['null', '{"active":null}', 'unknown'],
+    ['nothing', '{}', 'unknown'],
+    ['a list', '[{"active":false}]', 'unknown'],
+    ['a page', '<html>Sign in</html>', 'unknown'],
+    ['a form', 'access_token=a&active=false', 'unknown'],
+    ['a cut body', '{"active":false', 'unknown'],
+    ['no body', '', 'unknown'],
+  ])('needs a boolean from an introspection endpoint: %s', async (_, body, life) => {
+    const { standIn, ask } = await askable({ kind: 'oauth2' }, 'acme', (at) => ({
+      tokenEndpoint: NOWHERE,
+      ...introspected(at),
+    }));
+    for (const [status, expected] of [
+      [200, life],
+      [201, 'unknown'],
+      [400, 'unknown'],
+      [500, 'unknown'],
+    ] as const) {
+      standIn.answerNext((response) => response.writeHead(status, { 'content-type': 'application/json' }).end(body));
+      await expect(ask('token')).resolves.toBe(expected);
+    }
+  });
+
+  it.each(QUESTIONS.filter(([, , , , sent]) => JSON.stringify(sent('t')).includes('"POST"')))(
+    'stays open at %s when the application is not known',
+    async (_, idp, settings, entry) => {
+      const wrong = settings.clientAuthentication === 'none' ? { clientId: 'other' } : { clientSecret: 'other' };
+      const { standIn, ask } = await askable(settings, idp, entry, wrong);
+      await expect(ask(standIn.issue().accessToken)).resolves.toBe('unknown');
+    },
+  );
+
+  it.each<[string, Responder]>([
+    ['a reset', reset],
+    ['an orderly end', close],
+    ['silence', () => undefined],
+    [
+      'a head without its body',
+      (response) => {
+        response.writeHead(200, { 'content-type': 'application/json' }).flushHeaders();
+      },
+    ],
+    [
+      'a body shorter than announced',
+      (response) => response.writeHead(200, { 'content-length': 50 }).end('{"active":true}'),
+    ],
+    ['a body over 1 MiB', (response) => response.writeHead(200).end('{"active":true}'.padEnd(MIB + 1))],
+    ['no HTTP', (response) => response.socket?.end('SSH-2.0-OpenSSH_9.6\r\n')],
+  ])('is asked once, and stays open, when its answer is lost to %s', async (_, responder) => {
+    for (const [, idp, settings, entry] of [GITHUB_ASKED, GITLAB_ASKED, INTROSPECTION_ASKED, USERINFO_ASKED].flatMap(
+      (question) => (question ? [question] : []),
+    )) {
+      const { standIn, ask } = await askable(settings, idp, entry, { policy: { exchangeTimeoutMs: 300 } });
+      standIn.answerNext(responder);
+      const { accessToken } = standIn.issue();
+      const before = performance.now();
+      await expect(ask(accessToken)).resolves.toBe('unknown');
+      expect(performance.now() - before).toBeLessThan(2300);
+      await expect(ask(accessToken)).resolves.toBe('alive');
+    }
+  });
+
+  it('has five seconds where a refresh has more', async () => {
+    const { standIn, provider } = await askable({ kind: 'gitlab' }, 'gitlab', ({ baseUrl }) => ({ baseUrl }));
+    expect(provider.policy.exchangeTimeoutMs).toBe(15_000);
+    standIn.answerNext(() => undefined);
+    const before = performance.now();
+    await expect(provider.isAccessTokenAlive?.('token')).resolves.toBe('unknown');
+    const elapsed = performance.now() - before;
+    expect(elapsed).toBeGreaterThan(4990);
+    expect(elapsed).toBeLessThan(5900);
+    expect(standIn.requests).toHaveLength(1);
+  });
+
+  it('is not repeated after a 421 where it has a body, and costs one request more where it has none', async () => {
+    for (const [question, requests] of [
+      [GITHUB_ASKED, 1],
+      [INTROSPECTION_ASKED, 1],
+      [GITLAB_ASKED, 2],
+    ] as const) {
+      if (!question) throw new Error('no such question');
+      const [, idp, settings, entry] = question;
+      const { standIn, ask } = await askable(settings, idp, entry);
+      for (let answer = 0; answer < requests; answer++) {
+        standIn.answerNext((response) => response.writeHead(421).end());
+      }
+      await expect(ask(standIn.issue().accessToken, requests)).resolves.toBe('unknown');
+    }
+  });
+
+  it('is put twice to a server that the first request certainly did not reach', async () => {
+    let [connections, requests] = [0, 0];
+    const server = createHttpsServer(selfSigned('127.0.0.1'), (_, response) => {
+      requests++;
+      response.end();
+    }).on('connection', () => connections++);
+    const host = `https://127.0.0.1:${await listen(server)}`;
+    const provider = providerOf('gitlab', { clientId: 'c', clientSecret: 's', baseUrl: host });
+    await expect(provider.isAccessTokenAlive?.('token')).resolves.toBe('unknown');
+    expect({ connections, requests }).toEqual({ connections: 2, requests: 0 });
+  });
+
+  it('stays open when the server refuses the connection', async () => {
+    const client = { clientId: 'c', clientSecret: 's' };
+    for (const [idp, entry] of [
+      ['github', { baseUrl: NOWHERE }],
+      ['gitlab', { baseUrl: NOWHERE }],
+      ['acme', { tokenEndpoint: NOWHERE, introspectionEndpoint: NOWHERE }],
+      ['acme', { tokenEndpoint: NOWHERE, userinfoEndpoint: NOWHERE }],
+    ] as const) {
+      await expect(providerOf(idp, { ...client, ...entry }).isAccessTokenAlive?.('token')).resolves.toBe('unknown');
+    }
+  });
+
+  it('stays open for a token that no header can carry, and is not sent', async () => {
+    const { ask } = await askable({ kind: 'gitlab' }, 'gitlab', ({ baseUrl }) => ({ baseUrl }));
+    for (const token of ['a\nb: c', 'grün\u{1f511}', 'a\0']) await expect(ask(token, 0)).resolves.toBe('unknown');
+  });
+
+  it.each(QUESTIONS)('leaves nothing of the token in %s', async (_, idp, settings, entry) => {
+    const { standIn, provider, ask } = await askable(settings, idp, entry);
+    standIn.answerNext(reset);
+    await expect(ask('secret-token')).resolves.toBe('unknown');
+    await expect(ask('secret-token')).resolves.toBe('dead');
+    for (const text of [JSON.stringify(provider), inspect(provider, { depth: 9, showHidden: true })]) {
+      expect(text).not.toContain('secret-token');
+      expect(text).not.toContain(standIn.client.clientSecret);
+    }
+  });
+
+  it.each([
+    ['bitbucket', {}],
+    ['bitbucket_data_center', { baseUrl: NOWHERE }],
+    ['azure_devops', {}],
+    ['acme', { tokenEndpoint: NOWHERE }],
+    ['github', { tokenEndpoint: NOWHERE }],
+    ['gitlab', { tokenEndpoint: NOWHERE }],
+  ])('cannot be put to %s with %j, where it has no endpoint that is known', (idp, entry) => {
+    expect(typeof providerOf(idp, { clientId: 'c', clientSecret: 's', ...entry }).isAccessTokenAlive).toBe('undefined');
   });
 });
 

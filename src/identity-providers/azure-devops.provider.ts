@@ -1,7 +1,7 @@
 import { IsNotEmpty, IsOptional, IsString } from 'class-validator';
 
 import { OAuth2Provider } from './oauth2.provider.js';
-import { endpoint, IsBaseUrl, KnownProviderRules } from './provider.options.js';
+import { endpoint, IsBaseUrl, KnownProviderRules, questionOf } from './provider.options.js';
 import { providerKind } from './provider-kind.js';
 import { completePolicy } from './refresh-policy.js';
 
@@ -40,6 +40,7 @@ export const azureDevOps = providerKind(AzureDevOpsRules, (options) => {
     clientSecret,
     clientAuthentication: 'client_secret_post',
     tokenEndpoint: options.tokenEndpoint ?? endpoint(authority, `/${encodeURIComponent(tenant)}/oauth2/v2.0/token`),
+    question: questionOf(options),
     refreshParameters: { scope: options.scope ?? AZURE_DEVOPS_SCOPE },
     policy: completePolicy(options.policy, { replayWindowMs: 86_400_000, oldAccessTokenSurvives: true }),
   });

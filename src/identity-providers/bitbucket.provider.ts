@@ -1,5 +1,5 @@
 import { OAuth2Provider } from './oauth2.provider.js';
-import { endpoint, HostedProviderRules, IsBaseUrl, RevocableProviderRules } from './provider.options.js';
+import { endpoint, HostedProviderRules, IsBaseUrl, questionOf, RevocableProviderRules } from './provider.options.js';
 import { providerKind } from './provider-kind.js';
 import { completePolicy } from './refresh-policy.js';
 
@@ -18,6 +18,7 @@ export const bitbucketCloud = providerKind(BitbucketRules, (options) => {
     clientSecret,
     clientAuthentication: 'client_secret_basic',
     tokenEndpoint: options.tokenEndpoint ?? endpoint(baseUrl, '/site/oauth2/access_token'),
+    question: questionOf(options),
     assumedLifetimeSeconds: 7200,
     policy: completePolicy(options.policy, { replayWindowMs: 600_000, oldAccessTokenSurvives: true }),
   });
@@ -30,7 +31,8 @@ export class BitbucketDataCenterRules extends RevocableProviderRules {
 }
 
 /**
- * Bitbucket Data Center. Renewing the tokens ends every earlier access token of the grant.
+ * Bitbucket Data Center. Renewing the tokens ends every earlier access token of the grant. It has no endpoint that tells
+ * whether an access token works; the options may name one.
  *
  * @see https://confluence.atlassian.com/bitbucketserver/bitbucket-oauth-2-0-provider-api-1108483661.html
  */
@@ -42,6 +44,7 @@ export const bitbucketDataCenter = providerKind(BitbucketDataCenterRules, (optio
     clientAuthentication: 'client_secret_post',
     tokenEndpoint: options.tokenEndpoint ?? endpoint(baseUrl, '/rest/oauth2/latest/token'),
     revocation: options.revocationEndpoint ?? endpoint(baseUrl, '/rest/oauth2/latest/revoke'),
-    policy: completePolicy(options.policy),
+    question: questionOf(options),
+    policy: completePolicy(options.policy, { refreshEndsAccessToken: true }),
   });
 });

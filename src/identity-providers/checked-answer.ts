@@ -1,7 +1,17 @@
-import type { IdentityProvider, RefreshAnswer, RevocationAnswer, TokenPair } from './identity-provider.js';
+import { QUESTION_TIMEOUT_MS } from './access-token-question.js';
+import type {
+  AccessTokenLife,
+  IdentityProvider,
+  RefreshAnswer,
+  RevocationAnswer,
+  TokenPair,
+} from './identity-provider.js';
 import { lifetime, nonEmptyText } from './token-answer.js';
 
 const FAILURES = ['terminal', 'configuration', 'not-redeemed', 'ambiguous'] as const;
+const LIVES = ['alive', 'dead', 'unknown'] as const;
+/** Leaves the providers of the module the time that they keep to themselves, and a provider of the host no more. */
+const LIFE_DEADLINE_MS = QUESTION_TIMEOUT_MS + 1000;
 
 /**
  * Asks a provider to redeem a refresh token and makes sure of its answer: a provider of the host may reject against its
@@ -41,6 +51,25 @@ export async function revokeAt(
     code: kind === 'unavailable' ? named(code) : 'INVALID_ANSWER',
     ...waiting(retryAfterMs),
   };
+}
+
+/**
+ * Asks a provider whether an access token still works, and makes sure of its answer: whatever a provider of the host does
+ * against its promise is `unknown`, and so is an answer that takes longer than six seconds. Never rejects.
+ */
+export async function askAt(provider: IdentityProvider, accessToken: string): Promise<AccessTokenLife> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<AccessTokenLife>((resolve) => {
+    timer = setTimeout(resolve, LIFE_DEADLINE_MS, 'unknown');
+  });
+  try {
+    const life: unknown = await Promise.race([provider.isAccessTokenAlive?.(accessToken), late]);
+    return LIVES.find((known) => known === life) ?? 'unknown';
+  } catch {
+    return 'unknown';
+  } finally {
+    clearTimeout(timer);
+  }
 }
 
 /** A code that may stand in messages: nothing that could be an echo of what was sent. */

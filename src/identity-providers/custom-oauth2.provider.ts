@@ -1,7 +1,7 @@
 import { IsIn, IsNotEmpty, IsOptional, IsString } from 'class-validator';
 
 import { type ClientAuthentication, OAuth2Provider } from './oauth2.provider.js';
-import { IsEndpoint, ProviderRules } from './provider.options.js';
+import { IsEndpoint, ProviderRules, questionOf } from './provider.options.js';
 import { providerKind } from './provider-kind.js';
 import { completePolicy } from './refresh-policy.js';
 
@@ -37,6 +37,7 @@ export const customOAuth2 = providerKind(
       clientAuthentication: options.clientAuthentication ?? 'client_secret_basic',
       tokenEndpoint: options.tokenEndpoint,
       revocation: options.revocationEndpoint,
+      question: questionOf(options),
       refreshParameters: options.scope ? { scope: options.scope } : undefined,
       policy: completePolicy(options.policy),
     }),

@@ -1,7 +1,9 @@
 import { IsOptional } from 'class-validator';
 
+import { lifeByStatus } from './access-token-question.js';
+import type { HttpRequest } from './http-exchange.js';
 import { basicAuthorization, OAuth2Provider } from './oauth2.provider.js';
-import { endpoint, HostedProviderRules, IsBaseUrl, unlessMoved } from './provider.options.js';
+import { endpoint, HostedProviderRules, IsBaseUrl, questionOf, unlessMoved } from './provider.options.js';
 import { providerKind } from './provider-kind.js';
 import { completePolicy } from './refresh-policy.js';
 
@@ -17,30 +19,39 @@ export class GitHubRules extends HostedProviderRules {
  * token at once. An app with token expiry switched off gets neither an expiry nor a refresh token.
  *
  * @see https://docs.github.com/en/apps/creating-github-apps/authenticating-with-a-github-app/refreshing-user-access-tokens
+ * @see https://docs.github.com/en/rest/apps/oauth-applications#check-a-token
  */
 export const gitHub = providerKind(GitHubRules, (options) => {
   const { clientId, clientSecret, baseUrl = 'https://github.com' } = options;
   const defaultApi = options.baseUrl ? endpoint(baseUrl, '/api/v3') : 'https://api.github.com';
   const apiBaseUrl = options.apiBaseUrl ?? unlessMoved(options, defaultApi);
+  const aboutToken =
+    apiBaseUrl &&
+    ((method: 'POST' | 'DELETE', accessToken: string): HttpRequest => ({
+      method,
+      url: endpoint(apiBaseUrl, `/applications/${encodeURIComponent(clientId)}/token`),
+      headers: {
+        accept: 'application/vnd.github+json',
+        authorization: basicAuthorization(clientId, clientSecret),
+        'content-type': 'application/json',
+        'user-agent': 'nestjs-idp-tokens',
+      },
+      body: JSON.stringify({ access_token: accessToken }),
+    }));
+  const unknownTokenStatus = 404;
   return new OAuth2Provider({
     clientId,
     clientSecret,
     clientAuthentication: 'client_secret_post',
     tokenEndpoint: options.tokenEndpoint ?? endpoint(baseUrl, '/login/oauth/access_token'),
-    revocation:
-      apiBaseUrl &&
-      (({ accessToken }) => ({
-        method: 'DELETE',
-        url: endpoint(apiBaseUrl, `/applications/${encodeURIComponent(clientId)}/token`),
-        headers: {
-          accept: 'application/vnd.github+json',
-          authorization: basicAuthorization(clientId, clientSecret),
-          'content-type': 'application/json',
-          'user-agent': 'nestjs-idp-tokens',
-        },
-        body: JSON.stringify({ access_token: accessToken }),
-      })),
-    unknownTokenStatus: 404,
-    policy: completePolicy(options.policy),
+    revocation: aboutToken && (({ accessToken }) => aboutToken('DELETE', accessToken)),
+    unknownTokenStatus,
+    question: questionOf(
+      options,
+      aboutToken
+        ? { request: (accessToken) => aboutToken('POST', accessToken), meaning: lifeByStatus(unknownTokenStatus) }
+        : undefined,
+    ),
+    policy: completePolicy(options.policy, { refreshEndsAccessToken: true }),
   });
 });

@@ -1,7 +1,15 @@
 import { IsOptional } from 'class-validator';
 
+import { bearerRequest, lifeByStatus } from './access-token-question.js';
 import { OAuth2Provider } from './oauth2.provider.js';
-import { endpoint, IsBaseUrl, IsEndpoint, RevocableProviderRules, unlessMoved } from './provider.options.js';
+import {
+  endpoint,
+  IsBaseUrl,
+  IsEndpoint,
+  questionOf,
+  RevocableProviderRules,
+  unlessMoved,
+} from './provider.options.js';
 import { providerKind } from './provider-kind.js';
 import { completePolicy } from './refresh-policy.js';
 
@@ -19,20 +27,28 @@ export class GitLabRules extends RevocableProviderRules {
 
 /**
  * GitLab.com or a self-managed GitLab, also below a path. A refresh ends the old pair at once; versions that leave
- * `expires_in` out issue access tokens of two hours all the same.
+ * `expires_in` out issue access tokens of two hours all the same. It tells 200 of an access token that works and 401 of
+ * any other.
  *
  * @see https://docs.gitlab.com/api/oauth2/
  */
 export const gitLab = providerKind(GitLabRules, (options) => {
   const { clientId, clientSecret, baseUrl = 'https://gitlab.com', redirectUri } = options;
+  const tokenInfo = unlessMoved(options, endpoint(baseUrl, '/oauth/token/info'));
   return new OAuth2Provider({
     clientId,
     clientSecret,
     clientAuthentication: 'client_secret_post',
     tokenEndpoint: options.tokenEndpoint ?? endpoint(baseUrl, '/oauth/token'),
     revocation: options.revocationEndpoint ?? unlessMoved(options, endpoint(baseUrl, '/oauth/revoke')),
+    question: questionOf(
+      options,
+      tokenInfo
+        ? { request: (accessToken) => bearerRequest(tokenInfo, accessToken), meaning: lifeByStatus(401) }
+        : undefined,
+    ),
     refreshParameters: redirectUri ? { redirect_uri: redirectUri } : undefined,
     assumedLifetimeSeconds: 7200,
-    policy: completePolicy(options.policy),
+    policy: completePolicy(options.policy, { refreshEndsAccessToken: true }),
   });
 });

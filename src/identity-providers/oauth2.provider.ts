@@ -1,7 +1,19 @@
 import { inspect } from 'node:util';
 
+import {
+  accessTokenLife,
+  type AccessTokenQuestion,
+  introspectedLife,
+  QUESTION_TIMEOUT_MS,
+} from './access-token-question.js';
 import { exchange, type HttpRequest } from './http-exchange.js';
-import type { IdentityProvider, RefreshAnswer, RevocationAnswer, TokenPair } from './identity-provider.js';
+import type {
+  AccessTokenLife,
+  IdentityProvider,
+  RefreshAnswer,
+  RevocationAnswer,
+  TokenPair,
+} from './identity-provider.js';
 import type { RefreshPolicy } from './refresh-policy.js';
 import { classifyTokenAnswer, oauthErrorCode, parseFields, retryAfter } from './token-answer.js';
 
@@ -18,6 +30,8 @@ export interface OAuth2ProviderProfile {
   readonly revocation?: string | ((tokens: TokenPair) => HttpRequest);
   /** Status by which the provider says that it does not know the token (any more). */
   readonly unknownTokenStatus?: number;
+  /** Introspection endpoint of RFC 7662, or a question of the provider's own; absent = it cannot be asked for a token. */
+  readonly question?: string | AccessTokenQuestion;
   /** Parameters of a refresh beside those of RFC 6749 section 6. */
   readonly refreshParameters?: Record<string, string>;
   /** Lifetime to assume when an answer names none, in seconds; absent = the access token does not expire. */
@@ -33,17 +47,25 @@ const PUT_RIGHT_IN_TIME = new Set(['invalid_client', 'unauthorized_client', 'tem
  * profile: trying a second style after a failure could redeem the refresh token twice.
  */
 export class OAuth2Provider implements IdentityProvider {
+  readonly clientId: string;
   readonly policy: RefreshPolicy;
   readonly #profile: OAuth2ProviderProfile;
   readonly revoke?: (tokens: TokenPair) => Promise<RevocationAnswer>;
+  readonly isAccessTokenAlive?: (accessToken: string) => Promise<AccessTokenLife>;
 
   constructor(profile: OAuth2ProviderProfile) {
     this.#profile = profile;
+    this.clientId = profile.clientId;
     this.policy = profile.policy;
-    const { revocation } = profile;
+    const { revocation, question } = profile;
     if (revocation) {
       this.revoke = (tokens) =>
         this.#revoke(typeof revocation === 'string' ? this.#tokenRevocation(revocation, tokens) : revocation(tokens));
+    }
+    if (question) {
+      const asked = typeof question === 'string' ? this.#introspection(question) : question;
+      const timeoutMs = Math.min(QUESTION_TIMEOUT_MS, profile.policy.exchangeTimeoutMs);
+      this.isAccessTokenAlive = (accessToken) => accessTokenLife(asked, accessToken, timeoutMs);
     }
   }
 
@@ -71,6 +93,14 @@ export class OAuth2Provider implements IdentityProvider {
       ? { token: refreshToken, token_type_hint: 'refresh_token' }
       : { token: accessToken, token_type_hint: 'access_token' };
     return this.#form(endpoint, parameters);
+  }
+
+  /** @see RFC 7662 section 2.1 */
+  #introspection(endpoint: string): AccessTokenQuestion {
+    return {
+      request: (accessToken) => this.#form(endpoint, { token: accessToken, token_type_hint: 'access_token' }),
+      meaning: introspectedLife,
+    };
   }
 
   async #revoke(request: HttpRequest): Promise<RevocationAnswer> {

@@ -2,6 +2,7 @@ import { faultsOf, instantiate } from '../options-validation.js';
 import type { IdentityProvider } from './identity-provider.js';
 import type { ProviderRules } from './provider.options.js';
 import { completePolicy, policyFault, type RefreshPolicy, RefreshPolicyRules } from './refresh-policy.js';
+import { nonEmptyText } from './token-answer.js';
 
 /** A provider made from an options entry, or everything that is wrong with the entry. */
 export type ProviderReading = { readonly provider: IdentityProvider } | { readonly faults: string[] };
@@ -26,10 +27,27 @@ export function providerKind<Options extends ProviderRules>(
   };
 }
 
-/** Checks what the options rules cannot see: how the completed policy's figures fit together. */
+/**
+ * Checks what the options rules cannot see: how the completed policy's figures fit together, and of a provider of the host
+ * what the module takes from it beside its answers.
+ */
 export function checkedProvider(provider: IdentityProvider, path: string): ProviderReading {
-  const faults = faultsTogether(provider.policy, path);
+  const faults = [...memberFaults(provider, path), ...faultsTogether(provider.policy, path)];
   return faults.length > 0 ? { faults } : { provider };
+}
+
+function memberFaults(
+  { clientId, isAccessTokenAlive }: Partial<Record<keyof IdentityProvider, unknown>>,
+  path: string,
+): string[] {
+  const faults: string[] = [];
+  if (clientId !== undefined && !nonEmptyText(clientId)) {
+    faults.push(`${path}.clientId must be a non-empty string, or be left out`);
+  }
+  if (isAccessTokenAlive !== undefined && typeof isAccessTokenAlive !== 'function') {
+    faults.push(`${path}.isAccessTokenAlive must be a function, or be left out`);
+  }
+  return faults;
 }
 
 function faultsTogether(policy: RefreshPolicy, path: string): string[] {

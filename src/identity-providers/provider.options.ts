@@ -1,5 +1,6 @@
 import { IsNotEmpty, IsObject, IsOptional, IsString, IsUrl } from 'class-validator';
 
+import { type AccessTokenQuestion, userinfoQuestion } from './access-token-question.js';
 import type { RefreshPolicy } from './refresh-policy.js';
 
 const URL_RULES = {
@@ -40,6 +41,24 @@ export class ProviderRules {
   @IsOptional()
   @IsObject()
   policy?: Partial<RefreshPolicy>;
+
+  /**
+   * Where the provider tells whether an access token is active. It is asked, with the client authentication of the entry,
+   * what became of a refresh whose answer was lost, where `policy.refreshEndsAccessToken` is true. Goes before
+   * `userinfoEndpoint` and before a question that the module knows for the provider. @see RFC 7662 section 2
+   */
+  @IsOptional()
+  @IsEndpoint()
+  introspectionEndpoint?: string;
+
+  /**
+   * Where the provider serves a GET with a working access token, and answers 401 to one that does not work. It is asked
+   * for the same purpose as `introspectionEndpoint`, which goes before it, and goes before a question that the module
+   * knows for the provider. @see OpenID Connect Core 1.0 section 5.3, RFC 6750 section 3.1
+   */
+  @IsOptional()
+  @IsEndpoint()
+  userinfoEndpoint?: string;
 }
 
 /** A provider whose endpoints the module knows. */
@@ -78,6 +97,14 @@ export function unlessMoved<T>(
   other: T,
 ): T | undefined {
   return tokenEndpoint && !baseUrl ? undefined : other;
+}
+
+/** The question that the options describe, before the one that the provider has of its own. */
+export function questionOf(
+  { introspectionEndpoint, userinfoEndpoint }: ProviderRules,
+  own?: AccessTokenQuestion,
+): string | AccessTokenQuestion | undefined {
+  return introspectionEndpoint ?? (userinfoEndpoint ? userinfoQuestion(userinfoEndpoint) : own);
 }
 
 /** Appends a path to a base URL that may carry a path of its own, with or without a slash at its end. */

@@ -78,7 +78,8 @@ export class RefreshPolicyRules implements Partial<RefreshPolicy> {
 /**
  * Completes a policy from the operator's overrides and what is known of the provider. With a replay window a lost
  * answer can be asked for again, so the lease is short; a single-use token is kept from everybody else until its
- * exchange cannot succeed any more.
+ * exchange cannot succeed any more. An operator who says that the old access token survives a refresh, or
+ * that a refresh ends it, overrides the provider's default for the opposite too.
  */
 export function completePolicy(
   overrides: Partial<RefreshPolicy> = {},
@@ -86,18 +87,24 @@ export function completePolicy(
 ): RefreshPolicy {
   const replayWindowMs = overrides.replayWindowMs ?? known.replayWindowMs ?? 0;
   const isReplayable = replayWindowMs > 0;
+  const { oldAccessTokenSurvives, refreshEndsAccessToken } = overrides;
   return {
     exchangeTimeoutMs: overrides.exchangeTimeoutMs ?? (isReplayable ? 10_000 : 15_000),
     leaseMs: overrides.leaseMs ?? (isReplayable ? 12_000 : 35_000),
     replayWindowMs,
     takeoverDelayMs: overrides.takeoverDelayMs ?? 3500,
-    oldAccessTokenSurvives: overrides.oldAccessTokenSurvives ?? known.oldAccessTokenSurvives ?? false,
-    refreshEndsAccessToken: overrides.refreshEndsAccessToken ?? known.refreshEndsAccessToken ?? false,
+    oldAccessTokenSurvives:
+      oldAccessTokenSurvives ?? (!refreshEndsAccessToken && (known.oldAccessTokenSurvives ?? false)),
+    refreshEndsAccessToken:
+      refreshEndsAccessToken ?? (!oldAccessTokenSurvives && (known.refreshEndsAccessToken ?? false)),
     leewaySeconds: overrides.leewaySeconds,
   };
 }
 
-/** What is wrong with a completed policy, or `undefined`. A provider of the host may come without one. */
+/**
+ * What is wrong with a completed policy, or `undefined`. A provider of the host may come without one, or with one that was
+ * made before a field of it existed: a yes-or-no that is missing counts as false.
+ */
 export function policyFault(policy: RefreshPolicy | null | undefined): string | undefined {
   if (!policy) return 'it is missing: make one with completePolicy()';
   const { exchangeTimeoutMs, leaseMs, replayWindowMs, takeoverDelayMs, leewaySeconds = 0 } = policy;
@@ -107,6 +114,10 @@ export function policyFault(policy: RefreshPolicy | null | undefined): string | 
     )
   ) {
     return 'exchangeTimeoutMs, leaseMs, replayWindowMs, takeoverDelayMs and leewaySeconds must be numbers from 0 on';
+  }
+  const flags: unknown[] = [policy.oldAccessTokenSurvives, policy.refreshEndsAccessToken];
+  if (!flags.every((flag) => flag === undefined || typeof flag === 'boolean')) {
+    return 'oldAccessTokenSurvives and refreshEndsAccessToken must be boolean values';
   }
   if (policy.oldAccessTokenSurvives && policy.refreshEndsAccessToken) {
     return 'oldAccessTokenSurvives and refreshEndsAccessToken contradict each other: set one of them to false';

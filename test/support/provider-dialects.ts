@@ -35,6 +35,12 @@ export interface Dialect {
   readonly unknownRefreshToken: Answer;
   readonly unknownClient: Answer;
   readonly revocation?: { readonly path: string; readonly style: 'rfc7009' | 'github' };
+  /** Where the provider tells whether an access token works. */
+  readonly questions?: readonly {
+    readonly method: 'GET' | 'POST';
+    readonly path: string;
+    readonly style: 'github' | 'bearer' | 'rfc7662';
+  }[];
 }
 
 const INVALID_GRANT: Answer = {
@@ -51,7 +57,7 @@ export function dialectOf(settings: ProviderStandInSettings): Dialect {
   });
   const dialects: Record<ProviderStandInKind, Dialect> = {
     // https://docs.github.com/en/apps/creating-github-apps/authenticating-with-a-github-app/refreshing-user-access-tokens
-    // https://docs.github.com/en/rest/apps/oauth-applications#delete-an-app-token
+    // https://docs.github.com/en/rest/apps/oauth-applications#check-a-token and #delete-an-app-token
     github: {
       tokenPath: '/login/oauth/access_token',
       authentication: 'body',
@@ -75,6 +81,9 @@ export function dialectOf(settings: ProviderStandInSettings): Dialect {
       },
       unknownClient: { status: 200, body: { error: 'incorrect_client_credentials' } },
       revocation: { path: `/api/v3/applications/${encodeURIComponent(clientId)}/token`, style: 'github' },
+      questions: [
+        { method: 'POST', path: `/api/v3/applications/${encodeURIComponent(clientId)}/token`, style: 'github' },
+      ],
     },
     // https://docs.gitlab.com/api/oauth2/
     gitlab: {
@@ -87,6 +96,7 @@ export function dialectOf(settings: ProviderStandInSettings): Dialect {
       unknownRefreshToken: INVALID_GRANT,
       unknownClient: INVALID_CLIENT,
       revocation: { path: '/oauth/revoke', style: 'rfc7009' },
+      questions: [{ method: 'GET', path: '/oauth/token/info', style: 'bearer' }],
     },
     // https://developer.atlassian.com/cloud/bitbucket/oauth-2/
     bitbucket: {
@@ -125,7 +135,7 @@ export function dialectOf(settings: ProviderStandInSettings): Dialect {
       },
       unknownClient: { status: 401, body: { error: 'invalid_client', error_codes: [7000215] } },
     },
-    // RFC 6749 section 6 and RFC 7009 to the letter
+    // RFC 6749 section 6, RFC 7009, RFC 7662 and RFC 6750 to the letter
     oauth2: {
       tokenPath: '/token',
       authentication: ({ client_secret_basic: 'basic', client_secret_post: 'body', none: 'none' } as const)[
@@ -138,6 +148,10 @@ export function dialectOf(settings: ProviderStandInSettings): Dialect {
       unknownRefreshToken: INVALID_GRANT,
       unknownClient: INVALID_CLIENT,
       revocation: { path: '/revoke', style: 'rfc7009' },
+      questions: [
+        { method: 'POST', path: '/introspect', style: 'rfc7662' },
+        { method: 'GET', path: '/userinfo', style: 'bearer' },
+      ],
     },
   };
   return dialects[kind];

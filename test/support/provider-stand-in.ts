@@ -13,6 +13,8 @@ export interface SeenRequest {
   readonly body: string;
 }
 
+type Question = NonNullable<Dialect['questions']>[number];
+
 /** Answers a request in the place of the provider, once its form has been checked. */
 export type Responder = (response: ServerResponse, request: IncomingMessage) => void;
 
@@ -123,9 +125,11 @@ export class ProviderStandIn {
       const form = check.form(authentication, { grant_type: 'refresh_token', refresh_token: '', ...refreshParameters });
       return { unknownClient, answer: () => this.#redeem(form.get('refresh_token') ?? '') };
     }
+    const question = this.#questionAt(request);
+    if (question) return this.#askedRoute(question, check);
     if (revocation && request.path === basePath + revocation.path) {
       if (revocation.style === 'github') {
-        const accessToken = check.gitHubRevocation();
+        const accessToken = check.gitHubToken('DELETE');
         return {
           unknownClient: { status: 401, body: { message: 'Bad credentials' } },
           answer: () => ({ status: this.liveAccessTokens.delete(accessToken) ? 204 : 404 }),
@@ -139,6 +143,31 @@ export class ProviderStandIn {
     }
     check.violations.push(`${request.method} ${request.path} does not exist here`);
     return { unknownClient, answer: () => ({ status: 404 }) };
+  }
+
+  #questionAt({ method, path }: SeenRequest): Question | undefined {
+    const { basePath } = this.#settings;
+    return this.#dialect.questions?.find((known) => known.method === method && basePath + known.path === path);
+  }
+
+  /** Checks a question for an access token and finds how it is answered. */
+  #askedRoute({ style }: Question, check: RequestCheck): Route {
+    if (style === 'github') {
+      const token = check.gitHubToken('POST');
+      const dead: Answer = { status: 404, body: { message: 'Not Found' } };
+      return {
+        unknownClient: { status: 401, body: { message: 'Bad credentials' } },
+        answer: () => (this.liveAccessTokens.has(token) ? { status: 200, body: { id: 1, token } } : dead),
+      };
+    }
+    const { authentication, unknownClient } = this.#dialect;
+    if (style === 'bearer') {
+      const token = check.bearer();
+      const dead: Answer = { status: 401, body: { error: 'invalid_token' } };
+      return { unknownClient, answer: () => (this.liveAccessTokens.has(token) ? { status: 200, body: {} } : dead) };
+    }
+    const token = check.form(authentication, { token: '', token_type_hint: 'access_token' }).get('token') ?? '';
+    return { unknownClient, answer: () => ({ status: 200, body: { active: this.liveAccessTokens.has(token) } }) };
   }
 
   #redeem(refreshToken: string): Answer {
@@ -200,10 +229,10 @@ class RequestCheck {
     return form;
   }
 
-  /** DELETE /applications/{client_id}/token of GitHub's REST API: credentials by RFC 7617, as they are. */
-  gitHubRevocation(): string {
-    const { method, headers, body } = this.request;
-    this.#expect('method', method, 'DELETE');
+  /** /applications/{client_id}/token of GitHub's REST API: credentials by RFC 7617, as they are. */
+  gitHubToken(method: 'POST' | 'DELETE'): string {
+    const { headers, body } = this.request;
+    this.#expect('method', this.request.method, method);
     this.#expect('content type', headers['content-type'], 'application/json');
     this.#expect('accept', headers.accept, 'application/vnd.github+json');
     if (!headers['user-agent']) this.violations.push('GitHub refuses requests without a user agent');
@@ -212,6 +241,18 @@ class RequestCheck {
     const fields = JSON.parse(body) as Record<string, unknown>;
     this.#expect('fields', Object.keys(fields).join(), 'access_token');
     return String(fields.access_token);
+  }
+
+  /** A request in the name of the access token's owner, by RFC 6750 section 2.1: nothing of it in the body. */
+  bearer(): string {
+    const { headers, body } = this.request;
+    this.#expect('accept', headers.accept, 'application/json');
+    this.#expect('content type', headers['content-type'], undefined);
+    this.#expect('body', body, '');
+    const [scheme, token = '', ...rest] = (headers.authorization ?? '').split(' ');
+    this.#expect('authorization scheme', scheme, 'Bearer');
+    if (token === '' || rest.length > 0) this.violations.push('broken bearer token');
+    return token;
   }
 
   #credentials(authentication: Dialect['authentication']): Record<string, string> {
