@@ -63,7 +63,7 @@ export class TokensUsageError extends TokensError {
   readonly retryable = false;
 }
 
-/** The request bears no access token, so nobody is known to ask. @see RFC 6750 section 3 */
+/** The request bears no access token, so its user is not known. @see RFC 6750 section 3 */
 export class AuthenticationRequiredError extends TokensError {
   readonly code = 'ERR_TOKENS_AUTHENTICATION_REQUIRED';
   readonly retryable = false;

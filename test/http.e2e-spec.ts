@@ -23,9 +23,11 @@ import { DataSource } from 'typeorm';
 
 import * as api from '../src/index.js';
 import {
+  AuthenticationRequiredError,
   IdpToken,
   IdpTokenGuard,
   InvalidTokenInputError,
+  KeycloakMisconfiguredError,
   KeycloakSessionExpiredError,
   KeycloakUnavailableError,
   ProviderMisconfiguredError,
@@ -42,6 +44,7 @@ import {
   TokensError,
   type TokensErrorCode,
   TokensNotFoundError,
+  TokensUsageError,
   TokenStoreUnavailableError,
   UnsupportedProviderError,
 } from '../src/index.js';
@@ -142,10 +145,22 @@ class PublicController {
 const subject = { keycloakUserId: NAMED_NOWHERE, idp: 'acme' };
 
 /** One error of every code, and the answer that DESIGN §7 gives it. */
-const answers: Record<TokensErrorCode, { error: TokensError; answer: object; retryAfter?: string }> = {
+const answers: Record<
+  TokensErrorCode,
+  { error: TokensError; answer: object; retryAfter?: string; challenge?: string }
+> = {
   ERR_TOKENS_CONFIGURATION: {
     error: new TokensConfigurationError('The option x is wrong.'),
     answer: { status: 500, title: 'Internal Server Error' },
+  },
+  ERR_TOKENS_USAGE: {
+    error: new TokensUsageError('The guard is missing.'),
+    answer: { status: 500, title: 'Internal Server Error' },
+  },
+  ERR_TOKENS_AUTHENTICATION_REQUIRED: {
+    error: new AuthenticationRequiredError(),
+    answer: { status: 401, title: 'Unauthorized' },
+    challenge: 'Bearer',
   },
   ERR_TOKENS_INVALID_INPUT: {
     error: new InvalidTokenInputError('The user id must be a non-empty string.'),
@@ -182,7 +197,7 @@ const answers: Record<TokensErrorCode, { error: TokensError; answer: object; ret
     answer: { status: 500, title: 'Internal Server Error' },
   },
   ERR_TOKENS_STORE_UNAVAILABLE: {
-    error: new TokenStoreUnavailableError('PostgreSQL refused to load tokens.', '42P01', 'some_constraint'),
+    error: new TokenStoreUnavailableError('PostgreSQL refused to load tokens.', '57P01', 'some_constraint'),
     answer: { status: 503, title: 'Service Unavailable' },
     retryAfter: '1',
   },
@@ -191,14 +206,24 @@ const answers: Record<TokensErrorCode, { error: TokensError; answer: object; ret
     answer: { status: 503, title: 'Service Unavailable' },
     retryAfter: '1',
   },
+  ERR_TOKENS_KEYCLOAK_MISCONFIGURED: {
+    error: new KeycloakMisconfiguredError('Keycloak refused client "backend" with "invalid_client".'),
+    answer: { status: 500, title: 'Internal Server Error' },
+  },
   ERR_TOKENS_KEYCLOAK_SESSION_EXPIRED: {
     error: new KeycloakSessionExpiredError('Keycloak knows no such session.'),
     answer: { status: 401, title: 'Unauthorized' },
+    challenge: 'Bearer error="invalid_token"',
   },
 };
 
 @Controller('errors')
 class ErrorsController {
+  @Get('store/:sqlState')
+  refuse(@Param('sqlState') sqlState: string): never {
+    throw new TokenStoreUnavailableError('PostgreSQL refused to load tokens.', sqlState);
+  }
+
   @Get(':code')
   throw(@Param('code') code: TokensErrorCode): never {
     throw answers[code].error;
@@ -423,7 +448,7 @@ describe.each(httpPlatforms)('On $platform', ({ createApplication }) => {
       await tokens.storeIdpTokens(user, 'acme', { accessToken: 'of acme' });
       const response = await get('/repositories/other-token', user);
       expect(response.status).toBe(500);
-      expect(response.body).toMatchObject({ code: 'ERR_TOKENS_CONFIGURATION' });
+      expect(response.body).toMatchObject({ code: 'ERR_TOKENS_USAGE' });
       expect(host.logged.error).toEqual([
         expect.stringContaining(`@IdpToken('globex') needs @RequireIdpToken('globex') and @UseGuards(IdpTokenGuard)`),
       ]);
@@ -432,7 +457,7 @@ describe.each(httpPlatforms)('On $platform', ({ createApplication }) => {
     it('say how to repair @IdpToken without the guard', async () => {
       const response = await get('/public/unguarded', newUser());
       expect(response.status).toBe(500);
-      expect(response.body).toMatchObject({ code: 'ERR_TOKENS_CONFIGURATION' });
+      expect(response.body).toMatchObject({ code: 'ERR_TOKENS_USAGE' });
       expect(host.logged.error).toEqual([
         expect.stringContaining(`@IdpToken('acme') needs @RequireIdpToken('acme') and @UseGuards(IdpTokenGuard)`),
       ]);
@@ -498,12 +523,13 @@ describe.each(httpPlatforms)('On $platform', ({ createApplication }) => {
       expect(new Set(exported)).toEqual(tested);
     });
 
-    it.each(Object.entries(answers))('answers %s', async (code, { error, answer, retryAfter }) => {
+    it.each(Object.entries(answers))('answers %s', async (code, { error, answer, retryAfter, challenge }) => {
       expect(error.code).toBe(code);
       const response = await get(`/errors/${code}`, NAMED_NOWHERE);
       expect(response.body).toEqual({ type: 'about:blank', detail: expect.stringMatching(/\w+\.$/), code, ...answer });
       expect(answer).toMatchObject({ status: response.status });
       expect(response.headers['content-type']).toMatch(/^application\/problem\+json(;|$)/);
+      expect(response.headers['www-authenticate']).toBe(challenge);
       expect(response.headers['retry-after']).toBe(retryAfter);
       expect(retryAfter !== undefined).toBe(error.retryable);
     });
@@ -513,10 +539,33 @@ describe.each(httpPlatforms)('On $platform', ({ createApplication }) => {
       async (code, { error }) => {
         const response = await get(`/errors/${code}`, NAMED_NOWHERE);
         expect(response.text).not.toContain(error.message);
-        expect(response.text).not.toMatch(/user-named-in-no-answer|42P01|some_constraint|2025|invalid_client|is down/);
+        expect(response.text).not.toMatch(/user-named-in-no-answer|57P01|some_constraint|2025|invalid_client|is down/);
         expect(host.logged.error).toEqual(response.status < 500 ? [] : [`${code}: ${error.message}`]);
       },
     );
+  });
+
+  describe('A refusal of the database', () => {
+    it.each(['42P01', '28P01', '42501'])('that stays (%s) is answered 500, not to come back', async (sqlState) => {
+      const response = await get(`/errors/store/${sqlState}`);
+      expect(response.status).toBe(500);
+      expect(response.headers['retry-after']).toBeUndefined();
+      expect(response.body).toEqual({
+        type: 'about:blank',
+        title: 'Internal Server Error',
+        status: 500,
+        detail: 'The token store refuses this server.',
+        code: 'ERR_TOKENS_STORE_UNAVAILABLE',
+      });
+      expect(host.logged.error).toEqual(['ERR_TOKENS_STORE_UNAVAILABLE: PostgreSQL refused to load tokens.']);
+    });
+
+    it.each(['08006', '40001', '53300'])('that passes (%s) is answered 503, to come back', async (sqlState) => {
+      const response = await get(`/errors/store/${sqlState}`);
+      expect(response.status).toBe(503);
+      expect(response.headers['retry-after']).toBe('1');
+      expect(response.body).toMatchObject({ detail: 'The token store cannot be reached. Try again shortly.' });
+    });
   });
 
   describe('QueryRunnerInterceptor', () => {

@@ -1,5 +1,7 @@
 import { createHmac, createPublicKey } from 'node:crypto';
+import { once } from 'node:events';
 import { readFile } from 'node:fs/promises';
+import { type IncomingMessage, request as httpRequest } from 'node:http';
 
 import { afterAll, beforeAll, beforeEach, describe, expect, it, jest } from '@jest/globals';
 import type { INestApplication } from '@nestjs/common';
@@ -10,6 +12,7 @@ import request from 'supertest';
 
 import {
   InvalidTokenInputError,
+  KeycloakMisconfiguredError,
   KeycloakSessionExpiredError,
   KeycloakSessions,
   type KeycloakModuleOptions,
@@ -165,7 +168,9 @@ describe('without a realm in the options', () => {
       () => other.get(KeycloakUsers).getUserIdFromUserEmail('ada@example.com'),
       () => other.get(TokenManager).importIdpTokens('acme', 'ada', 'token'),
     ]) {
-      await expect(call()).rejects.toThrow(/Add keycloak: \{ serverUrl, realm, clientId, clientSecret \}/);
+      const failure = await failureOf(call());
+      expect(failure).toBeInstanceOf(TokensConfigurationError);
+      expect(String(failure)).toMatch(/Add keycloak: \{ serverUrl, realm, clientId, clientSecret \}/);
     }
     await other.get(TokenManager).storeIdpTokens('ada', 'acme', { accessToken: 'works' });
     await expect(other.get(TokenManager).getIdpToken('ada', 'acme')).resolves.toMatchObject({ accessToken: 'works' });
@@ -227,15 +232,22 @@ describe('a session', () => {
   ])('that cannot go on because of "%s" is the operator’s to put right, not the user’s', async (description) => {
     answerNext(JSON.stringify({ error: 'invalid_grant', error_description: description }), { status: 400 });
     const failure = await failureOf(sessions.refresh('token'));
-    expect(failure).toBeInstanceOf(TokensConfigurationError);
+    expect(failure).toBeInstanceOf(KeycloakMisconfiguredError);
     expect(String(failure)).toMatch(/with "invalid_grant"\. It says that the (redirect URI|token) /);
   });
 
   it('of a server that redirects says to check its URL', async () => {
     answerNext('', { status: 302, headers: { location: 'https://elsewhere' } });
-    await expect(sessions.getUserInfo('token')).rejects.toThrow(
-      /redirects .* \(status 302\).*Check keycloak.serverUrl/,
-    );
+    const failure = await failureOf(sessions.getUserInfo('token'));
+    expect(failure).toBeInstanceOf(KeycloakMisconfiguredError);
+    expect(String(failure)).toMatch(/redirects .* \(status 302\).*Check keycloak.serverUrl/);
+  });
+
+  it('whose access token lacks the scope openid says so', async () => {
+    answerNext('', { status: 403 });
+    const failure = await failureOf(sessions.getUserInfo('token'));
+    expect(failure).toBeInstanceOf(KeycloakMisconfiguredError);
+    expect(String(failure)).toMatch(/with scope "openid"/);
   });
 
   it.each(['eyJsecret\nsecret', 'eyJsecret\u20ac', 'eyJ secret'])(
@@ -261,7 +273,7 @@ describe('a session', () => {
   ])('does not begin with the options %j, which is the operator’s to put right', async (wrong, message) => {
     const other = (await startApp(wrong)).get(KeycloakSessions);
     const failure = await failureOf(other.getKeycloakTokens(await keycloak.logIn('ada'), REDIRECT_URI));
-    expect(failure).toBeInstanceOf(TokensConfigurationError);
+    expect(failure).toBeInstanceOf(KeycloakMisconfiguredError);
     expect(String(failure)).toMatch(message);
     expect(everythingPrinted(failure)).not.toMatch(/backend-secret|"wrong"/);
   });
@@ -498,6 +510,7 @@ describe('an import', () => {
     const unreadable = await logIn('unreadable');
     const refused = tokens.importIdpTokens('acme', keycloak.users.unreadable.id, unreadable.accessToken);
     await expect(refused).rejects.toThrow(/Give the users the role read-token of the client broker/);
+    await expect(refused).rejects.toThrow(KeycloakMisconfiguredError);
     const issued = await logIn();
     await expect(tokens.importIdpTokens('nope', ada(), issued.accessToken)).rejects.toThrow(KeycloakUnavailableError);
     await expect(tokens.importIdpTokens('acme', 'bob', issued.accessToken)).rejects.toThrow(InvalidTokenInputError);
@@ -784,7 +797,9 @@ describe('users', () => {
 
   it('cannot be looked up by a service account without the role', async () => {
     const other = (await startApp({ clientId: 'other', clientSecret: 'other-secret' })).get(KeycloakUsers);
-    await expect(other.getUserIdFromUserEmail('ada@example.com')).rejects.toThrow(/role view-users/);
+    const failure = await failureOf(other.getUserIdFromUserEmail('ada@example.com'));
+    expect(failure).toBeInstanceOf(KeycloakMisconfiguredError);
+    expect(String(failure)).toMatch(/role view-users/);
   });
 });
 
@@ -831,11 +846,11 @@ describe.each(httpPlatforms)('KeycloakAuthGuard on $platform', ({ createApplicat
     });
     const { kid } = keycloak.publicJwk as { kid: string };
     const hs256 = `${part({ alg: 'HS256', kid })}.${payload}`;
-    const bad: Record<string, string | undefined> = {
-      nothing: undefined,
+    const bad: Record<string, string> = {
       empty: 'Bearer ',
       garbage: 'Bearer garbage',
-      'another scheme': `Basic ${good}`,
+      'two tokens': `Bearer ${good} ${good}`,
+      'two headers in one': `Bearer ${good}, Bearer ${good}`,
       expired: `Bearer ${await keycloak.forge({}, { expiresAt: Math.floor(Date.now() / 1000) - 1 })}`,
       'no expiry': `Bearer ${await keycloak.forge({}, { expiresAt: null })}`,
       'another audience': `Bearer ${await keycloak.forge({ aud: 'other' })}`,
@@ -860,7 +875,43 @@ describe.each(httpPlatforms)('KeycloakAuthGuard on $platform', ({ createApplicat
         type: 'application/problem+json',
         code: 'ERR_TOKENS_KEYCLOAK_SESSION_EXPIRED',
       });
+      expect(response.headers['www-authenticate']).toBe('Bearer error="invalid_token"');
+    }
+  });
+
+  it('answers 401 problem+json to a request that bears no token, and calls none bad', async () => {
+    const good = await keycloak.forge({});
+    for (const authorization of [undefined, '', ' ', 'Basic YTpi', `Basic ${good}`, 'Bearerish token', good]) {
+      const response = await get('/me', authorization);
+      const { code } = response.body as { code: string };
+      expect({ authorization, status: response.status, type: response.type, code }).toEqual({
+        authorization,
+        status: 401,
+        type: 'application/problem+json',
+        code: 'ERR_TOKENS_AUTHENTICATION_REQUIRED',
+      });
       expect(response.headers['www-authenticate']).toBe('Bearer');
+    }
+  });
+
+  it('goes by the first of several Authorization headers', async () => {
+    const good = await keycloak.forge({});
+    const status = async (...authorization: string[]): Promise<number | undefined> => {
+      const headers = ['host', 'localhost', ...authorization.flatMap((value) => ['authorization', value])];
+      const sent = httpRequest(`${url}/me`, { headers }).end();
+      const [response] = (await once(sent, 'response')) as [IncomingMessage];
+      response.resume();
+      return response.statusCode;
+    };
+    await expect(status(`Bearer ${good}`, 'Bearer garbage')).resolves.toBe(200);
+    await expect(status('Bearer garbage', `Bearer ${good}`)).resolves.toBe(401);
+    await expect(status('Basic YTpi', `Bearer ${good}`)).resolves.toBe(401);
+  });
+
+  it('takes the scheme in any case, and spaces around the token', async () => {
+    const good = await keycloak.forge({});
+    for (const authorization of [`BEARER ${good}`, `bEaReR   ${good}`, `  Bearer ${good}  `]) {
+      await get('/me', authorization).expect(200);
     }
   });
 

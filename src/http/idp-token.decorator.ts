@@ -1,7 +1,7 @@
 import { createParamDecorator, type ExecutionContext } from '@nestjs/common';
 
 import type { IdpToken as UsableToken } from '../token-manager/idp-token.js';
-import { TokensConfigurationError } from '../tokens.errors.js';
+import { TokensUsageError } from '../tokens.errors.js';
 import type { RequestWithIdpTokens } from './request-with-idp-tokens.js';
 
 /** A usable access token of a user at a provider. */
@@ -10,12 +10,12 @@ export type IdpToken = UsableToken;
 /**
  * Hands the token that {@link IdpTokenGuard} got to a handler's parameter.
  *
- * @throws {@link TokensConfigurationError} when the handler does not require a token of this provider
+ * @throws {@link TokensUsageError} when the handler does not require a token of this provider
  */
 export const IdpToken = createParamDecorator((idp: string, context: ExecutionContext): UsableToken => {
   const token = context.switchToHttp().getRequest<RequestWithIdpTokens>().idpTokens?.[idp];
   if (token) return token;
-  throw new TokensConfigurationError(
+  throw new TokensUsageError(
     `@IdpToken('${idp}') needs @RequireIdpToken('${idp}') and @UseGuards(IdpTokenGuard) on the same handler.`,
   );
 });

@@ -2,7 +2,7 @@ import { type CanActivate, type ExecutionContext, Injectable } from '@nestjs/com
 import type { JWTPayload } from 'jose';
 
 import { KeycloakTokenVerifier } from '../keycloak/keycloak-token.verifier.js';
-import { KeycloakSessionExpiredError } from '../tokens.errors.js';
+import { bearerToken } from './bearer-token.js';
 
 /** A request that passed {@link KeycloakAuthGuard}. */
 export interface RequestWithKeycloakUser {
@@ -15,8 +15,10 @@ export interface RequestWithKeycloakUser {
  * signature, issuer, audience, expiry. A session that Keycloak has ended is noticed when its token expires. Works on
  * Express and on Fastify; a singleton.
  *
- * @throws {@link KeycloakSessionExpiredError} without a good token; {@link TokensExceptionFilter} answers 401
+ * @throws {@link AuthenticationRequiredError} when the request bears no token; {@link TokensExceptionFilter} answers 401
+ * @throws {@link KeycloakSessionExpiredError} when the token is not good; the filter answers 401
  * @throws {@link KeycloakUnavailableError} when the realm's keys cannot be fetched
+ * @throws {@link KeycloakMisconfiguredError} when the realm is not the one of the options
  * @see RFC 6750 section 2.1
  */
 @Injectable()
@@ -25,10 +27,7 @@ export class KeycloakAuthGuard implements CanActivate {
 
   async canActivate(context: ExecutionContext): Promise<boolean> {
     const request = context.switchToHttp().getRequest<RequestWithKeycloakUser & { headers: Headers }>();
-    const { authorization } = request.headers;
-    const token = typeof authorization === 'string' ? /^Bearer +([\w~+/.-]+=*)$/i.exec(authorization)?.[1] : undefined;
-    if (!token) throw new KeycloakSessionExpiredError('The request bears no access token. Log in first.');
-    request.user = await this.verifier.verify(token);
+    request.user = await this.verifier.verify(bearerToken(request.headers.authorization));
     return true;
   }
 }

@@ -5,11 +5,21 @@ import { HttpAdapterHost } from '@nestjs/core';
 
 import { TokensError, type TokensErrorCode } from '../tokens.errors.js';
 
-/** The HTTP status of each error and what the client, who cannot see the message, may do. */
-const ANSWERS: Record<TokensErrorCode, { status: number; detail: string }> = {
+interface Answer {
+  readonly status: number;
+  /** What the client, who cannot see the message, may do. */
+  readonly detail: string;
+  /** Sent as `WWW-Authenticate`. */
+  readonly challenge?: string;
+  /** The answer instead when trying again does not help. */
+  readonly ifLasting?: Answer;
+}
+
+/** The answer to each error. */
+const ANSWERS: Record<TokensErrorCode, Answer> = {
   ERR_TOKENS_CONFIGURATION: { status: 500, detail: 'The server is not configured for this request.' },
   ERR_TOKENS_USAGE: { status: 500, detail: 'The server uses its token store wrongly.' },
-  ERR_TOKENS_AUTHENTICATION_REQUIRED: { status: 401, detail: 'Log in first.' },
+  ERR_TOKENS_AUTHENTICATION_REQUIRED: { status: 401, detail: 'Log in first.', challenge: 'Bearer' },
   ERR_TOKENS_INVALID_INPUT: { status: 400, detail: 'The user or the tokens of this request cannot be used.' },
   ERR_TOKENS_NOT_FOUND: { status: 403, detail: 'Connect the account at the identity provider first.' },
   ERR_TOKENS_REAUTHENTICATION_REQUIRED: { status: 403, detail: 'Connect the account at the identity provider again.' },
@@ -18,18 +28,27 @@ const ANSWERS: Record<TokensErrorCode, { status: number; detail: string }> = {
   ERR_TOKENS_PROVIDER_MISCONFIGURED: { status: 500, detail: 'The identity provider refuses this server.' },
   ERR_TOKENS_UNSUPPORTED_PROVIDER: { status: 400, detail: 'This identity provider is not supported.' },
   ERR_TOKENS_DECRYPTION: { status: 500, detail: 'The stored tokens cannot be read.' },
-  ERR_TOKENS_STORE_UNAVAILABLE: { status: 503, detail: 'The token store cannot be reached. Try again shortly.' },
+  ERR_TOKENS_STORE_UNAVAILABLE: {
+    status: 503,
+    detail: 'The token store cannot be reached. Try again shortly.',
+    ifLasting: { status: 500, detail: 'The token store refuses this server.' },
+  },
   ERR_TOKENS_KEYCLOAK_UNAVAILABLE: { status: 503, detail: 'Keycloak cannot be reached. Try again shortly.' },
   ERR_TOKENS_KEYCLOAK_MISCONFIGURED: { status: 500, detail: 'Keycloak refuses this server.' },
-  ERR_TOKENS_KEYCLOAK_SESSION_EXPIRED: { status: 401, detail: 'The session has ended. Log in again.' },
+  ERR_TOKENS_KEYCLOAK_SESSION_EXPIRED: {
+    status: 401,
+    detail: 'The session has ended. Log in again.',
+    challenge: 'Bearer error="invalid_token"',
+  },
 };
 
 /**
  * Answers every {@link TokensError} with `application/problem+json`: `type`, `title`, `status`, `detail`, `code`, and
- * `idp` and `reason` where the error has them; `Retry-After` where trying again helps. The message of the error is for
- * the operator: it is logged for statuses from 500 on and never sent.
+ * `idp` and `reason` where the error has them; `Retry-After` where trying again helps; `WWW-Authenticate` where a login
+ * does, with the error `invalid_token` if the request bore one. The message of the error is for the operator: it is
+ * logged for statuses from 500 on and never sent.
  *
- * @see RFC 9457
+ * @see RFC 9457, RFC 6750 section 3
  */
 @Catch(TokensError)
 export class TokensExceptionFilter implements ExceptionFilter<TokensError> {
@@ -38,7 +57,8 @@ export class TokensExceptionFilter implements ExceptionFilter<TokensError> {
   constructor(private readonly adapterHost: HttpAdapterHost) {}
 
   catch(error: TokensError, host: ArgumentsHost): void {
-    const { status, detail } = ANSWERS[error.code];
+    const { ifLasting, ...passing } = ANSWERS[error.code];
+    const { status, detail, challenge } = error.retryable ? passing : (ifLasting ?? passing);
     if (status >= 500) this.#logger.error(`${error.code}: ${error.message}`);
     const { httpAdapter } = this.adapterHost;
     const response: unknown = host.switchToHttp().getResponse();
@@ -48,8 +68,7 @@ export class TokensExceptionFilter implements ExceptionFilter<TokensError> {
     }
     httpAdapter.setHeader(response, 'Content-Type', 'application/problem+json');
     if (error.retryable) httpAdapter.setHeader(response, 'Retry-After', retryAfterSeconds(error));
-    // RFC 6750 section 3: a client without a good bearer token is told that one is expected.
-    if (status === 401) httpAdapter.setHeader(response, 'WWW-Authenticate', 'Bearer');
+    if (challenge) httpAdapter.setHeader(response, 'WWW-Authenticate', challenge);
     const problem = {
       type: 'about:blank',
       title: STATUS_CODES[status],

@@ -1,4 +1,4 @@
-import { Injectable } from '@nestjs/common';
+import { Injectable, Logger } from '@nestjs/common';
 import { createRemoteJWKSet, customFetch, errors, type JWTPayload, jwtVerify } from 'jose';
 
 import { KeycloakSessionExpiredError, KeycloakUnavailableError, TokensError } from '../tokens.errors.js';
@@ -6,6 +6,13 @@ import { KeycloakClient } from './keycloak.client.js';
 
 /** Signatures by public keys only: with a shared secret among them, the public key itself could be taken for one. */
 const ALGORITHMS = ['RS256', 'RS384', 'RS512', 'PS256', 'PS384', 'PS512', 'ES256', 'ES384', 'ES512', 'EdDSA'];
+
+/** Of jose, when the fault is in the keys and not in the token. */
+const KEY_FAULTS: ReadonlySet<string> = new Set([
+  errors.JOSEError.code,
+  errors.JWKSTimeout.code,
+  errors.JWKSInvalid.code,
+]);
 
 /** A token that names an unknown key has the keys fetched again, at most this often. */
 const UNKNOWN_KEY_EVERY_MS = 5000;
@@ -17,6 +24,7 @@ const TRUSTED_FOR_MS = 3_600_000;
 /** Verifies access tokens of the realm on this side, by the realm's public keys. */
 @Injectable()
 export class KeycloakTokenVerifier {
+  readonly #logger = new Logger(KeycloakTokenVerifier.name);
   #keys: ReturnType<typeof createRemoteJWKSet> | undefined;
   #fetchedAt = -Infinity;
   #renewedAt = -Infinity;
@@ -30,6 +38,7 @@ export class KeycloakTokenVerifier {
    *
    * @throws {@link KeycloakSessionExpiredError} when the token is not good
    * @throws {@link KeycloakUnavailableError} when the keys cannot be fetched
+   * @throws {@link KeycloakMisconfiguredError} when the realm is not the one of the options
    * @see RFC 7519 section 7.2, RFC 8725 section 3.1
    */
   async verify(accessToken: string): Promise<JWTPayload> {
@@ -45,9 +54,10 @@ export class KeycloakTokenVerifier {
       if (payload.typ !== undefined && payload.typ !== 'Bearer') throw new errors.JWTInvalid('not an access token');
       return payload;
     } catch (error) {
-      if (error instanceof TokensError) throw error;
-      const code = error instanceof errors.JOSEError ? error.code : 'ERR_JOSE_GENERIC';
-      if (code === errors.JWKSTimeout.code || code === errors.JWKSInvalid.code || code === 'ERR_JOSE_GENERIC') {
+      // What Keycloak did has an error of its own already, and a fault of the program is not Keycloak's.
+      if (!(error instanceof errors.JOSEError)) throw error;
+      const { code } = error;
+      if (KEY_FAULTS.has(code)) {
         throw new KeycloakUnavailableError(`Keycloak's public keys cannot be fetched (${code}). Try again shortly.`);
       }
       throw new KeycloakSessionExpiredError(`The bearer token is not good (${code}). Log in again.`);
@@ -56,7 +66,6 @@ export class KeycloakTokenVerifier {
 
   async #keySet(): Promise<ReturnType<typeof createRemoteJWKSet>> {
     const { jwks_uri: uri } = await this.client.metadata();
-    if (!uri) throw new KeycloakUnavailableError("Keycloak's metadata name no jwks_uri.");
     this.#keys ??= createRemoteJWKSet(new URL(uri), {
       timeoutDuration: this.client.realm.timeoutMs,
       cooldownDuration: UNKNOWN_KEY_EVERY_MS,
@@ -64,7 +73,7 @@ export class KeycloakTokenVerifier {
       [customFetch]: async (url: string) => {
         const { status, body } = await this.client.getPublic(new URL(url));
         if (status === 200) this.#fetchedAt = performance.now();
-        return new Response(body, { status });
+        return new Response(status === 200 ? body : null, { status });
       },
     });
     const keys = this.#keys;
@@ -74,7 +83,10 @@ export class KeycloakTokenVerifier {
       await keys.reload();
     } else if (performance.now() - this.#renewedAt > UNKNOWN_KEY_EVERY_MS) {
       this.#renewedAt = performance.now();
-      void keys.reload().catch(() => undefined);
+      void keys.reload().catch((error: unknown) => {
+        if (error instanceof TokensError || error instanceof errors.JOSEError) return; // the known keys are good enough
+        this.#logger.error(`The public keys of the realm are not renewed: ${String(error)}`);
+      });
     }
     return keys;
   }

@@ -1,7 +1,7 @@
 import { Injectable } from '@nestjs/common';
 
 import { lifetime, nonEmptyText, parseFields } from '../identity-providers/token-answer.js';
-import { KeycloakSessionExpiredError, KeycloakUnavailableError, TokensConfigurationError } from '../tokens.errors.js';
+import { KeycloakMisconfiguredError, KeycloakSessionExpiredError, KeycloakUnavailableError } from '../tokens.errors.js';
 import { KeycloakClient } from './keycloak.client.js';
 
 /** A pair in plaintext as Keycloak's broker has stored it; times in epoch seconds, 0 = does not expire or not known. */
@@ -30,7 +30,7 @@ export class KeycloakBroker {
    * expired pair on the way.
    *
    * @throws {@link KeycloakSessionExpiredError} when the access token is not good any more
-   * @throws {@link TokensConfigurationError} when the user has not the role `read-token` of the client `broker`
+   * @throws {@link KeycloakMisconfiguredError} when the user has not the role `read-token` of the client `broker`
    * @throws {@link KeycloakUnavailableError} when Keycloak does not answer or could not get the token from the provider
    */
   async storedTokens(idp: string, accessToken: string): Promise<BrokeredTokens | null> {
@@ -46,7 +46,7 @@ export class KeycloakBroker {
         `Keycloak refused the access token for the tokens of "${idp}". Let the user log in again.`,
       );
     }
-    throw new TokensConfigurationError(
+    throw new KeycloakMisconfiguredError(
       `Keycloak refused the tokens of "${idp}" with status ${status}. Give the users the role read-token of the client ` +
         `broker, for example by "Stored tokens readable" of the provider, and check that "${idp}" is its alias.`,
     );

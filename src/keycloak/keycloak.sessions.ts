@@ -9,8 +9,8 @@ import { KeycloakTokens } from './keycloak-tokens.js';
  * The sessions of users at Keycloak, for a host that logs them in and keeps their tokens. Nothing is stored here.
  *
  * Every method throws {@link KeycloakUnavailableError} when Keycloak gives no usable answer: an outage is never taken
- * for an ended session. All but {@link getUserInfo} throw {@link TokensConfigurationError} when Keycloak refuses the
- * client of the options.
+ * for an ended session. Every method throws {@link KeycloakMisconfiguredError} when Keycloak refuses the client of the
+ * options, or is not the realm of the options.
  */
 @Injectable()
 export class KeycloakSessions {
@@ -56,6 +56,7 @@ export class KeycloakSessions {
    * The claims of the user of an access token; `{}` for an empty one.
    *
    * @throws {@link KeycloakSessionExpiredError} when the token is expired, revoked or no token of the realm
+   * @throws {@link KeycloakMisconfiguredError} when the token was issued without the scope `openid`
    */
   async getUserInfo(accessToken: string): Promise<Fields> {
     return accessToken ? this.client.userInfo(accessToken) : {};

@@ -1,7 +1,7 @@
 import { Injectable } from '@nestjs/common';
 
 import type { Fields } from '../identity-providers/token-answer.js';
-import { InvalidTokenInputError, KeycloakUnavailableError, TokensConfigurationError } from '../tokens.errors.js';
+import { InvalidTokenInputError, KeycloakMisconfiguredError, KeycloakUnavailableError } from '../tokens.errors.js';
 import { KeycloakClient } from './keycloak.client.js';
 
 /** Renewed before its last seconds, so that it does not expire on the way. */
@@ -10,7 +10,7 @@ const EXPIRY_MARGIN_SECONDS = 30;
 /**
  * Looks users up in the realm, with the service account of the client in the options: it needs the role `view-users` of
  * `realm-management`. Every method throws {@link KeycloakUnavailableError} when Keycloak gives no usable answer, and
- * {@link TokensConfigurationError} when it refuses the client or its service account.
+ * {@link KeycloakMisconfiguredError} when it refuses the client or its service account.
  */
 @Injectable()
 export class KeycloakUsers {
@@ -71,7 +71,7 @@ export class KeycloakUsers {
     }
     if (status === 404) return undefined;
     if (status >= 400) {
-      throw new TokensConfigurationError(
+      throw new KeycloakMisconfiguredError(
         `Keycloak refused the lookup of a user with status ${status}. Give the service account of client ` +
           `"${this.client.realm.clientId}" the role view-users of realm-management.`,
       );

@@ -1,0 +1,73 @@
+import * as oauth from 'oauth4webapi';
+
+import { KeycloakMisconfiguredError } from '../tokens.errors.js';
+import { type KeycloakAnswer, unavailable } from './keycloak-failure.js';
+import type { KeycloakRealm } from './keycloak.realm.js';
+
+const ENDPOINTS = [
+  'token_endpoint',
+  'userinfo_endpoint',
+  'introspection_endpoint',
+  'end_session_endpoint',
+  'jwks_uri',
+] as const;
+
+/** The metadata of a realm, with every endpoint that the module asks. */
+export type KeycloakMetadata = oauth.AuthorizationServer & Record<(typeof ENDPOINTS)[number], string>;
+
+/**
+ * Reads the metadata of a realm. Every endpoint is a URL, and encrypted where the realm's own URL is: it gets tokens and
+ * the client secret.
+ *
+ * @throws {@link KeycloakMisconfiguredError} when there is no such realm, when it goes by another issuer, when it refuses
+ * the request, and when an endpoint is missing or not encrypted
+ * @throws {@link KeycloakUnavailableError} when the answer cannot be read
+ * @see OpenID Connect Discovery 1.0 section 4
+ */
+export async function metadataOf(
+  { status, body }: KeycloakAnswer,
+  { url, issuer }: KeycloakRealm,
+): Promise<KeycloakMetadata> {
+  if (status === 404) {
+    throw new KeycloakMisconfiguredError(
+      `Keycloak has no realm at ${url}. Check keycloak.serverUrl and keycloak.realm.`,
+    );
+  }
+  if (status >= 400) {
+    throw new KeycloakMisconfiguredError(
+      `Keycloak refused the metadata of the realm at ${url} with status ${status}. Check keycloak.serverUrl.`,
+    );
+  }
+  const server = await read(status === 200 ? body : '', url, issuer);
+  for (const name of ENDPOINTS) {
+    if (isAllowed(server[name], url)) continue;
+    throw new KeycloakMisconfiguredError(
+      `Keycloak at ${url} names no usable ${name} in its metadata. Check keycloak.serverUrl, and the hostname and proxy ` +
+        'settings of Keycloak.',
+    );
+  }
+  return server as KeycloakMetadata;
+}
+
+async function read(body: string, url: string, issuer: string): Promise<oauth.AuthorizationServer> {
+  const expected = new URL(issuer);
+  const response = new Response(body, { headers: { 'content-type': 'application/json' } });
+  try {
+    return await oauth.processDiscoveryResponse(expected, response);
+  } catch (error) {
+    const code = typeof error === 'object' && error !== null && 'code' in error ? error.code : undefined;
+    if (code === oauth.JSON_ATTRIBUTE_COMPARISON || code === 'ERR_INVALID_URL') {
+      throw new KeycloakMisconfiguredError(
+        `Keycloak at ${url} issues its tokens under another name than ${issuer}. Set keycloak.issuer to it.`,
+      );
+    }
+    if (error instanceof oauth.OperationProcessingError) throw unavailable('UNREADABLE_ANSWER');
+    throw error;
+  }
+}
+
+function isAllowed(endpoint: unknown, realmUrl: string): boolean {
+  if (typeof endpoint !== 'string' || !URL.canParse(endpoint)) return false;
+  const { protocol } = new URL(endpoint);
+  return protocol === 'https:' || (protocol === 'http:' && new URL(realmUrl).protocol === 'http:');
+}

@@ -1,0 +1,30 @@
+import { nonEmptyText, parseFields } from '../identity-providers/token-answer.js';
+import { type KeycloakAnswer, type KeycloakFailure, refusalOf } from './keycloak-failure.js';
+
+/** What the token endpoint issued. */
+export interface IssuedKeycloakTokens {
+  readonly accessToken: string;
+  /** Absent for the service account, and where the old one stays good. */
+  readonly refreshToken?: string;
+  /** Seconds; absent when Keycloak did not say. */
+  readonly expiresIn?: number;
+}
+
+/** What an attempt to redeem a grant came to. */
+export type KeycloakRedemption = { readonly kind: 'success'; readonly tokens: IssuedKeycloakTokens } | KeycloakFailure;
+
+/**
+ * Classifies what became of a request to the token endpoint. Tokens are taken as soon as they can be read and nothing
+ * else of the answer is checked: a refresh token may have been spent for them.
+ *
+ * @see RFC 6749 section 5
+ */
+export function redemptionOf(answer: KeycloakAnswer | KeycloakFailure, clientId: string): KeycloakRedemption {
+  if (answer.kind !== 'answered') return answer;
+  const fields = answer.status < 300 ? parseFields(answer.body) : undefined;
+  const accessToken = nonEmptyText(fields?.access_token);
+  if (!accessToken) return refusalOf(answer, 'the token endpoint', clientId);
+  const refreshToken = nonEmptyText(fields?.refresh_token);
+  const expiresIn = typeof fields?.expires_in === 'number' ? fields.expires_in : undefined;
+  return { kind: 'success', tokens: { accessToken, refreshToken, expiresIn } };
+}
