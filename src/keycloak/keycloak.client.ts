@@ -38,6 +38,11 @@ export class KeycloakClient {
     );
   }
 
+  /** The client of the options; null when they name no realm. */
+  get clientId(): string | null {
+    return this.configured?.clientId ?? null;
+  }
+
   /** The realm's metadata, asked for once; a failure is not kept. @see OpenID Connect Discovery 1.0 section 4 */
   metadata(): Promise<KeycloakMetadata> {
     this.#metadata ??= this.#discover().catch((error: unknown) => {

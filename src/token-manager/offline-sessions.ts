@@ -44,7 +44,8 @@ export class OfflineSessions {
   async refresh(userId: string): Promise<KeycloakTokens> {
     await this.#assertCommitted(userId);
     const deadline = performance.now() + this.options.waitTimeoutMs;
-    const target = offlineTarget(userId, this);
+    const { table, vault, client } = this;
+    const target = offlineTarget(userId, { table, vault, client });
     await this.client.metadata(); // not on the time of the lease
     let row = await this.table.loadCommitted(userId);
     for (;;) {
