@@ -48,9 +48,11 @@ describe('checkUserId', () => {
 });
 
 describe('checkKey', () => {
-  it('returns the key itself', () => {
+  it('returns a copy with the two parts, so that the caller may change its own object', () => {
     const key = { keycloakUserId: 'user-1', idp: 'github', other: 1 };
-    expect(checkKey(key)).toBe(key);
+    const checked = checkKey(key);
+    key.keycloakUserId = 'user-2';
+    expect(checked).toEqual({ keycloakUserId: 'user-1', idp: 'github' });
   });
 
   it.each(NO_NAMES)('names the part that is wrong: %p', (value) => {

@@ -65,7 +65,12 @@ function everyCall(): [string, () => Promise<unknown>][] {
   ];
 }
 
-async function expectUnavailable(call: () => Promise<unknown>, message: RegExp, sqlState?: string): Promise<void> {
+async function expectUnavailable(
+  call: () => Promise<unknown>,
+  message: RegExp,
+  sqlState?: string,
+  retryable = true,
+): Promise<void> {
   const error: unknown = await call().then(
     () => undefined,
     (reason: unknown) => reason,
@@ -73,7 +78,7 @@ async function expectUnavailable(call: () => Promise<unknown>, message: RegExp, 
   expect(error).toBeInstanceOf(TokenStoreUnavailableError);
   expect(error).toMatchObject({
     code: 'ERR_TOKENS_STORE_UNAVAILABLE',
-    retryable: true,
+    retryable,
     message: expect.stringMatching(message),
   });
   expect((error as TokenStoreUnavailableError).sqlState).toBe(sqlState);
@@ -141,6 +146,7 @@ describe('a database that refuses', () => {
         call,
         /SQLSTATE 42P01\). A table is missing: run the migrations with runTokenMigrations/,
         '42P01',
+        false,
       );
     }
     await table('hidden_auth_tokens', 'auth_tokens');
@@ -154,6 +160,7 @@ describe('a database that refuses', () => {
       () => tokens.getIdpToken(user, 'github'),
       /A column is missing: run the migrations/,
       '42703',
+      false,
     );
     await database.query('ALTER TABLE auth_tokens RENAME COLUMN hidden TO token_version');
   });
@@ -161,7 +168,7 @@ describe('a database that refuses', () => {
   it('names a constraint of the host that is in the way, not the values', async () => {
     await database.query("ALTER TABLE auth_tokens ADD CONSTRAINT host_rule CHECK (keycloak_user_id <> 'forbidden')");
     const store = () => tokens.storeIdpTokens('forbidden', 'github', { accessToken: 'secret-forbidden' });
-    await expectUnavailable(store, /SQLSTATE 23514/, '23514');
+    await expectUnavailable(store, /SQLSTATE 23514/, '23514', false);
     await expect(store()).rejects.toMatchObject({ constraint: 'host_rule' });
     await database.query('ALTER TABLE auth_tokens DROP CONSTRAINT host_rule');
   });

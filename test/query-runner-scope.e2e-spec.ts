@@ -7,7 +7,7 @@ import {
   OfflineTokenStore,
   QueryRunnerScope,
   type SealedToken,
-  TokensConfigurationError,
+  TokensUsageError,
   TokenStoreUnavailableError,
 } from '../src/index.js';
 import { connectionsInUse, createTestDatabase, openDataSource, type TestDatabase } from './support/test-database.js';
@@ -40,9 +40,9 @@ beforeEach(() => {
   key = { keycloakUserId: `user-${++users}`, idp: 'github' };
 });
 
-afterEach(() => {
+afterEach(async () => {
   hostRunner = undefined;
-  expect(connectionsInUse(dataSource)).toBe(0);
+  await until(() => connectionsInUse(dataSource) === 0);
 });
 
 afterAll(async () => {
@@ -375,7 +375,7 @@ describe('QueryRunnerScope.join', () => {
   it('refuses a runner of another data source', async () => {
     const other = await openDataSource(database.url);
     const runner = other.createQueryRunner();
-    await expect(scope.join(runner, () => store.storeTokens(key, pair))).rejects.toThrow(TokensConfigurationError);
+    await expect(scope.join(runner, () => store.storeTokens(key, pair))).rejects.toThrow(TokensUsageError);
     await runner.release();
     await other.destroy();
   });

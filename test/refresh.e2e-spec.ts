@@ -329,7 +329,8 @@ describe('the verdicts of the provider', () => {
     expect(endpoint.redeemed).toHaveLength(1);
     await expect(row()).resolves.toMatchObject({
       status: 'active',
-      last_error_code: `configuration:${code}`,
+      failure_kind: 'configuration',
+      last_error_code: code,
       lease_id: null,
     });
   });

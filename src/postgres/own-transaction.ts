@@ -9,8 +9,8 @@ import { clientOf, type IsolationLevel, Transaction, transactionLost, type Trans
 
 /** What {@link OwnTransaction} begins with. */
 export interface BeginOptions {
-  /** Gets the runner its connection, or rejects with the typed error and leaves nothing to release. */
-  readonly connect: (runner: QueryRunner, action: string) => Promise<void>;
+  /** Gets the runner its connection, or rejects with the typed error; what connects too late is given to `release`. */
+  readonly connect: (runner: QueryRunner, action: string, release: () => Promise<void>) => Promise<void>;
   /** How long PostgreSQL may take to begin, in milliseconds. */
   readonly timeoutMs: number;
   readonly isolationLevel?: IsolationLevel;
@@ -121,7 +121,7 @@ export class OwnTransaction extends Transaction {
     const { runner, options } = this;
     const action = 'begin a transaction';
     if (this.#state === 'ended') this.assertOpen();
-    await options.connect(runner, action);
+    await options.connect(runner, action, this.#release);
     this.#state = 'open';
     const starting = runner.startTransaction(options.isolationLevel).then(() => 'begun');
     try {

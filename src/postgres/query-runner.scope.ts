@@ -70,7 +70,7 @@ export class QueryRunnerScope {
     }
     const runner = this.dataSource.createQueryRunner('master');
     const transaction = new OwnTransaction(runner, {
-      connect: (each, action) => this.connect(each, action),
+      connect: (each, action, release) => this.connect(each, action, release),
       timeoutMs: this.options.connectionTimeoutMs,
       isolationLevel: options.isolationLevel,
     });
@@ -128,7 +128,11 @@ export class QueryRunnerScope {
    *
    * @throws {@link TokenStoreUnavailableError} when no connection became free in time or the server does not answer
    */
-  async connect(runner: QueryRunner, action: string): Promise<void> {
+  async connect(
+    runner: QueryRunner,
+    action: string,
+    release: () => Promise<void> = () => runner.release(),
+  ): Promise<void> {
     this.#connections ??= new ConnectionGate(poolSizeOf(this.dataSource));
     const connections = this.#connections;
     const deadline = performance.now() + this.options.connectionTimeoutMs;
@@ -141,10 +145,7 @@ export class QueryRunnerScope {
     } catch (error) {
       throw translateDriverError(error, action);
     }
-    void connecting.then(
-      () => runner.release(),
-      () => undefined,
-    );
+    void connecting.then(release, () => undefined);
     throw poolExhausted(action);
   }
 

@@ -59,6 +59,7 @@ export function pairTarget(
     key,
     leases: table.leases,
     rules: { policy, clientId, canAskWitness: redeemer.askWitness !== undefined },
+    mayResend: true,
     clientIdOf: (row) => clientId ?? row.clientId,
     load: () => table.loadCommitted(key),
     redeem: (lease) => redeemer.redeem(lease),

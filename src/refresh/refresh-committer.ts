@@ -57,20 +57,21 @@ export class RefreshCommitter {
   }
 
   async #tryCommit<Kind extends RefreshKind>(
-    { key, leases, load, disown }: RefreshTarget<Kind>,
+    target: RefreshTarget<Kind>,
     tokens: RedeemedTokens<Kind>,
   ): Promise<CommitOutcome<Kind>> {
+    const { key, leases } = target;
     const { successor, rowId } = tokens;
     if (await leases.commit(key, successor)) return { kind: 'stored' };
-    let row = await load();
+    let row = await target.load();
     if (row?.parentVersion === successor.redeemedVersion && row.version !== successor.version) {
       if (await leases.supersede(key, successor)) return { kind: 'stored' };
-      row = await load();
+      row = await target.load();
     }
     // An earlier try reached the table and only its answer was lost: the version is random, so it is this very one.
     if (row?.version === successor.version) return { kind: 'stored' };
     // The user who deleted the row wanted the grant ended, also tokens that were not known yet; a new login does not change that.
-    if (row?.id !== rowId) await disown(tokens);
+    if (row?.id !== rowId) await target.disown(tokens);
     return row ? { kind: 'replaced', row } : { kind: 'deleted' };
   }
 }

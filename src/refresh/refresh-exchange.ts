@@ -68,7 +68,7 @@ export class RefreshExchange {
 
     // With the answer lost, the old access token may tell whether there is anything left to send.
     if ((await this.#ask(exchange)) === 'dead') return this.takeover.end(target, lease);
-    if (!mayStart()) return this.#end(exchange, first);
+    if (!target.mayResend || !mayStart()) return this.#end(exchange, first);
 
     // The only resend there is. The provider may have redeemed the token the first time, but then its answer is lost
     // for good and there is nothing left to lose. What the resend did not settle stays as ambiguous as it was.
@@ -132,8 +132,8 @@ export class RefreshExchange {
     const storing = this.committer.commit(target, tokens);
     land(storing);
     const outcome = await within(storing, this.options.commitWaitMs, () => undefined);
-    if (outcome?.kind === 'replaced') return { kind: 'moved', row: outcome.row };
-    if (outcome?.kind === 'deleted') return { kind: 'moved', row: null };
+    if (outcome?.kind === 'replaced') return { kind: 'moved', row: outcome.row, issued };
+    if (outcome?.kind === 'deleted') return { kind: 'moved', row: null, issued };
     if (!outcome) this.#logger.warn(`Callers get ${target.subject} that are not stored yet.`);
     return { kind: 'refreshed', row: target.committed(tokens), issued };
   }

@@ -46,6 +46,8 @@ export interface RefreshTarget<Kind extends RefreshKind> {
   readonly key: Kind['key'];
   readonly leases: LeasedTable<Kind['key'], Kind['tokens'], Kind['row']>;
   readonly rules: RefreshRules;
+  /** Whether a request whose answer is lost is sent once more, under the same lease. */
+  readonly mayResend: boolean;
   /** The client that new tokens are issued to. */
   clientIdOf(row: Kind['row']): string | null;
   /** Loads the row as it is committed, outside of every transaction. */
@@ -70,8 +72,11 @@ export type RefreshResult<Kind extends RefreshKind> =
   | { readonly kind: 'refreshed'; readonly row: Kind['row']; readonly issued: Kind['issued'] }
   /** The redeemer decided to keep the tokens. */
   | { readonly kind: 'unchanged'; readonly row: Kind['row'] }
-  /** The row is another, or in another state, or deleted: every caller decides anew. */
-  | { readonly kind: 'moved'; readonly row: Kind['row'] | null }
+  /**
+   * The row is another, or in another state, or deleted: every caller decides anew. `issued` is what was redeemed although
+   * it has no place any more.
+   */
+  | { readonly kind: 'moved'; readonly row: Kind['row'] | null; readonly issued?: Kind['issued'] }
   /** A token that still works may be used all the same, unless the exchange may have ended it. */
   | { readonly kind: 'failed'; readonly error: unknown; readonly mayServe: boolean }
   /** The redeemer gave up, for a reason of its own. */

@@ -46,6 +46,7 @@ export function offlineTarget(
     key: { userId },
     leases: table.leases,
     rules: { policy, clientId, canAskWitness: false },
+    mayResend: false, // Keycloak ends the session of a token that comes twice
     clientIdOf: () => clientId,
     load: () => table.loadCommitted(userId),
     redeem: (lease) => redeem(userId, lease, vault, client),

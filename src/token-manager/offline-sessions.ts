@@ -64,6 +64,7 @@ export class OfflineSessions {
       const outcome = await within(result, deadline - performance.now(), inProgress);
       if (outcome.kind === 'refreshed') return outcome.issued;
       if (outcome.kind === 'failed' || outcome.kind === 'abandoned') throw outcome.error;
+      if (outcome.kind === 'moved' && outcome.issued) return outcome.issued;
       if (performance.now() >= deadline) throw target.errorOf({ reason: 'in_progress' });
       row = outcome.row;
     }
