@@ -50,7 +50,7 @@ export class OwnTransaction extends Transaction {
 
   override assertOpen(): void {
     super.assertOpen();
-    if (this.#state === 'open' && !this.runner.isTransactionActive) throw endedInside();
+    if (this.#state === 'open' && !this.#isActive()) throw endedInside();
   }
 
   /**
@@ -68,7 +68,7 @@ export class OwnTransaction extends Transaction {
       this.#state = 'ended';
       return;
     }
-    if (!this.runner.isTransactionActive) throw endedInside();
+    if (!this.#isActive()) throw endedInside();
     this.#state = 'ended';
     try {
       // The COMMIT of a transaction that has failed answers ROLLBACK, and no error; any other statement says 25P02.
@@ -77,7 +77,7 @@ export class OwnTransaction extends Transaction {
     } catch (error) {
       throw translateDriverError(error, 'commit a transaction');
     }
-    if (this.runner.isTransactionActive) throw leftOpen();
+    if (this.#isActive()) throw leftOpen();
   }
 
   /** Rolls back what is open, gives the connection back, and lets nothing run any more. Never rejects. */
@@ -89,11 +89,16 @@ export class OwnTransaction extends Transaction {
     if (!wasBegun) return;
     try {
       // Every level: TypeORM ends a nested transaction by its savepoint only.
-      while (this.runner.isTransactionActive && !this.runner.isReleased) await this.runner.rollbackTransaction();
+      while (this.#isActive() && !this.runner.isReleased) await this.runner.rollbackTransaction();
     } catch {
       await discard(this.runner);
     }
     await this.#release();
+  }
+
+  /** Whether TypeORM has a transaction open on the runner, on any level. */
+  #isActive(): boolean {
+    return this.runner.isTransactionActive;
   }
 
   /** TypeORM takes a connection for every statement and every transaction by these two methods. */

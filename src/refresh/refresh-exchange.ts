@@ -63,7 +63,7 @@ export class RefreshExchange {
     }
 
     const first = await this.#redeemInTime(exchange);
-    if (!first) return unavailable(target, 'the provider did not answer within the lease', false);
+    if (!first) return overdue(target);
     if (first.redemption.kind !== 'ambiguous') return this.#end(exchange, first);
 
     // With the answer lost, the old access token may tell whether there is anything left to send.
@@ -73,7 +73,7 @@ export class RefreshExchange {
     // The only resend there is. The provider may have redeemed the token the first time, but then its answer is lost
     // for good and there is nothing left to lose. What the resend did not settle stays as ambiguous as it was.
     const second = await this.#redeemInTime(exchange);
-    if (!second) return unavailable(target, 'the provider did not answer within the lease', false);
+    if (!second) return overdue(target);
     const isSettled = second.redemption.kind === 'success' || second.redemption.kind === 'terminal';
     return this.#end(exchange, isSettled ? second : first);
   }
@@ -192,6 +192,12 @@ export class RefreshExchange {
   #warn<Kind extends RefreshKind>({ subject }: RefreshTarget<Kind>, code: string): void {
     this.#logger.warn(`Refresh of the ${subject} failed: ${code}`);
   }
+}
+
+/** Only the redeemer knows how its exchange ends; its lease runs out. */
+function overdue<Kind extends RefreshKind>(target: RefreshTarget<Kind>): RefreshResult<Kind> {
+  const mayServe = !target.rules.policy.refreshEndsAccessToken;
+  return unavailable(target, 'the provider did not answer within the lease', mayServe);
 }
 
 function unavailable<Kind extends RefreshKind>(
