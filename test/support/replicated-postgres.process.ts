@@ -46,7 +46,7 @@ interface Server {
 
 let isStopping = false;
 process.on('message', (request: ReplicatedPostgresRequest) => {
-  void (request === 'promote' ? promote() : killPrimary()).then(
+  void answer(request).then(
     () => process.send?.(''),
     (error: unknown) => process.send?.(String(error)),
   );
@@ -63,6 +63,17 @@ try {
 } catch (error) {
   tellParent({ error: String(error) });
   await stop(1);
+}
+
+function answer(request: ReplicatedPostgresRequest): Promise<void> {
+  switch (request) {
+    case 'kill-primary':
+      return killPrimary();
+    case 'revive-primary':
+      return revivePrimary();
+    case 'promote':
+      return promote();
+  }
 }
 
 async function start(): Promise<[primary: Server, standby: Server]> {
@@ -88,8 +99,8 @@ async function start(): Promise<[primary: Server, standby: Server]> {
   return [primary, standby];
 }
 
-async function startServer(data: string): Promise<Server> {
-  const port = await freePort();
+async function startServer(data: string, port?: number): Promise<Server> {
+  port ??= await freePort();
   const url = `postgres://postgres:${password}@127.0.0.1:${port}/postgres`;
   const child = spawn(join(programs, 'postgres'), ['-D', data, '-p', String(port)], {
     ...surroundings,
@@ -121,6 +132,11 @@ async function killPrimary(): Promise<void> {
   for (const { pid } of rows) process.kill(pid, 'SIGKILL');
   primary.child.kill('SIGKILL');
   await exit;
+}
+
+async function revivePrimary(): Promise<void> {
+  const [primary] = await starting;
+  await startServer(primary.data, Number(new URL(primary.url).port));
 }
 
 async function promote(): Promise<void> {

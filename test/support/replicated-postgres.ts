@@ -10,20 +10,20 @@ export interface ReplicatedPostgresSettings {
 }
 
 /** What the process of the two servers is asked for. */
-export type ReplicatedPostgresRequest = 'kill-primary' | 'promote';
+export type ReplicatedPostgresRequest = 'kill-primary' | 'revive-primary' | 'promote';
 
 /** A primary and the standby that it streams to, both with the same superuser. */
 export interface ReplicatedPostgres {
   readonly primaryUrl: string;
   readonly standbyUrl: string;
-  onPrimary(sql: string): Promise<Record<string, unknown>[]>;
-  onStandby(sql: string): Promise<Record<string, unknown>[]>;
   /** Settles when the standby has replayed everything that the primary has written. */
   inStep(): Promise<void>;
   /** Ends the replication for good; the standby keeps what it has. */
   cutOff(): Promise<void>;
   /** SIGKILL to every process of the primary; settles when they are gone. */
   killPrimary(): Promise<void>;
+  /** Starts the killed primary again, to see what it had. */
+  revivePrimary(): Promise<void>;
   /** Makes a primary of the standby that waits for no standby of its own. */
   promote(): Promise<void>;
   /** Ends both servers and deletes their data. */
@@ -48,8 +48,6 @@ export async function startReplicatedPostgres(settings: ReplicatedPostgresSettin
   return {
     primaryUrl,
     standbyUrl,
-    onPrimary,
-    onStandby,
     async inStep() {
       const [row] = await onPrimary('SELECT pg_current_wal_lsn() AS lsn');
       await until(async () => {
@@ -63,6 +61,7 @@ export async function startReplicatedPostgres(settings: ReplicatedPostgresSettin
       await until(async () => (await onPrimary('SELECT FROM pg_stat_replication')).length === 0);
     },
     killPrimary: () => ask('kill-primary'),
+    revivePrimary: () => ask('revive-primary'),
     promote: () => ask('promote'),
     stop: () => script.stop(),
   };
