@@ -47,8 +47,12 @@ interface Server {
 let isStopping = false;
 process.on('message', (request: ReplicatedPostgresRequest) => {
   void answer(request).then(
-    () => process.send?.(''),
-    (error: unknown) => process.send?.(String(error)),
+    () => {
+      tellParent('');
+    },
+    (error: unknown) => {
+      tellParent(String(error));
+    },
   );
 });
 process.on('disconnect', () => void stop(0));
@@ -176,6 +180,6 @@ async function run(program: string, ...args: string[]): Promise<void> {
 }
 
 /** A parent that has gone meanwhile is no error: its going stops this process. */
-function tellParent(message: object): void {
+function tellParent(message: object | string): void {
   process.send?.(message, undefined, undefined, () => undefined);
 }
