@@ -7,9 +7,9 @@ interface SocketPair {
   losesAnswers: boolean;
 }
 
-/** A TCP way to the database that a test can block, cut and close. */
+/** A TCP way to the database that a test can block, cut, close and lead elsewhere. */
 export class DatabaseProxy {
-  readonly #target: URL;
+  #target: URL;
   readonly #pairs = new Set<SocketPair>();
   #server: Server | undefined;
   #port = 0;
@@ -37,6 +37,12 @@ export class DatabaseProxy {
     this.#reset();
     this.#server?.close();
     if (this.#server) await once(this.#server, 'close');
+  }
+
+  /** Leads new connections to another server and resets the open ones, as an address that moves does. */
+  redirect(databaseUrl: string): void {
+    this.#target = new URL(databaseUrl);
+    this.#reset();
   }
 
   /** Holds back what clients send; the server does not see it before {@link unblock}. */
