@@ -90,8 +90,28 @@ async function storeStale(user: string): Promise<void> {
   });
 }
 
-async function turnsOfTheEventLoop(count: number): Promise<void> {
-  for (let turn = 0; turn < count; turn++) await nextTurn();
+/** Counts the statements that are answered from now on, by their names, and the users that they are for. */
+function spyOnStatements() {
+  const answered: { name: string; users: number }[] = [];
+  const query = Reflect.get(pg.Client.prototype, 'query') as (...values: unknown[]) => unknown;
+  const spy = jest.spyOn(pg.Client.prototype, 'query').mockImplementation(function (
+    this: pg.Client,
+    ...values: unknown[]
+  ) {
+    const { name, values: parameters } = Object(values[0]) as { name?: string; values?: unknown[] };
+    const users = Array.isArray(parameters?.[0]) ? parameters[0].length : 1;
+    const answer = query.apply(this, values);
+    if (name) void Promise.resolve(answer).then(() => answered.push({ name, users }));
+    return answer;
+  });
+  const named = (pattern: RegExp) => answered.filter(({ name }) => pattern.test(name));
+  return {
+    count: (pattern: RegExp) => named(pattern).length,
+    users: (pattern: RegExp) => named(pattern).reduce((sum, { users }) => sum + users, 0),
+    restore: () => {
+      spy.mockRestore();
+    },
+  };
 }
 
 async function refreshAll(): Promise<string[]> {
@@ -109,30 +129,28 @@ const NEW = USERS.map((user) => `new of ${user}`);
 
 describe('refreshes of many users at once', () => {
   it('share their statements, and each user gets their own token', async () => {
-    const names: string[] = [];
-    const query = Reflect.get(pg.Client.prototype, 'query') as (...values: unknown[]) => unknown;
-    const spy = jest.spyOn(pg.Client.prototype, 'query').mockImplementation(function (
-      this: pg.Client,
-      ...values: unknown[]
-    ) {
-      const name = String(Reflect.get(Object(values[0]) as object, 'name'));
-      // PostgreSQL does not answer the first lease before all refreshes have asked for theirs.
-      if (name.startsWith('idp_tokens_acquire') && !names.some((each) => each.startsWith('idp_tokens_acquire'))) {
-        proxy.block();
-        void turnsOfTheEventLoop(2 * USERS.length).then(() => {
-          proxy.unblock();
-        });
-      }
-      names.push(name);
-      return query.apply(this, values);
-    } as never);
-    await expect(refreshAll()).resolves.toEqual(NEW);
-    spy.mockRestore();
-    // Two under way, and the others in the next two; the pairs arrive in one turn, and go in two.
-    const count = (name: RegExp) => names.filter((each) => name.test(each)).length;
-    expect(count(/^idp_tokens_acquire/)).toBeGreaterThan(1);
-    expect(count(/^idp_tokens_acquire/)).toBeLessThanOrEqual(4);
-    expect(count(/^idp_tokens_commit/)).toBeLessThanOrEqual(4);
+    const statements = spyOnStatements();
+    // No lease is granted, and no other can be asked for than the two under way, before all refreshes ask for theirs.
+    const host = new pg.Client({ connectionString: database.url });
+    await host.connect();
+    await host.query('BEGIN');
+    await host.query('LOCK TABLE auth_tokens IN SHARE MODE');
+    const lockedAt = performance.now();
+    const all = refreshAll();
+    await until(() => statements.users(/^idp_tokens_load/) >= USERS.length);
+    for (let turn = 0; turn < 2 * USERS.length; turn++) await nextTurn(); // one refresh starts in each
+    const lockedForMs = performance.now() - lockedAt;
+    await host.query('COMMIT');
+    await host.end();
+    await expect(all).resolves.toEqual(NEW);
+    statements.restore();
+
+    // Two under way and two with all the others; two more for each time that the waiting ones lost their patience. The
+    // pairs arrive in one turn, so two statements take them.
+    expect(statements.users(/^idp_tokens_acquire/)).toBe(USERS.length);
+    expect(statements.count(/^idp_tokens_acquire/)).toBeGreaterThan(1);
+    expect(statements.count(/^idp_tokens_acquire/)).toBeLessThanOrEqual(4 + 2 * Math.floor(lockedForMs / 250));
+    expect(statements.count(/^idp_tokens_commit/)).toBe(2);
     await expect(stored()).resolves.toEqual(NEW);
     expect([...redeemed].sort()).toEqual(USERS.map((user) => `refresh of ${user}`).sort());
   });
