@@ -46,6 +46,8 @@ export class KeycloakIdpTokens {
     const key = checkKey({ keycloakUserId: userId, idp });
     this.providers.get(idp);
     checkToken(accessToken, 'The Keycloak access token');
+    // Before the broker is asked, which may redeem a single-use token on the way.
+    this.scope.transaction()?.assertOpen();
     const subject = claimsOf(accessToken).sub ?? subjectIn(await this.client.userInfo(accessToken));
     if (subject !== userId) {
       throw new InvalidTokenInputError(`The Keycloak access token is user "${subject}"'s, not user "${userId}"'s.`);
