@@ -512,6 +512,16 @@ describe.each(httpPlatforms)('On $platform', ({ createApplication }) => {
       expect(response.status).toBe(403);
       expect(response.body).toMatchObject({ code: 'ERR_TOKENS_NOT_FOUND', idp: 'globex' });
     });
+
+    it('is answered for the provider that is named first when several tokens cannot be had', async () => {
+      const user = await userWithExpiredToken();
+      acme.onRefresh(`refresh of ${user}`, async () => {
+        await new Promise((resolve) => setTimeout(resolve, 100)); // the other one has failed by then
+        return { kind: 'terminal', code: 'invalid_grant' };
+      });
+      const response = await get('/repositories/mirrors', user);
+      expect(response.body).toMatchObject({ code: 'ERR_TOKENS_REAUTHENTICATION_REQUIRED', idp: 'acme' });
+    });
   });
 
   describe('TokensExceptionFilter', () => {

@@ -12,7 +12,8 @@ import { REQUIRED_IDPS } from './require-idp-token.decorator.js';
  * singleton.
  *
  * @throws UnauthorizedException when the request has no user
- * @throws every error of {@link TokenManager.getIdpToken}; {@link TokensExceptionFilter} answers them
+ * @throws every error of {@link TokenManager.getIdpToken}, of several that of the provider that is named first;
+ * {@link TokensExceptionFilter} answers them
  */
 @Injectable()
 export class IdpTokenGuard implements CanActivate {
@@ -40,10 +41,10 @@ export class IdpTokenGuard implements CanActivate {
       );
       throw new UnauthorizedException();
     }
-    const tokens = await Promise.all(
-      idps.map(async (idp) => [idp, await this.tokenManager.getIdpToken(userId, idp)] as const),
-    );
-    putIdpTokens(request, Object.fromEntries(tokens));
+    const tokens = idps.map(async (idp) => [idp, await this.tokenManager.getIdpToken(userId, idp)] as const);
+    // First all of them, so that no statement outlives the answer, and the answer does not depend on which fails first.
+    await Promise.allSettled(tokens);
+    putIdpTokens(request, Object.fromEntries(await Promise.all(tokens)));
     return true;
   }
 }
