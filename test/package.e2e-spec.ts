@@ -65,7 +65,7 @@ import('nestjs-idp-tokens').then((imported) => {
 const typedProgram = `
 import { Controller, Get, Injectable, Module, UseGuards, UseInterceptors } from '@nestjs/common';
 import {
-  type AuthTokensKey,
+  type TokenKey,
   AuthTokenStore,
   completePolicy,
   type IdentityProvider,
@@ -124,7 +124,7 @@ class RepositoriesController {
       await queryRunner.query('SELECT 1');
       await this.tokens.storeIdpTokens('user', 'acme', { accessToken: 'x', accessTokenExpiresAt: 0 });
     });
-    const key: AuthTokensKey = { keycloakUserId: 'user', idp: 'acme' };
+    const key: TokenKey = { keycloakUserId: 'user', idp: 'acme' };
     const stored: StoredTokens | null = await this.store.loadTokens(key);
     if (stored) await this.store.storeTokens(key, stored);
     // @ts-expect-error a token in plaintext is not a sealed one

@@ -79,13 +79,15 @@ export class OfflineSessions {
     await this.#assertCommitted(userId, true);
     const token = { offlineToken: this.vault.seal(userId, offlineToken), clientId: this.client.realm.clientId };
     await this.table.storeFirst(userId, token);
+    const before = await this.table.loadCommitted(userId);
     try {
       return await this.refresh(userId);
     } catch (error) {
-      const stored = await this.table.loadCommitted(userId);
-      const isOther = stored !== null && this.vault.open(userId, stored.offlineToken) !== offlineToken;
+      const isOther = before !== null && this.vault.open(userId, before.offlineToken) !== offlineToken;
       if (!(error instanceof KeycloakSessionExpiredError) || !isOther) throw error;
-      await this.table.replace(userId, stored.offlineToken, token);
+      // What is stored by now may be the successor of this very token: only what was there before the verdict gives way.
+      const rejected = await this.table.loadCommitted(userId);
+      if (rejected?.version === before.version) await this.table.replace(userId, rejected.offlineToken, token);
       return this.refresh(userId);
     }
   }
