@@ -51,6 +51,7 @@ import {
 import { type HttpHost, httpPlatforms, startHttpHost } from './support/http-host.js';
 import { ScriptedProvider } from './support/scripted-provider.js';
 import { connectionsInUse, createTestDatabase, type TestDatabase } from './support/test-database.js';
+import { until } from './support/until.js';
 
 const HOUR = 3600;
 const NAMED_NOWHERE = 'user-named-in-no-answer';
@@ -342,8 +343,8 @@ describe.each(httpPlatforms)('On $platform', ({ createApplication }) => {
     tokens = host.app.get(TokenManager);
   });
 
-  afterEach(() => {
-    expect(connectionsInUse(host.dataSource)).toBe(0);
+  afterEach(async () => {
+    await until(() => connectionsInUse(host.dataSource) === 0);
     host.logged.error.length = 0;
     host.logged.debug.length = 0;
   });

@@ -5,6 +5,7 @@ import { AuthTokenStore, runTokenMigrations, TokensConfigurationError, tokensMig
 import { createLegacyTables, legacyRows } from './support/legacy-tables.js';
 import { connectionsInUse, createTestDatabase, openDataSource, type TestDatabase } from './support/test-database.js';
 import { createTokensApp } from './support/tokens-app.js';
+import { until } from './support/until.js';
 
 const NAMES = tokensMigrations.map(({ name }) => name);
 
@@ -18,7 +19,7 @@ beforeEach(async () => {
 
 afterEach(async () => {
   jest.restoreAllMocks();
-  expect(connectionsInUse(dataSource)).toBe(0);
+  await until(() => connectionsInUse(dataSource) === 0);
   await dataSource.destroy();
   await database.drop();
 });

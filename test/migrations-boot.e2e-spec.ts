@@ -21,7 +21,7 @@ beforeEach(async () => {
 });
 
 afterEach(async () => {
-  for (const source of sources) expect(connectionsInUse(source)).toBe(0);
+  await until(() => sources.every((source) => connectionsInUse(source) === 0));
   await Promise.all(sources.map((source) => source.destroy()));
   await database.drop();
 });

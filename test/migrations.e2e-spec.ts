@@ -7,6 +7,7 @@ import { DataSource } from 'typeorm';
 import { runTokenMigrations, tokensMigrations } from '../src/index.js';
 import { createLegacyTables, legacyRows } from './support/legacy-tables.js';
 import { connectionsInUse, createTestDatabase, openDataSource, type TestDatabase } from './support/test-database.js';
+import { until } from './support/until.js';
 
 const NAMES = tokensMigrations.map(({ name }) => name);
 
@@ -19,7 +20,7 @@ beforeEach(async () => {
 });
 
 afterEach(async () => {
-  expect(connectionsInUse(dataSource)).toBe(0);
+  await until(() => connectionsInUse(dataSource) === 0);
   await dataSource.destroy();
   await database.drop();
 });

@@ -475,7 +475,7 @@ describe('what cannot be refreshed', () => {
     await runner.startTransaction();
     await runner.query('SELECT FROM auth_tokens WHERE keycloak_user_id = $1 FOR UPDATE', [user]);
     await expect(tokens.getIdpToken(user, 'acme')).rejects.toThrow(RefreshInProgressError);
-    expect(connectionsInUse(dataSource)).toBe(1);
+    await until(() => connectionsInUse(dataSource) === 1);
     await runner.rollbackTransaction();
     await runner.release();
     expect(endpoint.redeemed).toEqual([]);

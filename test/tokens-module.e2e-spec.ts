@@ -26,6 +26,7 @@ import {
 import { ScriptedProvider } from './support/scripted-provider.js';
 import { connectionsInUse, createTestDatabase, openDataSource, type TestDatabase } from './support/test-database.js';
 import { newKey } from './support/tokens-app.js';
+import { until } from './support/until.js';
 
 let database: TestDatabase;
 let dataSource: DataSource;
@@ -37,7 +38,7 @@ beforeAll(async () => {
 });
 
 afterEach(async () => {
-  expect(connectionsInUse(dataSource)).toBe(0);
+  await until(() => connectionsInUse(dataSource) === 0);
   await app?.close();
   app = undefined;
 });

@@ -1,5 +1,6 @@
 import { AsyncLocalStorage } from 'node:async_hooks';
 
+import type { PoolClient } from 'pg';
 import type { QueryRunner } from 'typeorm';
 
 import { TokensUsageError } from '../tokens.errors.js';
@@ -26,6 +27,11 @@ const beginning = new AsyncLocalStorage<QueryRunner>();
 export class OwnTransaction extends Transaction {
   #state: TransactionState = 'idle';
   #begun: Promise<void> | undefined;
+  /** How many transactions are open on the runner, one inside the other. */
+  #depth = 0;
+  #isEndedInside = false;
+  /** The connection, once the transaction has begun on it. */
+  #client: PoolClient | undefined;
   readonly #release: () => Promise<void>;
 
   constructor(
@@ -36,6 +42,7 @@ export class OwnTransaction extends Transaction {
     this.#release = runner.release.bind(runner);
     runner.release = () => Promise.reject(releasedInside());
     this.#beginWithFirstUse();
+    this.#watchEnd();
   }
 
   get state(): TransactionState {
@@ -50,7 +57,7 @@ export class OwnTransaction extends Transaction {
 
   override assertOpen(): void {
     super.assertOpen();
-    if (this.#state === 'open' && !this.#isActive()) throw endedInside();
+    if (this.#state === 'open' && this.#hasEndedInside()) throw endedInside();
   }
 
   /**
@@ -68,7 +75,7 @@ export class OwnTransaction extends Transaction {
       this.#state = 'ended';
       return;
     }
-    if (!this.#isActive()) throw endedInside();
+    if (this.#hasEndedInside()) throw endedInside();
     this.#state = 'ended';
     try {
       // The COMMIT of a transaction that has failed answers ROLLBACK, and no error; any other statement says 25P02.
@@ -101,6 +108,11 @@ export class OwnTransaction extends Transaction {
     return this.runner.isTransactionActive;
   }
 
+  /** Whether the work has ended the transaction, or is about to; one that it has begun since is another. */
+  #hasEndedInside(): boolean {
+    return this.#isEndedInside || !this.#isActive() || isIdle(this.#client);
+  }
+
   /** TypeORM takes a connection for every statement and every transaction by these two methods. */
   #beginWithFirstUse(): void {
     const { runner } = this;
@@ -113,8 +125,22 @@ export class OwnTransaction extends Transaction {
     };
     runner.startTransaction = async (isolationLevel) => {
       await begun();
-      return startTransaction(isolationLevel);
+      await startTransaction(isolationLevel);
+      this.#depth++;
     };
+  }
+
+  /** Notes the end of the outermost transaction when it is asked for: what is sent after that runs outside of it. */
+  #watchEnd(): void {
+    const { runner } = this;
+    for (const end of ['commitTransaction', 'rollbackTransaction'] as const) {
+      const original = runner[end].bind(runner);
+      runner[end] = async () => {
+        if (this.#depth === 1) this.#isEndedInside = true;
+        await original();
+        this.#depth--;
+      };
+    }
   }
 
   /** Settles when the beginning does, if there is one. */
@@ -130,13 +156,22 @@ export class OwnTransaction extends Transaction {
     this.#state = 'open';
     const starting = runner.startTransaction(options.isolationLevel).then(() => 'begun');
     try {
-      if ((await within(starting, options.timeoutMs, () => 'late')) === 'begun') return;
+      if ((await within(starting, options.timeoutMs, () => 'late')) === 'begun') {
+        this.#client = await clientOf(runner);
+        return;
+      }
     } catch (error) {
       throw translateDriverError(error, action);
     }
     await discard(runner);
     throw unanswered(action);
   }
+}
+
+/** Whether a connection knows of no transaction: the host may have ended it by SQL of its own, unseen by TypeORM. */
+function isIdle(client: PoolClient | undefined): boolean {
+  // An older pg does not tell.
+  return client !== undefined && 'getTransactionStatus' in client && client.getTransactionStatus() === 'I';
 }
 
 /** Keeps a connection out of the pool whose transaction may still be open. */

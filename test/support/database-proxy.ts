@@ -34,7 +34,7 @@ export class DatabaseProxy {
 
   /** Refuses new connections and resets the open ones. */
   async close(): Promise<void> {
-    this.#reset();
+    this.reset();
     this.#server?.close();
     if (this.#server) await once(this.#server, 'close');
   }
@@ -42,7 +42,7 @@ export class DatabaseProxy {
   /** Leads new connections to another server and resets the open ones, as an address that moves does. */
   redirect(databaseUrl: string): void {
     this.#target = new URL(databaseUrl);
-    this.#reset();
+    this.reset();
   }
 
   /** Holds back what clients send; the server does not see it before {@link unblock}. */
@@ -54,6 +54,11 @@ export class DatabaseProxy {
   unblock(): void {
     this.#isBlocked = false;
     for (const { client } of this.#pairs) client.resume();
+  }
+
+  /** Resets the open connections; new ones are let through. */
+  reset(): void {
+    for (const pair of this.#pairs) this.#end(pair);
   }
 
   /** Lets the next request of each open connection through, and resets the connection instead of bringing its answer. */
@@ -77,10 +82,6 @@ export class DatabaseProxy {
       });
     }
     if (this.#isBlocked) client.pause();
-  }
-
-  #reset(): void {
-    for (const pair of this.#pairs) this.#end(pair);
   }
 
   #end(pair: SocketPair): void {
