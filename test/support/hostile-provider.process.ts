@@ -105,6 +105,11 @@ async function redeem(refreshToken: string, response: ServerResponse): Promise<v
     json(response, 503, {});
     return;
   }
+  if (fault.kind === 'error-before') {
+    entry.outcome = 'not-served';
+    json(response, 500, { error: 'server_error' });
+    return;
+  }
   if (fault.kind === 'reset-before') {
     entry.outcome = 'not-served';
     response.destroy();
@@ -126,6 +131,7 @@ async function redeem(refreshToken: string, response: ServerResponse): Promise<v
       response.destroy();
       return;
     case 'error-after-rotating':
+      await delay(fault.ms ?? 0);
       json(response, 500, { error: 'server_error' });
       return;
     case 'malformed':

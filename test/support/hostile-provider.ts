@@ -22,6 +22,7 @@ export interface Fault {
     | 'delay-after-rotating'
     | 'hang-after-rotating'
     | 'error-after-rotating'
+    | 'error-before'
     | 'reset-before'
     | 'reset-after-rotating'
     | 'rate-limit'
