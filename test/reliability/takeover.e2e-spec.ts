@@ -114,6 +114,14 @@ async function redeemInHolder(users: string[], beforeAnswer: () => unknown): Pro
   return { outcomes };
 }
 
+/** Settles when another process has taken every lease over, or has sent a token that was sent before. */
+async function takenOver(users: string[]): Promise<void> {
+  await until(async () => {
+    const isSentTwice = (await provider.redemptions()).some(({ outcome }) => outcome === 'reuse-punished');
+    return isSentTwice || (await rows(users)).every(({ open_leases: open }) => Number(open) >= 2);
+  }, 20_000);
+}
+
 /** Many callers for each user in every process that nothing happens to. */
 function askOthers(users: string[]): Promise<Outcome>[] {
   return others.flatMap((app) =>
@@ -152,7 +160,10 @@ describe('A holder that has the provider’s answer keeps its grant', () => {
     const held = await redeemInHolder(users, () => lock.take());
     const asked = askOthers(users);
     await everyRow(users, ({ lease_expires_at: at }) => Number(at) + TAKEOVER_DELAY_MS + 500 < Date.now());
+    holder.kill('SIGSTOP'); // so that it is the last to try
     await lock.release();
+    await takenOver(users);
+    holder.kill('SIGCONT');
     const outcomes = [...(await Promise.all(asked)), ...(await held.outcomes)];
     await expectOnePairEach('row locked past lease and takeover delay', users, outcomes);
   });
@@ -163,13 +174,16 @@ describe('A holder that has the provider’s answer keeps its grant', () => {
     const held = await redeemInHolder(users, () => lock.take());
     const asked = askOthers(users);
     await everyRow(users, ({ lease_expires_at: at }) => Number(at) < Date.now());
-    for (let time = 0; time < 5; time++) {
-      await lock.release();
-      await new Promise((resolve) => setTimeout(resolve, 70)); // less than the holder takes between two tries
-      await lock.take();
-      await new Promise((resolve) => setTimeout(resolve, 700));
-    }
+    holder.kill('SIGSTOP'); // so that it is the last to try
     await lock.release();
+    await takenOver(users);
+    for (let time = 0; time < 4; time++) {
+      await lock.take();
+      await new Promise((resolve) => setTimeout(resolve, 600));
+      await lock.release();
+      await new Promise((resolve) => setTimeout(resolve, 300));
+    }
+    holder.kill('SIGCONT');
     const outcomes = [...(await Promise.all(asked)), ...(await held.outcomes)];
     await expectOnePairEach('row locked again and again', users, outcomes);
   });
@@ -181,7 +195,7 @@ describe('A holder that has the provider’s answer keeps its grant', () => {
     });
     await everyRow(users, ({ lease_expires_at: at }) => Number(at) < Date.now());
     const asked = askOthers(users);
-    await everyRow(users, ({ open_leases: open }) => open === 2);
+    await takenOver(users);
     const lock = new RowLock(database.url, users);
     await lock.take();
     proxy.unblock();
@@ -199,7 +213,7 @@ describe('A holder that has the provider’s answer keeps its grant', () => {
     await everyRow(users, ({ lease_expires_at: at }) => Number(at) < Date.now());
     const second = await startWorker();
     second.get(users).catch(() => undefined);
-    await everyRow(users, ({ open_leases: open }) => open === 2);
+    await takenOver(users);
     second.kill('SIGKILL');
     const asked = askOthers(users);
     await everyRow(users, ({ open_leases: open }) => open === 3);
@@ -215,7 +229,7 @@ describe('A holder that has the provider’s answer keeps its grant', () => {
     });
     await everyRow(users, ({ lease_expires_at: at }) => Number(at) < Date.now());
     const asked = askOthers(users);
-    await everyRow(users, ({ open_leases: open }) => open === 2);
+    await takenOver(users);
     holder.kill('SIGCONT');
     const outcomes = [...(await Promise.all(asked)), ...(await held.outcomes)];
     await expectOnePairEach('holder stopped past its lease, goes on within the delay', users, outcomes);
