@@ -2,7 +2,6 @@ import { afterAll, afterEach, beforeAll, describe, expect, it } from '@jest/glob
 
 import { InterruptedRefresh } from '../support/interrupted-refresh.js';
 import { OutcomeTable } from '../support/outcome-table.js';
-import { RowLock } from '../support/row-lock.js';
 import { until } from '../support/until.js';
 
 const REAUTHENTICATION = 'ERR_TOKENS_REAUTHENTICATION_REQUIRED';
@@ -135,9 +134,8 @@ describe('An answer of the provider that is lost, while the holder lives', () =>
     const { user, accessToken, refreshToken } = await rig.staleUser(600);
     await rig.provider.setFaults([refreshToken], { kind: 'error-after-rotating', ms: 300 });
     const call = rig.tokens.getIdpToken(user, 'hostile');
-    const lock = new RowLock(rig.database.url, [user]);
     await until(async () => (await rig.row(user)).open_leases === 1);
-    await lock.take();
+    const lock = await rig.lock(user);
     await expect(call).rejects.toMatchObject({ retryable: true });
     const watch = rig.watch(user);
     await lock.release();

@@ -8,6 +8,7 @@ import {
   type Redemption,
   startHostileProvider,
 } from './hostile-provider.js';
+import { RowLock } from './row-lock.js';
 import { createTestDatabase, type TestDatabase } from './test-database.js';
 import { createTokensApp, newKey } from './tokens-app.js';
 import { startTokensWorker, type TokensWorker } from './tokens-worker.js';
@@ -29,6 +30,7 @@ export class InterruptedRefresh {
   readonly watches: TokenWatch[] = [];
   readonly #workers: TokensWorker[] = [];
   readonly #proxies: DatabaseProxy[] = [];
+  readonly #locks: RowLock[] = [];
   #users = 0;
 
   private constructor(
@@ -124,6 +126,14 @@ export class InterruptedRefresh {
     return worker;
   }
 
+  /** A transaction of the host that has a user's row locked, at most until the test ends. */
+  async lock(user: string): Promise<RowLock> {
+    const lock = new RowLock(this.database.url, [user]);
+    this.#locks.push(lock);
+    await lock.take();
+    return lock;
+  }
+
   /** Watches a user's tokens in every application from now on. */
   watch(user: string): TokenWatch {
     const watch = new TokenWatch(
@@ -136,6 +146,7 @@ export class InterruptedRefresh {
 
   /** Ends what a test has begun. */
   async clear(): Promise<void> {
+    await Promise.all(this.#locks.splice(0).map((lock) => lock.release()));
     await Promise.all(this.watches.splice(0).map((watch) => watch.end()));
     for (const worker of this.#workers.splice(0)) {
       worker.kill('SIGCONT');
