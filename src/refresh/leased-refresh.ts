@@ -69,7 +69,11 @@ export class LeasedRefresh {
       if (step.kind === 'lease') {
         const grant: LeaseGrant<Kind['row']> | null = await this.#acquire(target, row);
         if (!grant) return this.#shuttingDown(target);
-        if (grant.kind === 'granted') return this.#redeem(target, step, grant.lease, isRejected, land);
+        if (grant.kind === 'granted') {
+          return await this.#redeem(target, step, grant.lease, isRejected, land).catch((error: unknown) =>
+            interrupted(target, error),
+          );
+        }
         row = grant.row;
         // A refusal for another reason than a lock tells of another row: that is decided on at once, the first times.
         if (grant.reason !== 'locked' && attempt < 2) continue;
@@ -115,6 +119,11 @@ export class LeasedRefresh {
     const error = target.errorOf({ reason: 'unavailable', cause: 'the application is shutting down' });
     return { kind: 'failed', error, mayServe: true };
   }
+}
+
+/** The database failed under the lease: the exchange may have been made, and have ended the access token. */
+function interrupted<Kind extends RefreshKind>(target: RefreshTarget<Kind>, error: unknown): RefreshResult<Kind> {
+  return { kind: 'failed', error, mayServe: !target.rules.policy.refreshEndsAccessToken };
 }
 
 function inProgress<Kind extends RefreshKind>(target: RefreshTarget<Kind>): RefreshResult<Kind> {

@@ -63,10 +63,7 @@ export class TokenRefresher {
         isMet: this.isFresh(row, key, request),
         isRejected: row.version === request.rejectedVersion,
       };
-      // A refresh that this process has under way may not have its lease yet.
-      const seen: AuthTokensRow =
-        row.state === 'idle' && this.flights.has(target.name) ? { ...row, state: 'leased' } : row;
-      const step = decide(seen, demand, target.rules, performance.now());
+      const step = decide(this.#asSeenHere(row, target.name), demand, target.rules, performance.now());
       if (step.kind === 'serve') return row;
       if (step.kind === 'refuse') throw target.errorOf(step.refusal);
 
@@ -98,6 +95,12 @@ export class TokenRefresher {
           row = result.row;
       }
     }
+  }
+
+  /** A refresh that this process has under way may not have its lease yet, or store its tokens when that has run out. */
+  #asSeenHere(row: AuthTokensRow, name: string): AuthTokensRow {
+    const isNobodys = row.state === 'idle' || row.state === 'abandoned';
+    return isNobodys && this.flights.has(name) ? { ...row, state: 'leased' } : row;
   }
 
   #target(key: TokenKey, redeemer: Redeemer): RefreshTarget<PairRefresh> {

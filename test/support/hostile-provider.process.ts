@@ -6,6 +6,9 @@
  * POST /token             redeems a refresh token
  * POST /revoke            ends the grant of a token
  * GET  /userinfo          200 if the bearer token is alive, else 401
+ * POST /introspect        whether an access token is active, or a fault; logged
+ * PUT  /introspection     the status of the answers to come
+ * GET  /introspections    the log
  * PUT  /faults            what happens to the next redemptions of grants, by a token of theirs
  * GET  /redemptions       the log
  */
@@ -29,6 +32,8 @@ const settings = JSON.parse(process.argv[2] ?? '{}') as HostileProviderSettings;
 const grants = new Map<string, Grant>();
 const redemptions: Redemption[] = [];
 const faults = new Map<string, Fault[]>();
+const introspections: string[] = [];
+let introspectionStatus = 200;
 
 const server = createServer((request, response) => void route(request, response));
 server.listen(0, '127.0.0.1', () => {
@@ -56,6 +61,19 @@ async function route(request: IncomingMessage, response: ServerResponse): Promis
       json(response, grantOf(accessToken)?.liveAccessTokens.has(accessToken) ? 200 : 401, {});
       return;
     }
+    case 'POST /introspect': {
+      const accessToken = new URLSearchParams(body).get('token') ?? '';
+      introspections.push(accessToken);
+      json(response, introspectionStatus, { active: grantOf(accessToken)?.liveAccessTokens.has(accessToken) ?? false });
+      return;
+    }
+    case 'PUT /introspection':
+      introspectionStatus = Number(body);
+      json(response, 200, {});
+      return;
+    case 'GET /introspections':
+      json(response, 200, introspections);
+      return;
     case 'PUT /faults':
       for (const [token, ofToken] of Object.entries(JSON.parse(body) as Record<string, Fault[]>)) {
         faults.set(idOf(token), ofToken);
@@ -87,6 +105,11 @@ async function redeem(refreshToken: string, response: ServerResponse): Promise<v
     json(response, 503, {});
     return;
   }
+  if (fault.kind === 'error-before') {
+    entry.outcome = 'not-served';
+    json(response, 500, { error: 'server_error' });
+    return;
+  }
   if (fault.kind === 'reset-before') {
     entry.outcome = 'not-served';
     response.destroy();
@@ -108,6 +131,7 @@ async function redeem(refreshToken: string, response: ServerResponse): Promise<v
       response.destroy();
       return;
     case 'error-after-rotating':
+      await delay(fault.ms ?? 0);
       json(response, 500, { error: 'server_error' });
       return;
     case 'malformed':

@@ -22,6 +22,7 @@ export interface Fault {
     | 'delay-after-rotating'
     | 'hang-after-rotating'
     | 'error-after-rotating'
+    | 'error-before'
     | 'reset-before'
     | 'reset-after-rotating'
     | 'rate-limit'
@@ -51,6 +52,10 @@ export interface HostileProvider {
   setFaults(refreshTokens: string[], ...faults: Fault[]): Promise<void>;
   redemptions(): Promise<Redemption[]>;
   isAlive(accessToken: string): Promise<boolean>;
+  /** Access tokens that the introspection endpoint was asked for, in their order. */
+  introspections(): Promise<string[]>;
+  /** Says by which status the introspection endpoint answers from now on. */
+  answerIntrospections(status: number): Promise<void>;
   stop(): Promise<void>;
 }
 
@@ -75,6 +80,12 @@ export async function startHostileProvider(settings: HostileProviderSettings): P
     },
     async isAlive(accessToken) {
       return (await fetch(`${url}/userinfo`, { headers: { authorization: `Bearer ${accessToken}` } })).ok;
+    },
+    async introspections() {
+      return (await (await fetch(`${url}/introspections`)).json()) as string[];
+    },
+    async answerIntrospections(status) {
+      await fetch(`${url}/introspection`, { method: 'PUT', body: String(status) });
     },
     stop: () => script.stop(),
   };

@@ -1,0 +1,187 @@
+import type { INestApplication } from '@nestjs/common';
+
+import { TokenManager, type TokensModuleOptions } from '../../src/index.js';
+import { DatabaseProxy } from './database-proxy.js';
+import {
+  type HostileProvider,
+  type HostileProviderSettings,
+  type Redemption,
+  startHostileProvider,
+} from './hostile-provider.js';
+import { RowLock } from './row-lock.js';
+import { createTestDatabase, type TestDatabase } from './test-database.js';
+import { createTokensApp, newKey } from './tokens-app.js';
+import { startTokensWorker, type TokensWorker } from './tokens-worker.js';
+import { TokenWatch } from './token-watch.js';
+import { until } from './until.js';
+
+const key = { id: 'test', secret: newKey() };
+
+/** What an interrupted refresh is played with. */
+export interface InterruptedRefreshSetup {
+  provider: HostileProviderSettings;
+  /** The provider's entry beside its client and its token endpoint. */
+  entry: (providerUrl: string) => Record<string, unknown>;
+  refresh?: TokensModuleOptions['refresh'];
+}
+
+/** A hostile provider, two applications that nothing happens to, and processes that die in the middle of a refresh. */
+export class InterruptedRefresh {
+  readonly watches: TokenWatch[] = [];
+  readonly #workers: TokensWorker[] = [];
+  readonly #proxies: DatabaseProxy[] = [];
+  readonly #locks: RowLock[] = [];
+  #users = 0;
+
+  private constructor(
+    readonly database: TestDatabase,
+    readonly provider: HostileProvider,
+    readonly apps: readonly INestApplication[],
+    private readonly options: TokensModuleOptions,
+  ) {}
+
+  static async start({ provider: settings, entry, refresh }: InterruptedRefreshSetup): Promise<InterruptedRefresh> {
+    const database = await createTestDatabase();
+    const provider = await startHostileProvider(settings);
+    const client = { clientId: 'client', clientSecret: 'secret', tokenEndpoint: `${provider.url}/token` };
+    const options: TokensModuleOptions = {
+      encryption: { keys: [key] },
+      identityProviders: { hostile: { ...client, ...entry(provider.url) } },
+      refresh,
+    };
+    const apps = [];
+    for (let count = 0; count < 2; count++) {
+      apps.push((await createTokensApp({ databaseUrl: database.url, options })).app);
+    }
+    return new InterruptedRefresh(database, provider, apps, options);
+  }
+
+  get tokens(): TokenManager {
+    const [app] = this.apps;
+    if (!app) throw new Error('There is no application.');
+    return app.get(TokenManager);
+  }
+
+  /** A user whose access token is stale, and works for so many seconds more. */
+  async staleUser(validForSeconds: number): Promise<{ user: string; accessToken: string; refreshToken: string }> {
+    const user = `user-${++this.#users}`;
+    const grant = await this.provider.newGrant();
+    await this.tokens.storeIdpTokens(user, 'hostile', grant);
+    await this.expireIn(user, validForSeconds);
+    return { user, ...grant };
+  }
+
+  async expireIn(user: string, seconds: number): Promise<void> {
+    await this.database.query(
+      `UPDATE auth_tokens SET access_token_expires_at = ceil(date_part('epoch', clock_timestamp()) + $2::float8),
+         issued_at = now() - interval '10 days' WHERE keycloak_user_id = $1`,
+      [user, seconds],
+    );
+  }
+
+  async row(user: string): Promise<Record<string, unknown>> {
+    const [row] = await this.database.query('SELECT * FROM auth_tokens WHERE keycloak_user_id = $1', [user]);
+    return row ?? {};
+  }
+
+  /** Settles when a user's lease has run out without a word. */
+  async leaseOver(user: string): Promise<void> {
+    await until(async () => Number((await this.row(user)).lease_expires_at ?? Infinity) < Date.now(), 60_000);
+  }
+
+  /** The requests that came with a refresh token. */
+  async sent(refreshToken: string): Promise<Redemption[]> {
+    return (await this.provider.redemptions()).filter((each) => each.refreshToken === refreshToken);
+  }
+
+  /** How often the provider was asked about an access token. */
+  async questions(accessToken: string): Promise<number> {
+    return (await this.provider.introspections()).filter((each) => each === accessToken).length;
+  }
+
+  /** kill -9 of a process whose request waits at the provider, which does not serve it. */
+  async killBeforeRedemption(user: string, refreshToken: string): Promise<void> {
+    const before = (await this.sent(refreshToken)).length;
+    await this.provider.setFaults([refreshToken], { kind: 'stall' });
+    const worker = await this.#startWorker(this.database.url);
+    worker.get([user]).catch(() => undefined);
+    await until(async () => (await this.sent(refreshToken)).length === before + 1, 20_000);
+    worker.kill('SIGKILL');
+  }
+
+  /** kill -9 of a process that has the provider's answer and has not stored it. */
+  async killAfterRedemption(user: string, refreshToken: string): Promise<void> {
+    const { worker, proxy } = await this.#answered(user, refreshToken, ({ proxy: way }) => {
+      way.block();
+    });
+    worker.kill('SIGKILL');
+    await proxy.close();
+  }
+
+  /** A process that is stopped when the provider has redeemed its token; it goes on by SIGCONT. */
+  async stopAfterRedemption(user: string, refreshToken: string): Promise<TokensWorker> {
+    const { worker } = await this.#answered(user, refreshToken, ({ worker: holder }) => {
+      holder.kill('SIGSTOP');
+    });
+    return worker;
+  }
+
+  /** A transaction of the host that has a user's row locked, at most until the test ends. */
+  async lock(user: string): Promise<RowLock> {
+    const lock = new RowLock(this.database.url, [user]);
+    this.#locks.push(lock);
+    await lock.take();
+    return lock;
+  }
+
+  /** Watches a user's tokens in every application from now on. */
+  watch(user: string): TokenWatch {
+    const watch = new TokenWatch(
+      this.apps.map((app) => () => app.get(TokenManager).getIdpToken(user, 'hostile')),
+      (accessToken) => this.provider.isAlive(accessToken),
+    );
+    this.watches.push(watch);
+    return watch;
+  }
+
+  /** Ends what a test has begun. */
+  async clear(): Promise<void> {
+    await Promise.all(this.#locks.splice(0).map((lock) => lock.release()));
+    await Promise.all(this.watches.splice(0).map((watch) => watch.end()));
+    for (const worker of this.#workers.splice(0)) {
+      worker.kill('SIGCONT');
+      worker.kill('SIGKILL');
+    }
+    await Promise.all(this.#proxies.splice(0).map((proxy) => proxy.close()));
+    await this.provider.answerIntrospections(200);
+  }
+
+  async stop(): Promise<void> {
+    await this.clear();
+    await Promise.all(this.apps.map((app) => app.close()));
+    await this.provider.stop();
+    await this.database.drop();
+  }
+
+  async #answered(
+    user: string,
+    refreshToken: string,
+    interrupt: (holder: { worker: TokensWorker; proxy: DatabaseProxy }) => void,
+  ) {
+    await this.provider.setFaults([refreshToken], { kind: 'delay', ms: 300 });
+    const proxy = new DatabaseProxy(this.database.url);
+    this.#proxies.push(proxy);
+    const worker = await this.#startWorker(await proxy.open());
+    worker.get([user]).catch(() => undefined);
+    await until(async () => (await this.sent(refreshToken)).length === 1);
+    interrupt({ worker, proxy });
+    await until(async () => (await this.sent(refreshToken)).every(({ outcome }) => outcome === 'redeemed'));
+    return { worker, proxy };
+  }
+
+  async #startWorker(databaseUrl: string): Promise<TokensWorker> {
+    const worker = await startTokensWorker({ databaseUrl, poolSize: 4, options: this.options });
+    this.#workers.push(worker);
+    return worker;
+  }
+}
