@@ -1,48 +1,39 @@
-import { AsyncLocalStorage } from 'node:async_hooks';
-
 import type { PoolClient } from 'pg';
 import type { QueryRunner } from 'typeorm';
 
 import { TokensUsageError } from '../tokens.errors.js';
 import { translateDriverError, unanswered } from './driver-error.js';
-import { within } from './within.js';
+import { LentQueryRunner } from './lent-query-runner.js';
 import { clientOf, type IsolationLevel, Transaction, transactionLost, type TransactionState } from './transaction.js';
+import { within } from './within.js';
 
 /** What {@link OwnTransaction} begins with. */
 export interface BeginOptions {
-  /** Gets the runner its connection, or rejects with the typed error; what connects too late is given to `release`. */
-  readonly connect: (runner: QueryRunner, action: string, release: () => Promise<void>) => Promise<void>;
-  /** How long PostgreSQL may take to begin, in milliseconds. */
+  /** Gets the runner its connection, or rejects with the typed error and leaves nothing to release. */
+  readonly connect: (runner: QueryRunner, action: string) => Promise<void>;
+  /** How long PostgreSQL may take to begin, to commit and to roll back, in milliseconds each. */
   readonly timeoutMs: number;
   readonly isolationLevel?: IsolationLevel;
 }
 
-/** The runner whose transaction the current call begins: its statements do not wait for that beginning. */
-const beginning = new AsyncLocalStorage<QueryRunner>();
-
 /**
- * A transaction that {@link QueryRunnerScope} owns. The runner that the host gets begins it with its first use, whoever
- * uses it, and goes back to the pool with its end only.
+ * A transaction that {@link QueryRunnerScope} owns. It begins with the first use of its runner, and the connection goes back
+ * to the pool with its end only.
  */
 export class OwnTransaction extends Transaction {
   #state: TransactionState = 'idle';
   #begun: Promise<void> | undefined;
-  /** How many transactions are open on the runner, one inside the other. */
-  #depth = 0;
-  #isEndedInside = false;
+  #isConnected = false;
   /** The connection, once the transaction has begun on it. */
   #client: PoolClient | undefined;
-  readonly #release: () => Promise<void>;
+  readonly #lent: LentQueryRunner;
 
   constructor(
     runner: QueryRunner,
     private readonly options: BeginOptions,
   ) {
     super(runner);
-    this.#release = runner.release.bind(runner);
-    runner.release = () => Promise.reject(releasedInside());
-    this.#beginWithFirstUse();
-    this.#watchEnd();
+    this.#lent = new LentQueryRunner(runner, () => this.begin());
   }
 
   get state(): TransactionState {
@@ -51,7 +42,7 @@ export class OwnTransaction extends Transaction {
   }
 
   begin(): Promise<void> {
-    this.#begun ??= beginning.run(this.runner, () => this.#start());
+    this.#begun ??= this.#lent.asOwner(() => this.#start());
     return this.#begun;
   }
 
@@ -61,46 +52,74 @@ export class OwnTransaction extends Transaction {
   }
 
   /**
-   * Commits what was begun, and gives the connection back.
+   * Commits what was begun.
    *
    * @throws {@link TokenStoreUnavailableError} when the transaction could not begin, was lost, had a failed statement, or
    * when its COMMIT was not confirmed
-   * @throws {@link TokensUsageError} when the work ended it, or left a nested transaction open
+   * @throws {@link TokensUsageError} when the work ended it, released its runner, or left a nested transaction open
    */
   async commit(): Promise<void> {
-    await this.begunOrIdle();
-    await this.quiesce();
-    if (this.state === 'lost') throw transactionLost();
-    if (this.#state !== 'open') {
+    let begun: Promise<void> | undefined;
+    do {
+      begun = this.#begun;
+      await begun;
+      await this.quiesce();
+    } while (begun !== this.#begun); // work that was not awaited has begun it meanwhile
+    if (!begun) {
       this.#state = 'ended';
       return;
     }
+    if (this.state === 'lost') throw transactionLost();
     if (this.#hasEndedInside()) throw endedInside();
+    if (this.#lent.wasReleased) throw releasedInside();
     this.#state = 'ended';
-    try {
-      // The COMMIT of a transaction that has failed answers ROLLBACK, and no error; any other statement says 25P02.
-      await this.runner.query('SELECT 1');
-      await this.runner.commitTransaction();
-    } catch (error) {
-      throw translateDriverError(error, 'commit a transaction');
-    }
+    // The COMMIT of a transaction that has failed answers ROLLBACK, and no error; any other statement says 25P02.
+    await this.#asOwner('commit a transaction', () => this.runner.query('SELECT 1'));
+    await this.#asOwner('commit a transaction', () => this.runner.commitTransaction());
     if (this.#isActive()) throw leftOpen();
   }
 
   /** Rolls back what is open, gives the connection back, and lets nothing run any more. Never rejects. */
   async end(): Promise<void> {
-    await this.begunOrIdle().catch(() => undefined);
-    const wasBegun = this.#state !== 'idle';
     this.#state = 'ended';
+    await this.#begun?.catch(() => undefined);
     await this.quiesce();
-    if (!wasBegun) return;
+    if (!this.#isConnected) return;
     try {
       // Every level: TypeORM ends a nested transaction by its savepoint only.
-      while (this.#isActive() && !this.runner.isReleased) await this.runner.rollbackTransaction();
+      while (this.#isActive() && !this.runner.isReleased) {
+        await this.#asOwner('roll back a transaction', () => this.runner.rollbackTransaction());
+      }
     } catch {
-      await discard(this.runner);
+      await this.#lent.asOwner(() => discard(this.runner));
+    } finally {
+      await this.#lent.asOwner(() => this.runner.release());
     }
-    await this.#release();
+  }
+
+  async #start(): Promise<void> {
+    const action = 'begin a transaction';
+    super.assertOpen();
+    await this.options.connect(this.runner, action);
+    this.#isConnected = true;
+    super.assertOpen(); // it may have been ended while it waited for the connection
+    this.#state = 'open';
+    await this.#asOwner(action, () => this.runner.startTransaction(this.options.isolationLevel));
+    this.#client = await clientOf(this.runner);
+  }
+
+  /** Makes a call that PostgreSQL must answer in time; a connection that stays silent is closed. */
+  async #asOwner(action: string, call: () => Promise<unknown>): Promise<void> {
+    await this.#lent.asOwner(async () => {
+      const answered = call().then(() => 'answered');
+      try {
+        if ((await within(answered, this.options.timeoutMs, () => 'late')) === 'answered') return;
+      } catch (error) {
+        throw translateDriverError(error, action);
+      }
+      await discard(this.runner);
+      throw unanswered(action);
+    });
   }
 
   /** Whether TypeORM has a transaction open on the runner, on any level. */
@@ -108,63 +127,8 @@ export class OwnTransaction extends Transaction {
     return this.runner.isTransactionActive;
   }
 
-  /** Whether the work has ended the transaction, or is about to; one that it has begun since is another. */
   #hasEndedInside(): boolean {
-    return this.#isEndedInside || !this.#isActive() || isIdle(this.#client);
-  }
-
-  /** TypeORM takes a connection for every statement and every transaction by these two methods. */
-  #beginWithFirstUse(): void {
-    const { runner } = this;
-    const connect = runner.connect.bind(runner);
-    const startTransaction = runner.startTransaction.bind(runner);
-    const begun = () => (beginning.getStore() === runner ? Promise.resolve() : this.begin());
-    runner.connect = async (): Promise<unknown> => {
-      await begun();
-      return connect() as Promise<unknown>;
-    };
-    runner.startTransaction = async (isolationLevel) => {
-      await begun();
-      await startTransaction(isolationLevel);
-      this.#depth++;
-    };
-  }
-
-  /** Notes the end of the outermost transaction when it is asked for: what is sent after that runs outside of it. */
-  #watchEnd(): void {
-    const { runner } = this;
-    for (const end of ['commitTransaction', 'rollbackTransaction'] as const) {
-      const original = runner[end].bind(runner);
-      runner[end] = async () => {
-        if (this.#depth === 1) this.#isEndedInside = true;
-        await original();
-        this.#depth--;
-      };
-    }
-  }
-
-  /** Settles when the beginning does, if there is one. */
-  private async begunOrIdle(): Promise<void> {
-    await this.#begun;
-  }
-
-  async #start(): Promise<void> {
-    const { runner, options } = this;
-    const action = 'begin a transaction';
-    if (this.#state === 'ended') this.assertOpen();
-    await options.connect(runner, action, this.#release);
-    this.#state = 'open';
-    const starting = runner.startTransaction(options.isolationLevel).then(() => 'begun');
-    try {
-      if ((await within(starting, options.timeoutMs, () => 'late')) === 'begun') {
-        this.#client = await clientOf(runner);
-        return;
-      }
-    } catch (error) {
-      throw translateDriverError(error, action);
-    }
-    await discard(runner);
-    throw unanswered(action);
+    return this.#lent.hasEnded || !this.#isActive() || isIdle(this.#client);
   }
 }
 
@@ -196,6 +160,7 @@ function leftOpen(): TokensUsageError {
 
 function releasedInside(): TokensUsageError {
   return new TokensUsageError(
-    'The query runner belongs to QueryRunnerScope.run, which gives its connection back when the work ends. Do not release it.',
+    'The work in QueryRunnerScope.run released the query runner that it was given, so everything is rolled back. Run gives ' +
+      'the connection back when the work ends.',
   );
 }

@@ -59,18 +59,18 @@ export class QueryRunnerScope {
    * @param work receives the runner of the transaction for the host's own statements
    * @throws {@link TokenStoreUnavailableError} when the transaction cannot begin, when its connection was lost or a
    * statement in it failed and `work` swallowed the error, or when its COMMIT was not confirmed
-   * @throws {@link TokensUsageError} when `work` ends the transaction itself or leaves a nested one open
+   * @throws {@link TokensUsageError} when `work` ends the transaction itself, releases its runner or leaves a nested one open
    */
   async run<T>(work: (queryRunner: QueryRunner) => Promise<T>, options: TransactionOptions = {}): Promise<T> {
     const surrounding = this.transaction();
     if (surrounding) {
       if (!options.lazy) await surrounding.begin();
       surrounding.assertOpen();
-      return work(surrounding.runner);
+      return this.#bind(surrounding, () => work(surrounding.runner));
     }
     const runner = this.dataSource.createQueryRunner('master');
     const transaction = new OwnTransaction(runner, {
-      connect: (each, action, release) => this.connect(each, action, release),
+      connect: (each, action) => this.connect(each, action),
       timeoutMs: this.options.connectionTimeoutMs,
       isolationLevel: options.isolationLevel,
     });
@@ -115,6 +115,31 @@ export class QueryRunnerScope {
     return offered.state === 'ended' ? undefined : offered;
   }
 
+  /**
+   * Whether a statement would run in a transaction that has something to show. A lazy one that has not begun has nothing, and
+   * beginning it for a read would hold a connection. Internal to the module.
+   */
+  isInside(): boolean {
+    const state = this.transaction()?.state;
+    return state !== undefined && state !== 'idle';
+  }
+
+  /**
+   * Whether the surrounding transaction has written a row that it sees, or deleted one, and is not committed yet. Internal to
+   * the module.
+   *
+   * @param seen the row as the transaction sees it
+   * @param loadCommitted loads it as it is committed
+   */
+  async isUncommitted(
+    seen: { readonly version: string } | null,
+    loadCommitted: () => Promise<{ readonly version: string } | null>,
+  ): Promise<boolean> {
+    const transaction = this.transaction();
+    if (transaction?.state !== 'open' || (seen && !transaction.hasWritten(seen.version))) return false;
+    return (await loadCommitted())?.version !== seen?.version;
+  }
+
   /** Runs `work` outside of every transaction, the host's included: what it does survives their rollback. */
   detached<T>(work: () => T): T {
     // In Node 20 the first use of an AsyncLocalStorage makes every promise of the process dearer.
@@ -128,11 +153,7 @@ export class QueryRunnerScope {
    *
    * @throws {@link TokenStoreUnavailableError} when no connection became free in time or the server does not answer
    */
-  async connect(
-    runner: QueryRunner,
-    action: string,
-    release: () => Promise<void> = () => runner.release(),
-  ): Promise<void> {
+  async connect(runner: QueryRunner, action: string): Promise<void> {
     this.#connections ??= new ConnectionGate(poolSizeOf(this.dataSource));
     const connections = this.#connections;
     const deadline = performance.now() + this.options.connectionTimeoutMs;
@@ -145,7 +166,10 @@ export class QueryRunnerScope {
     } catch (error) {
       throw translateDriverError(error, action);
     }
-    void connecting.then(release, () => undefined);
+    void connecting.then(
+      () => runner.release(),
+      () => undefined,
+    );
     throw poolExhausted(action);
   }
 

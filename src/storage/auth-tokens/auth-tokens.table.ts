@@ -50,17 +50,17 @@ export class AuthTokensTable {
    * every other row.
    */
   findAccessToken(key: TokenKey): Promise<AccessTokenRow | null> {
-    return this.#isOutside() ? this.#accessTokens.run(key) : this.#inside(this.#sql.accessTokens, key);
+    return this.scope.isInside() ? this.#inside(this.#sql.accessTokens, key) : this.#accessTokens.run(key);
   }
 
   /** Loads a row in the surrounding transaction; outside of one, concurrent loads share statements. */
   load(key: TokenKey): Promise<AuthTokensRow | null> {
-    return this.#isOutside() ? this.#rows.run(key) : this.#inside(this.#sql.rows, key);
+    return this.scope.isInside() ? this.#inside(this.#sql.rows, key) : this.#rows.run(key);
   }
 
-  /** Loads a row as it is committed, whatever transaction surrounds the call. */
-  async loadCommitted(key: TokenKey): Promise<AuthTokensRow | null> {
-    return (await this.#lookUp(this.#sql.rows, [key]))[0] ?? null;
+  /** Loads a row as it is committed, whatever transaction surrounds the call; concurrent loads share statements. */
+  loadCommitted(key: TokenKey): Promise<AuthTokensRow | null> {
+    return this.#rows.run(key);
   }
 
   /** Inserts or replaces the pair in one statement: of two concurrent first stores both succeed and the later wins. */
@@ -93,9 +93,7 @@ export class AuthTokensTable {
    * is not committed yet.
    */
   async isUncommitted(key: TokenKey, row: AuthTokensRow | null): Promise<boolean> {
-    const transaction = this.scope.transaction();
-    if (transaction?.state !== 'open' || (row && !transaction.hasWritten(row.version))) return false;
-    return (await this.loadCommitted(key))?.version !== row?.version;
+    return this.scope.isUncommitted(row, () => this.loadCommitted(key));
   }
 
   get #sql(): AuthTokensStatements {
@@ -104,12 +102,6 @@ export class AuthTokensTable {
       tablePathOf(this.dataSource, TokenRevocation),
     );
     return this.#statements;
-  }
-
-  /** A lazy transaction that has not begun has nothing to show, and beginning it for a read would hold a connection. */
-  #isOutside(): boolean {
-    const state = this.scope.transaction()?.state;
-    return state === undefined || state === 'idle';
   }
 
   async #inside<Row>({ one }: Lookups<Row>, key: TokenKey): Promise<Row | null> {

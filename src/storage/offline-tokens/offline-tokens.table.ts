@@ -36,6 +36,7 @@ export class OfflineTokensTable {
 
   /** Loads a row in the surrounding transaction. */
   async load(userId: string): Promise<OfflineTokenRow | null> {
+    if (!this.scope.isInside()) return this.loadCommitted(userId);
     const [row] = await this.executor.execute(this.#sql.load, { userId });
     return row ?? null;
   }
@@ -69,10 +70,12 @@ export class OfflineTokensTable {
     return (await this.executor.execute(this.#sql.delete, { userId })).length > 0;
   }
 
-  /** Whether the surrounding transaction has stored this row and is not committed yet. */
-  async isUncommitted(userId: string, row: OfflineTokenRow): Promise<boolean> {
-    if (!this.scope.transaction()?.hasWritten(row.version)) return false;
-    return (await this.loadCommitted(userId))?.version !== row.version;
+  /**
+   * Whether the surrounding transaction sees the row otherwise than the others do, because it has stored or deleted it and
+   * is not committed yet.
+   */
+  async isUncommitted(userId: string, row: OfflineTokenRow | null): Promise<boolean> {
+    return this.scope.isUncommitted(row, () => this.loadCommitted(userId));
   }
 
   get #sql(): OfflineTokensStatements {
