@@ -3,6 +3,7 @@ import { DataSource } from 'typeorm';
 
 import { AuthTokenStore } from './auth-tokens/auth-token.store.js';
 import { AuthTokensTable } from './storage/auth-tokens/auth-tokens.table.js';
+import { LeaseEnding } from './refresh/lease-ending.js';
 import { LeasedRefresh } from './refresh/leased-refresh.js';
 import { RefreshExchange } from './refresh/refresh-exchange.js';
 import { RefreshOptions } from './refresh/refresh.options.js';
@@ -64,6 +65,7 @@ import { readTokensOptions, TOKENS_OPTIONS, type TokensOptions } from './tokens.
     TokenRevocationsTable,
     RefreshDrain,
     RefreshCommitter,
+    LeaseEnding,
     RefreshTakeover,
     RefreshExchange,
     LeasedRefresh,

@@ -119,7 +119,7 @@ function redeemerOf(checkExpirationAndRefresh: CheckExpirationAndRefresh, idp: s
         checkSealed(refreshed.accessToken, 'The refreshed access token');
         return { kind: 'success', tokens: storable(refreshed, tokens), issued: undefined };
       } catch (error) {
-        return { kind: 'abandoned', error };
+        return { kind: 'threw', error };
       }
     },
   };

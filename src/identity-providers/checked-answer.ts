@@ -6,7 +6,7 @@ import type {
   RevocationAnswer,
   TokenPair,
 } from './identity-provider.js';
-import { lifetime, nonEmptyText } from './token-answer.js';
+import { lifetime, MAX_RETRY_AFTER_MS, nonEmptyText } from './token-answer.js';
 
 const FAILURES = ['terminal', 'configuration', 'not-redeemed', 'ambiguous'] as const;
 const LIVES = ['alive', 'dead', 'unknown'] as const;
@@ -78,7 +78,8 @@ function named(code: unknown): string {
 }
 
 function waiting(retryAfterMs: unknown): { retryAfterMs?: number } {
-  return typeof retryAfterMs === 'number' && retryAfterMs >= 0 ? { retryAfterMs } : {};
+  if (typeof retryAfterMs !== 'number' || !(retryAfterMs >= 0)) return {};
+  return { retryAfterMs: Math.min(retryAfterMs, MAX_RETRY_AFTER_MS) };
 }
 
 function success(tokens: unknown): RefreshAnswer {

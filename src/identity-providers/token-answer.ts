@@ -10,7 +10,8 @@ const PASSING = new Set(['temporarily_unavailable', 'slow_down']);
 const SERVER_ERROR = 'server_error';
 /** 300 years: far beyond any lifetime, far below what a bigint of epoch seconds holds. */
 const MAX_LIFETIME_SECONDS = 1e10;
-const MAX_RETRY_AFTER_MS = 3_600_000;
+/** An hour: what a provider asks for beyond that is a mistake more often than a wish. */
+export const MAX_RETRY_AFTER_MS = 3_600_000;
 
 /**
  * Classifies what a token endpoint answered to a refresh. Errors are recognised at any 2xx and 4xx status, because

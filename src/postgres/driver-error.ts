@@ -25,15 +25,10 @@ const REMEDIES: Record<string, string> = {
 
 const POOL_EXHAUSTED = 'timeout exceeded when trying to connect';
 
-/** What the engine throws for faults of a program. By name: errors of another realm are no instances of ours. */
-const PROGRAM_FAULTS = new Set([
-  'TypeError',
-  'RangeError',
-  'ReferenceError',
-  'SyntaxError',
-  'EvalError',
-  'AssertionError',
-]);
+/** Names of errors that pg, its pool, Node's sockets and, of broken connections, TypeORM throw; every other is a fault of the program, the host's or ours. */
+const DRIVER_ERRORS = new Set(['Error', 'error', 'DatabaseError', 'AggregateError', 'QueryRunnerAlreadyReleasedError']);
+/** TypeORM's error for a data source that is not open, which is the host's to see as a database that does not answer. */
+const NOT_OPEN = 'Driver not Connected';
 /** The server does not know the plan of a prepared statement, knows another under its name, or it no longer fits. */
 const PLAN_STATES = new Set(['26000', '42P05', '0A000']);
 /** The server ended the connection: by a command, in a crash, for its idleness, or it is starting or shutting down. */
@@ -98,9 +93,10 @@ export function poolExhausted(action: string): TokenStoreUnavailableError {
   );
 }
 
+/** By name: errors of another realm are no instances of ours. */
 function isProgramFault(error: unknown): error is Error {
   const name = textProperty(error, 'name');
-  return name !== undefined && PROGRAM_FAULTS.has(name);
+  return name !== undefined && !DRIVER_ERRORS.has(name) && textProperty(error, 'message') !== NOT_OPEN;
 }
 
 function driverErrorOf(error: unknown): unknown {

@@ -7,19 +7,24 @@ import type { Lease } from '../storage/leases/lease.js';
 import type { LeaseGrant } from '../storage/leases/leased.table.js';
 import { AuthTokensTable } from '../storage/auth-tokens/auth-tokens.table.js';
 import { TokenStoreUnavailableError } from '../tokens.errors.js';
-import { decide, type Step } from './refresh-decision.js';
+import { decide } from './refresh-decision.js';
 import { RefreshDrain } from './refresh-drain.js';
 import { RefreshExchange } from './refresh-exchange.js';
 import { RefreshPace } from './refresh-pace.js';
-import type { RefreshInFlight, RefreshKind, RefreshResult, RefreshTarget } from './refresh-target.js';
+import {
+  inProgress,
+  type RefreshInFlight,
+  type RefreshKind,
+  type RefreshResult,
+  type RefreshTarget,
+  shuttingDown,
+} from './refresh-target.js';
+import { LeaseEnding } from './lease-ending.js';
 import { RefreshTakeover } from './refresh-takeover.js';
 import { RefreshOptions } from './refresh.options.js';
 
 const FIRST_PAUSE_MS = 50;
 const LONGEST_PAUSE_MS = 1000;
-
-/** The step that asks for a lease. */
-type LeaseStep = Extract<Step, { kind: 'lease' }>;
 
 /**
  * Gets a stale row refreshed: takes its lease and runs the exchange, or waits for the process that holds the lease, by
@@ -33,6 +38,7 @@ export class LeasedRefresh {
     table: AuthTokensTable,
     private readonly exchange: RefreshExchange,
     private readonly takeover: RefreshTakeover,
+    private readonly ending: LeaseEnding,
     private readonly drain: RefreshDrain,
     private readonly options: RefreshOptions,
   ) {
@@ -47,7 +53,7 @@ export class LeasedRefresh {
   ): RefreshInFlight<Kind> {
     const storing: Promise<unknown>[] = [];
     const result = this.#run(target, stale, isRejected, (work) => storing.push(work)).catch(
-      (error: unknown): RefreshResult<Kind> => ({ kind: 'failed', error, mayServe: true }),
+      (error: unknown): RefreshResult<Kind> => ({ kind: 'failed', error }),
     );
     return { result, landed: result.then(() => Promise.allSettled(storing)) };
   }
@@ -68,12 +74,8 @@ export class LeasedRefresh {
       if (step.kind !== 'lease' && step.kind !== 'wait') return { kind: 'moved', row };
       if (step.kind === 'lease') {
         const grant: LeaseGrant<Kind['row']> | null = await this.#acquire(target, row);
-        if (!grant) return this.#shuttingDown(target);
-        if (grant.kind === 'granted') {
-          return await this.#redeem(target, step, grant.lease, isRejected, land).catch((error: unknown) =>
-            interrupted(target, error),
-          );
-        }
+        if (!grant) return shuttingDown(target);
+        if (grant.kind === 'granted') return this.#redeem(target, row, grant.lease, isRejected, land);
         row = grant.row;
         // A refusal for another reason than a lock tells of another row: that is decided on at once, the first times.
         if (grant.reason !== 'locked' && attempt < 2) continue;
@@ -81,7 +83,7 @@ export class LeasedRefresh {
       const pause = pauseMs(attempt);
       if (performance.now() + pause >= deadline) return inProgress(target);
       await delay(pause);
-      if (this.drain.stopping.aborted) return this.#shuttingDown(target);
+      if (!this.drain.mayStart()) return shuttingDown(target);
       row = await target.load();
     }
   }
@@ -105,30 +107,22 @@ export class LeasedRefresh {
 
   async #redeem<Kind extends RefreshKind>(
     target: RefreshTarget<Kind>,
-    { takeover }: LeaseStep,
+    seen: Kind['row'],
     lease: Lease<Kind['row']>,
     isRejected: boolean,
     land: (work: Promise<unknown>) => void,
   ): Promise<RefreshResult<Kind>> {
-    if (!takeover) return this.exchange.run(target, lease, isRejected, land);
-    const prepared = await this.takeover.prepare(target, lease, takeover, isRejected);
+    // Time has passed since the decision: a replay window or an access token may have ended.
+    const { state, openLeases, isUnanswered } = seen;
+    const leased = { ...lease.row, state, openLeases, isUnanswered };
+    const step = decide(leased, { isMet: false, isRejected }, target.rules, performance.now());
+    if (step.kind !== 'lease') {
+      return this.ending.giveBack(target, lease, { kind: 'moved', row: leased });
+    }
+    if (!step.takeover) return this.exchange.run(target, lease, isRejected, land);
+    const prepared = await this.takeover.prepare(target, lease, step.takeover, isRejected);
     return prepared.kind === 'ready' ? this.exchange.run(target, prepared.lease, isRejected, land) : prepared;
   }
-
-  #shuttingDown<Kind extends RefreshKind>(target: RefreshTarget<Kind>): RefreshResult<Kind> {
-    const error = target.errorOf({ reason: 'unavailable', cause: 'the application is shutting down' });
-    return { kind: 'failed', error, mayServe: true };
-  }
-}
-
-/** The database failed under the lease: the exchange may have been made, and have ended the access token. */
-function interrupted<Kind extends RefreshKind>(target: RefreshTarget<Kind>, error: unknown): RefreshResult<Kind> {
-  return { kind: 'failed', error, mayServe: !target.rules.policy.refreshEndsAccessToken };
-}
-
-function inProgress<Kind extends RefreshKind>(target: RefreshTarget<Kind>): RefreshResult<Kind> {
-  const mayServe = !target.rules.policy.refreshEndsAccessToken;
-  return { kind: 'failed', error: target.errorOf({ reason: 'in_progress' }), mayServe };
 }
 
 /** Full jitter on a doubling pause. */

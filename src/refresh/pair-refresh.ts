@@ -72,15 +72,15 @@ export function pairTarget(
   };
 }
 
-function committedRow({ rowId, successor }: RedeemedTokens<PairRefresh>): AuthTokensRow {
+function committedRow({ rowId, successor }: RedeemedTokens<PairRefresh>, now: number): AuthTokensRow {
   const { accessToken, refreshToken, accessTokenExpiresAt, refreshTokenExpiresAt, issuedAt, version } = successor;
   const { redeemedVersion: parentVersion, clientId, rejections } = successor;
   return {
-    ...freshlyStored({ id: rowId, version, parentVersion, clientId, rejections }),
+    ...freshlyStored({ id: rowId, version, parentVersion, clientId, rejections, issuedSecondsAgo: now - issuedAt }),
     tokens: { accessToken, refreshToken, accessTokenExpiresAt, refreshTokenExpiresAt, version },
     hasRefreshToken: refreshToken !== '',
-    accessTokenValidForSeconds: secondsUntil(accessTokenExpiresAt, issuedAt),
-    refreshTokenValidForSeconds: secondsUntil(refreshTokenExpiresAt, issuedAt),
+    accessTokenValidForSeconds: secondsUntil(accessTokenExpiresAt, now),
+    refreshTokenValidForSeconds: secondsUntil(refreshTokenExpiresAt, now),
     accessTokenLifetimeSeconds: secondsUntil(accessTokenExpiresAt, issuedAt),
   };
 }

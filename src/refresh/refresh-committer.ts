@@ -2,6 +2,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 
 import { Injectable, Logger } from '@nestjs/common';
 
+import type { Lease } from '../storage/leases/lease.js';
 import { TokenStoreUnavailableError } from '../tokens.errors.js';
 import { RefreshDrain } from './refresh-drain.js';
 import type { RedeemedTokens, RefreshKind, RefreshTarget } from './refresh-target.js';
@@ -11,7 +12,7 @@ export type CommitOutcome<Kind extends RefreshKind> =
   | { readonly kind: 'stored' }
   /** A newer login, or the newer of two refreshes, is in the row. */
   | { readonly kind: 'replaced'; readonly row: Kind['row'] }
-  /** The row was deleted meanwhile, and the tokens are taken care of. */
+  /** The row was deleted meanwhile. */
   | { readonly kind: 'deleted' }
   /** The application stopped before the database answered, or no column can hold the tokens: they are lost. */
   | { readonly kind: 'given-up' };
@@ -34,10 +35,14 @@ export class RefreshCommitter {
 
   constructor(private readonly drain: RefreshDrain) {}
 
-  /** Stores tokens if the row still has the version that was redeemed; settles only when the database has decided. */
+  /**
+   * Stores tokens if the row still has the version that was redeemed; settles only when the database has decided. Tokens
+   * that have no row any more are disowned.
+   */
   async commit<Kind extends RefreshKind>(
     target: RefreshTarget<Kind>,
     tokens: RedeemedTokens<Kind>,
+    lease: Lease<Kind['row']>,
   ): Promise<CommitOutcome<Kind>> {
     for (let attempt = 0; ; attempt++) {
       try {
@@ -51,7 +56,9 @@ export class RefreshCommitter {
         }
         this.#logger.warn(`Refreshed ${target.subject} are not stored yet (try ${attempt + 1}): ${String(error)}`);
         const isLocked = sqlState === '55P03';
-        await delay(isLocked ? LOCKED_PAUSE_MS : Math.min(FIRST_PAUSE_MS * 2 ** attempt, LONGEST_PAUSE_MS));
+        // A server that answers and refuses the tokens must not take the lease for abandoned.
+        if (sqlState !== undefined && !isLocked) await keep(target, lease);
+        await delay(isLocked ? LOCKED_PAUSE_MS : pauseMs(attempt));
       }
     }
   }
@@ -70,8 +77,39 @@ export class RefreshCommitter {
     }
     // An earlier try reached the table and only its answer was lost: the version is random, so it is this very one.
     if (row?.version === successor.version) return { kind: 'stored' };
-    // The user who deleted the row wanted the grant ended, also tokens that were not known yet; a new login does not change that.
-    if (row?.id !== rowId) await target.disown(tokens);
+    // The user who deleted the row wanted the grant ended, also tokens that were not known yet; a new login does not change
+    // that. It is not waited for: the row has other tokens, or none.
+    if (row?.id !== rowId) this.drain.track(this.#disown(target, tokens));
     return row ? { kind: 'replaced', row } : { kind: 'deleted' };
   }
+
+  async #disown<Kind extends RefreshKind>(target: RefreshTarget<Kind>, tokens: RedeemedTokens<Kind>): Promise<void> {
+    for (let attempt = 0; ; attempt++) {
+      try {
+        await target.disown(tokens);
+        return;
+      } catch (error) {
+        const isPassing = error instanceof TokenStoreUnavailableError && error.retryable && !this.drain.isOver;
+        const outlook = isPassing ? 'yet' : 'and stay valid until they expire';
+        this.#logger.error(
+          `Refreshed ${target.subject}, which were deleted, are not noted for revocation ${outlook}: ${String(error)}`,
+        );
+        if (!isPassing) return;
+        await delay(pauseMs(attempt));
+      }
+    }
+  }
+}
+
+/** Renews the lease if the row lets it; the next try says what is wrong if not. */
+async function keep<Kind extends RefreshKind>(
+  { key, leases, rules }: RefreshTarget<Kind>,
+  lease: Lease<Kind['row']>,
+): Promise<void> {
+  const request = { seenVersion: lease.row.version, leaseMs: rules.policy.leaseMs, isUnspent: false };
+  await leases.renew(key, lease, request).catch(() => undefined);
+}
+
+function pauseMs(attempt: number): number {
+  return Math.min(FIRST_PAUSE_MS * 2 ** attempt, LONGEST_PAUSE_MS);
 }

@@ -17,9 +17,14 @@ export class RefreshDrain implements OnModuleDestroy {
 
   constructor(private readonly options: RefreshOptions) {}
 
-  /** Aborts when the shutdown begins: nothing may start any more. */
+  /** Aborts when the shutdown begins. */
   get stopping(): AbortSignal {
     return this.#stopping.signal;
+  }
+
+  /** Whether something may start that talks to a provider; false from the beginning of the shutdown on. */
+  mayStart(): boolean {
+    return !this.#stopping.signal.aborted;
   }
 
   /** Whether the deadline has passed, so that what is tried again and again is given up. */

@@ -1,14 +1,23 @@
 import { Injectable, Logger } from '@nestjs/common';
 
 import { randomId } from '../crypto/random.js';
+import type { AccessTokenLife } from '../identity-providers/identity-provider.js';
 import { LEASE_MARGIN_MS } from '../identity-providers/refresh-policy.js';
 import { within } from '../postgres/within.js';
 import type { Lease } from '../storage/leases/lease.js';
-import type { FailureKind } from '../storage/leases/leased.entity.js';
+import { LeaseEnding } from './lease-ending.js';
 import { RefreshCommitter } from './refresh-committer.js';
 import { RefreshDrain } from './refresh-drain.js';
 import { RefreshTakeover } from './refresh-takeover.js';
-import type { RedeemedTokens, Redemption, RefreshKind, RefreshResult, RefreshTarget } from './refresh-target.js';
+import {
+  failed,
+  type RedeemedTokens,
+  type Redemption,
+  type RefreshKind,
+  type RefreshResult,
+  type RefreshTarget,
+  shuttingDown,
+} from './refresh-target.js';
 import { RefreshOptions } from './refresh.options.js';
 
 /**
@@ -42,6 +51,7 @@ export class RefreshExchange {
 
   constructor(
     private readonly committer: RefreshCommitter,
+    private readonly ending: LeaseEnding,
     private readonly takeover: RefreshTakeover,
     private readonly drain: RefreshDrain,
     private readonly options: RefreshOptions,
@@ -56,26 +66,26 @@ export class RefreshExchange {
   ): Promise<RefreshResult<Kind>> {
     const exchange = { target, lease, isRejected, land };
     const { exchangeTimeoutMs } = target.rules.policy;
-    const mayStart = () => !this.drain.stopping.aborted && lease.leftMs() >= exchangeTimeoutMs + LEASE_MARGIN_MS;
-    if (!mayStart()) {
-      const cause = this.drain.stopping.aborted ? 'the application is shutting down' : 'the lease was granted too late';
-      return this.#giveBack(exchange, unavailable(target, cause));
-    }
+    const hasTime = () => lease.leftMs() >= exchangeTimeoutMs + LEASE_MARGIN_MS;
+    if (!this.drain.mayStart()) return this.ending.giveBack(target, lease, shuttingDown(target));
+    if (!hasTime()) return this.ending.giveBack(target, lease, unavailable(target, 'the lease was granted too late'));
 
     const first = await this.#redeemInTime(exchange);
     if (!first) return overdue(target);
     if (first.redemption.kind !== 'ambiguous') return this.#end(exchange, first);
 
     // With the answer lost, the old access token may tell whether there is anything left to send.
-    if ((await this.#ask(exchange)) === 'dead') return this.takeover.end(target, lease);
-    if (!target.mayResend || !mayStart()) return this.#end(exchange, first);
+    const life = await this.#ask(exchange);
+    const mayResend = target.mayResend && life !== 'dead' && this.drain.mayStart() && hasTime();
+    if (!mayResend) return this.#endUnanswered(exchange, first.redemption.code, life);
 
     // The only resend there is. The provider may have redeemed the token the first time, but then its answer is lost
     // for good and there is nothing left to lose. What the resend did not settle stays as ambiguous as it was.
     const second = await this.#redeemInTime(exchange);
     if (!second) return overdue(target);
     const isSettled = second.redemption.kind === 'success' || second.redemption.kind === 'terminal';
-    return this.#end(exchange, isSettled ? second : first);
+    if (isSettled) return this.#end(exchange, second);
+    return this.#endUnanswered(exchange, first.redemption.code, await this.#ask(exchange));
   }
 
   /** Redeems within the lease; a redeemer that overruns it still gets its success stored. */
@@ -90,7 +100,9 @@ export class RefreshExchange {
     // The flight does not wait for it: a callback that never settles would keep the row from every other refresh.
     this.drain.track(
       pending.then((late) =>
-        late.kind === 'success' ? this.committer.commit(target, redeemed(exchange, late.tokens, startedAt)) : undefined,
+        late.kind === 'success'
+          ? this.committer.commit(target, redeemed(exchange, late.tokens, startedAt), lease)
+          : undefined,
       ),
     );
     return null;
@@ -105,108 +117,68 @@ export class RefreshExchange {
       case 'success':
         return this.#commit(exchange, redeemed(exchange, redemption.tokens, startedAt), redemption.issued);
       case 'unchanged':
-        return this.#giveBack(exchange, { kind: 'unchanged', row: lease.row });
-      case 'abandoned':
-        return this.#giveBack(exchange, { kind: 'abandoned', error: redemption.error });
+        return this.ending.giveBack(target, lease, { kind: 'unchanged', row: lease.row });
+      case 'threw':
+        return this.ending.giveBack(target, lease, { kind: 'threw', error: redemption.error });
       case 'terminal':
-        return this.#reject(exchange, redemption.code);
+        return this.ending.reject(target, lease, redemption.code);
       case 'configuration': {
-        await this.#fail(exchange, 'configuration', redemption.code);
-        const error = redemption.error ?? target.errorOf({ reason: 'misconfigured', code: redemption.code });
-        return { kind: 'failed', error, mayServe: true };
+        await this.ending.fail(target, lease, 'configuration', redemption.code);
+        return {
+          kind: 'failed',
+          error: redemption.error ?? target.errorOf({ reason: 'misconfigured', code: redemption.code }),
+        };
       }
       case 'not-redeemed': {
-        const backoffMs = await this.#fail(exchange, 'passing', redemption.code, redemption.retryAfterMs);
-        return unavailable(target, `the provider did not serve the request (${redemption.code})`, true, backoffMs);
+        const { code, retryAfterMs } = redemption;
+        const backoffMs = await this.ending.fail(target, lease, 'passing', code, retryAfterMs);
+        return unavailable(target, `the provider did not serve the request (${code})`, backoffMs);
       }
       case 'ambiguous':
-        return this.#endUnanswered(exchange, redemption.code);
+        return this.#endUnanswered(exchange, redemption.code, 'unknown');
     }
   }
 
   async #commit<Kind extends RefreshKind>(
-    { target, land }: Exchange<Kind>,
+    { target, lease, land }: Exchange<Kind>,
     tokens: RedeemedTokens<Kind>,
     issued: Kind['issued'],
   ): Promise<RefreshResult<Kind>> {
-    const storing = this.committer.commit(target, tokens);
+    const storing = this.committer.commit(target, tokens, lease);
     land(storing);
     const outcome = await within(storing, this.options.commitWaitMs, () => undefined);
     if (outcome?.kind === 'replaced') return { kind: 'moved', row: outcome.row, issued };
     if (outcome?.kind === 'deleted') return { kind: 'moved', row: null, issued };
     if (!outcome) this.#logger.warn(`Callers get ${target.subject} that are not stored yet.`);
-    return { kind: 'refreshed', row: target.committed(tokens), issued };
-  }
-
-  async #reject<Kind extends RefreshKind>({ target, lease }: Exchange<Kind>, errorCode: string) {
-    const { leaseMs: quarantineMs } = target.rules.policy;
-    const rejection = { leaseId: lease.id, seenVersion: lease.row.version, quarantineMs, errorCode, isCertain: false };
-    const state = await target.leases.reject(target.key, rejection);
-    // Without a state the lease or the version is another by now: the verdict is about tokens that were replaced.
-    if (state) this.#warn(target, errorCode);
-    return { kind: 'moved', row: await target.load() } as const;
+    return { kind: 'refreshed', row: target.committed(tokens, lease.now()), issued };
   }
 
   /** The answer is lost. If the old access token is alive the refresh token is unspent; else the lease runs out. */
-  async #endUnanswered<Kind extends RefreshKind>(exchange: Exchange<Kind>, code: string): Promise<RefreshResult<Kind>> {
-    const { target, lease } = exchange;
-    const life = await this.#ask(exchange);
-    if (life === 'dead') return this.takeover.end(target, lease);
+  async #endUnanswered<Kind extends RefreshKind>(
+    { target, lease }: Exchange<Kind>,
+    code: string,
+    life: AccessTokenLife,
+  ): Promise<RefreshResult<Kind>> {
+    if (life === 'dead') return this.ending.declareSpent(target, lease);
     const cause = `the provider's answer was lost (${code})`;
-    if (life === 'alive') return unavailable(target, cause, true, await this.#fail(exchange, 'passing', code));
-    this.#warn(target, code);
-    // Without the note the lease runs out all the same, and its holder is waited for in vain.
-    await target.leases.giveUp(target.key, lease.id, code).catch(() => undefined);
-    return unavailable(target, cause, !target.rules.policy.refreshEndsAccessToken, Math.max(1, lease.leftMs()));
+    if (life === 'alive') return unavailable(target, cause, await this.ending.fail(target, lease, 'passing', code));
+    await this.ending.giveUp(target, lease, code);
+    return unavailable(target, cause, Math.max(1, lease.leftMs()));
   }
 
   /** Asks the witness while the lease leaves the time to act on its answer. */
-  async #ask<Kind extends RefreshKind>({ target, lease }: Exchange<Kind>) {
+  async #ask<Kind extends RefreshKind>({ target, lease }: Exchange<Kind>): Promise<AccessTokenLife> {
     return lease.leftMs() > LEASE_MARGIN_MS ? this.takeover.ask(target, lease.row) : 'unknown';
-  }
-
-  async #fail<Kind extends RefreshKind>(
-    { target, lease }: Exchange<Kind>,
-    failureKind: FailureKind,
-    errorCode: string,
-    retryAfterMs = 0,
-  ): Promise<number> {
-    const { backoffBaseMs, backoffMaxMs } = this.options;
-    const exponential = Math.min(backoffBaseMs * 2 ** lease.row.failureCount, backoffMaxMs);
-    const backoffMs = Math.max(retryAfterMs, exponential * (0.75 + Math.random() / 4));
-    this.#warn(target, errorCode);
-    await target.leases.release(target.key, { leaseId: lease.id, failureKind, errorCode, backoffMs });
-    return backoffMs;
-  }
-
-  async #giveBack<Kind extends RefreshKind>(
-    { target, lease }: Exchange<Kind>,
-    result: RefreshResult<Kind>,
-  ): Promise<RefreshResult<Kind>> {
-    const end = { leaseId: lease.id, failureKind: null, errorCode: null, backoffMs: null };
-    // A lease that cannot be given back runs out by itself; the result says more than that failure would.
-    await target.leases.release(target.key, end).catch(() => undefined);
-    return result;
-  }
-
-  #warn<Kind extends RefreshKind>({ subject }: RefreshTarget<Kind>, code: string): void {
-    this.#logger.warn(`Refresh of the ${subject} failed: ${code}`);
   }
 }
 
 /** Only the redeemer knows how its exchange ends; its lease runs out. */
 function overdue<Kind extends RefreshKind>(target: RefreshTarget<Kind>): RefreshResult<Kind> {
-  const mayServe = !target.rules.policy.refreshEndsAccessToken;
-  return unavailable(target, 'the provider did not answer within the lease', mayServe);
+  return unavailable(target, 'the provider did not answer within the lease');
 }
 
-function unavailable<Kind extends RefreshKind>(
-  target: RefreshTarget<Kind>,
-  cause: string,
-  mayServe = true,
-  retryAfterMs?: number,
-): RefreshResult<Kind> {
-  return { kind: 'failed', error: target.errorOf({ reason: 'unavailable', cause, retryAfterMs }), mayServe };
+function unavailable<Kind extends RefreshKind>(target: RefreshTarget<Kind>, cause: string, retryAfterMs?: number) {
+  return failed(target, { reason: 'unavailable', cause, retryAfterMs });
 }
 
 function redeemed<Kind extends RefreshKind>(

@@ -8,7 +8,10 @@ import type { RefreshInFlight, RefreshKind, RefreshResult, RefreshTarget } from 
 /** A refresh that callers of this process share. */
 interface Flight {
   readonly source: string;
+  /** The version that is refreshed. */
+  readonly version: string;
   readonly result: Promise<unknown>;
+  readonly landed: Promise<unknown>;
 }
 
 /**
@@ -25,13 +28,14 @@ export class RefreshFlights {
     private readonly drain: RefreshDrain,
   ) {}
 
-  /** Whether a refresh of this row is under way in this process. */
-  has(name: string): boolean {
-    return this.#flights.has(name);
+  /** Whether a refresh of this version of a row is under way in this process. */
+  has(name: string, version: string): boolean {
+    return this.#flights.get(name)?.version === version;
   }
 
   /**
-   * Joins the refresh of a row, or starts it: outside of every transaction, and independent of the caller's wait.
+   * Joins the refresh of a row, or starts it: outside of every transaction, and independent of the caller's wait. The
+   * refresh of tokens that a login has replaced meanwhile is only waited for.
    *
    * @param source on whose behalf the token is redeemed
    * @returns the result, and on whose behalf it was redeemed
@@ -43,14 +47,18 @@ export class RefreshFlights {
     source: string,
   ): { readonly source: string; readonly result: Promise<RefreshResult<Kind>> } {
     const underWay = this.#flights.get(target.name);
+    if (underWay && underWay.version !== stale.version) {
+      const result = underWay.landed.then(async () => ({ kind: 'moved', row: await target.load() }) as const);
+      return { source, result };
+    }
     // The name says the table, and with it the kind.
     if (underWay) return underWay as { source: string; result: Promise<RefreshResult<Kind>> };
     const { result, landed }: RefreshInFlight<Kind> = this.scope.detached(() =>
       this.leasedRefresh.start(target, stale, isRejected),
     );
-    const flight = { source, result };
-    this.#flights.set(target.name, flight);
-    this.drain.track(landed.finally(() => this.#flights.delete(target.name)));
-    return flight;
+    const over = landed.finally(() => this.#flights.delete(target.name));
+    this.#flights.set(target.name, { source, version: stale.version, result, landed: over });
+    this.drain.track(over);
+    return { source, result };
   }
 }

@@ -28,8 +28,8 @@ export type Redemption<Kind extends RefreshKind> =
   | { readonly kind: 'ambiguous'; readonly code: string }
   /** The stored tokens are to be kept. */
   | { readonly kind: 'unchanged' }
-  /** Nothing was sent, or only the redeemer knows: the lease goes back and the error to the callers. */
-  | { readonly kind: 'abandoned'; readonly error: unknown };
+  /** The redeemer threw: nothing was sent, or it alone knows. The lease goes back, and the error to the callers. */
+  | { readonly kind: 'threw'; readonly error: unknown };
 
 /** Tokens that were redeemed, on their way into the row with this id. */
 export interface RedeemedTokens<Kind extends RefreshKind> {
@@ -53,14 +53,13 @@ export interface RefreshTarget<Kind extends RefreshKind> {
   /** Loads the row as it is committed, outside of every transaction. */
   load(): Promise<Kind['row'] | null>;
   /**
-   * Redeems the refresh token of a leased row. Opens it, and makes sure of the key that seals its successor, before
-   * anything is sent. Must not reject.
+   * Redeems the refresh token of a leased row, which it opens before anything is sent. Must not reject.
    */
   redeem(lease: Lease<Kind['row']>): Promise<Redemption<Kind>>;
   /** Asks whether the old access token is alive; must not reject. */
   askWitness?(row: Kind['row']): Promise<AccessTokenLife>;
-  /** The row as a commit leaves it. */
-  committed(tokens: RedeemedTokens<Kind>): Kind['row'];
+  /** The row as a commit leaves it. @param now epoch seconds of the database */
+  committed(tokens: RedeemedTokens<Kind>, now: number): Kind['row'];
   /** Takes care of tokens whose row was deleted while they were redeemed. */
   disown(tokens: RedeemedTokens<Kind>): Promise<void>;
   /** The typed error of a refusal. */
@@ -77,14 +76,29 @@ export type RefreshResult<Kind extends RefreshKind> =
    * it has no place any more.
    */
   | { readonly kind: 'moved'; readonly row: Kind['row'] | null; readonly issued?: Kind['issued'] }
-  /** A token that still works may be used all the same, unless the exchange may have ended it. */
-  | { readonly kind: 'failed'; readonly error: unknown; readonly mayServe: boolean }
-  /** The redeemer gave up, for a reason of its own. */
-  | { readonly kind: 'abandoned'; readonly error: unknown };
+  /** A token that still works, by the row as it is now, may be used all the same. */
+  | { readonly kind: 'failed'; readonly error: unknown }
+  /** The redeemer threw, for a reason of its own. */
+  | { readonly kind: 'threw'; readonly error: unknown };
 
 /** A refresh under way, and the storing of its tokens. */
 export interface RefreshInFlight<Kind extends RefreshKind> {
   readonly result: Promise<RefreshResult<Kind>>;
   /** Settles when the refresh is over and its tokens are stored: until then no other may start. */
   readonly landed: Promise<unknown>;
+}
+
+/** A refresh that ends with a refusal. */
+export function failed<Kind extends RefreshKind>(target: RefreshTarget<Kind>, refusal: Refusal): RefreshResult<Kind> {
+  return { kind: 'failed', error: target.errorOf(refusal) };
+}
+
+/** A refresh that takes longer than a caller can wait. */
+export function inProgress<Kind extends RefreshKind>(target: RefreshTarget<Kind>): RefreshResult<Kind> {
+  return failed(target, { reason: 'in_progress' });
+}
+
+/** A refresh that must not start any more. */
+export function shuttingDown<Kind extends RefreshKind>(target: RefreshTarget<Kind>): RefreshResult<Kind> {
+  return failed(target, { reason: 'unavailable', cause: 'the application is shutting down' });
 }

@@ -10,7 +10,7 @@ import { type PairRefresh, pairTarget, type Redeemer } from './pair-refresh.js';
 import { decide, isUsable, type RefreshDemand } from './refresh-decision.js';
 import { RefreshDrain } from './refresh-drain.js';
 import { RefreshFlights } from './refresh-flights.js';
-import type { RefreshResult, RefreshTarget } from './refresh-target.js';
+import { inProgress, type RefreshTarget } from './refresh-target.js';
 import { RefreshOptions } from './refresh.options.js';
 import { isFresh, type TokenDemand } from './token-freshness.js';
 import { untilAborted } from './until-aborted.js';
@@ -68,28 +68,37 @@ export class TokenRefresher {
       if (step.kind === 'refuse') throw target.errorOf(step.refusal);
 
       const obstacle = await this.#obstacle(target, row);
-      const flight = obstacle
-        ? { source: redeemer.source, result: Promise.resolve(obstacle) }
-        : this.flights.join(target, row, demand.isRejected, redeemer.source);
-      const arrival = within(flight.result, deadline - performance.now(), () => tooLate(target));
+      if (obstacle) {
+        if (isUsable(row, demand, target.rules.policy, performance.now())) return row;
+        throw obstacle;
+      }
+      const flight = this.flights.join(target, row, demand.isRejected, redeemer.source);
+      const arrival = within(flight.result, deadline - performance.now(), () => inProgress(target));
       const result = await (signal ? untilAborted(() => arrival, signal) : arrival);
       // A callback's decision is for callers with a callback; the others look again, and start a refresh of their own.
       const isForeign = flight.source !== redeemer.source;
       switch (result.kind) {
-        case 'refreshed':
-          if (result.row.version !== request.rejectedVersion) return result.row;
+        case 'refreshed': {
+          // While tokens cannot be stored, callers get them for as long as they work.
+          const isRejected = result.row.version === request.rejectedVersion;
+          const { policy } = target.rules;
+          if (isUsable(result.row, { ...demand, isRejected }, policy, performance.now())) return result.row;
           throw target.errorOf({ reason: 'in_progress' });
+        }
         case 'unchanged':
           if (!isForeign) return result.row;
           row = await this.table.loadCommitted(key);
           break;
-        case 'abandoned':
+        case 'threw':
           if (!isForeign) throw result.error;
           row = await this.table.loadCommitted(key);
           break;
-        case 'failed':
-          if (result.mayServe && isUsable(row, demand, target.rules.policy, performance.now())) return row;
+        case 'failed': {
+          const current = await this.#lookAgain(row, target);
+          const isRejected = current.version === request.rejectedVersion;
+          if (isUsable(current, { ...demand, isRejected }, target.rules.policy, performance.now())) return current;
           throw result.error;
+        }
         case 'moved':
           if (performance.now() >= deadline) throw target.errorOf({ reason: 'in_progress' });
           row = result.row;
@@ -97,10 +106,16 @@ export class TokenRefresher {
     }
   }
 
+  /** The row after a refresh that failed: the exchange may have ended the access token that was seen before it. */
+  async #lookAgain(row: AuthTokensRow, target: RefreshTarget<PairRefresh>): Promise<AuthTokensRow> {
+    const inDoubt: AuthTokensRow = { ...row, openLeases: row.openLeases + 1 };
+    return (await target.load().catch(() => inDoubt)) ?? inDoubt;
+  }
+
   /** A refresh that this process has under way may not have its lease yet, or store its tokens when that has run out. */
   #asSeenHere(row: AuthTokensRow, name: string): AuthTokensRow {
     const isNobodys = row.state === 'idle' || row.state === 'abandoned';
-    return isNobodys && this.flights.has(name) ? { ...row, state: 'leased' } : row;
+    return isNobodys && this.flights.has(name, row.version) ? { ...row, state: 'leased' } : row;
   }
 
   #target(key: TokenKey, redeemer: Redeemer): RefreshTarget<PairRefresh> {
@@ -110,21 +125,10 @@ export class TokenRefresher {
   }
 
   /** Why this row cannot be refreshed at all, if so. */
-  async #obstacle(
-    target: RefreshTarget<PairRefresh>,
-    row: AuthTokensRow,
-  ): Promise<RefreshResult<PairRefresh> | undefined> {
-    if (this.drain.stopping.aborted) return unavailable(target, 'the application is shutting down');
+  async #obstacle(target: RefreshTarget<PairRefresh>, row: AuthTokensRow): Promise<Error | undefined> {
+    const unavailable = (cause: string) => target.errorOf({ reason: 'unavailable', cause });
+    if (!this.drain.mayStart()) return unavailable('the application is shutting down');
     if (!(await this.table.isUncommitted(target.key, row))) return undefined;
-    return unavailable(target, 'they were stored in the current transaction, which must be committed first');
+    return unavailable('they were stored in the current transaction, which must be committed first');
   }
-}
-
-function unavailable(target: RefreshTarget<PairRefresh>, cause: string): RefreshResult<PairRefresh> {
-  return { kind: 'failed', error: target.errorOf({ reason: 'unavailable', cause }), mayServe: true };
-}
-
-function tooLate(target: RefreshTarget<PairRefresh>): RefreshResult<PairRefresh> {
-  const mayServe = !target.rules.policy.refreshEndsAccessToken;
-  return { kind: 'failed', error: target.errorOf({ reason: 'in_progress' }), mayServe };
 }

@@ -50,8 +50,15 @@ export function offlineTarget(
     clientIdOf: () => clientId,
     load: () => table.loadCommitted(userId),
     redeem: (lease) => redeem(userId, lease, vault, client),
-    committed: ({ rowId, successor: { offlineToken, version, redeemedVersion, rejections } }) => ({
-      ...freshlyStored({ id: rowId, version, parentVersion: redeemedVersion, clientId, rejections }),
+    committed: ({ rowId, successor: { offlineToken, version, redeemedVersion, rejections, issuedAt } }, now) => ({
+      ...freshlyStored({
+        id: rowId,
+        version,
+        parentVersion: redeemedVersion,
+        clientId,
+        rejections,
+        issuedSecondsAgo: now - issuedAt,
+      }),
       ...ONLY_A_REFRESH_TOKEN,
       offlineToken,
     }),
@@ -71,9 +78,9 @@ async function redeem(
   try {
     offlineToken = vault.open(userId, row.offlineToken);
   } catch (error) {
-    return { kind: 'abandoned', error };
+    return { kind: 'threw', error };
   }
-  const answer = await client.redeem(offlineToken);
+  const answer = await client.redeem(offlineToken).catch((error: unknown) => ({ kind: 'threw', error }) as const);
   if (answer.kind !== 'success') return answer;
   // An omitted refresh token means that the old one stays good. @see RFC 6749 section 6
   const successor = answer.tokens.refreshToken ?? offlineToken;

@@ -7,13 +7,15 @@ import { within } from '../postgres/within.js';
 import { decide } from '../refresh/refresh-decision.js';
 import { RefreshDrain } from '../refresh/refresh-drain.js';
 import { RefreshFlights } from '../refresh/refresh-flights.js';
-import type { RefreshResult } from '../refresh/refresh-target.js';
+import { inProgress } from '../refresh/refresh-target.js';
 import { RefreshOptions } from '../refresh/refresh.options.js';
 import { OfflineTokensTable } from '../storage/offline-tokens/offline-tokens.table.js';
-import { KeycloakSessionExpiredError, KeycloakUnavailableError } from '../tokens.errors.js';
-import { type OfflineRefresh, offlineTarget } from './offline-refresh.js';
+import { KeycloakSessionExpiredError, KeycloakUnavailableError, TokenDecryptionError } from '../tokens.errors.js';
+import { offlineTarget } from './offline-refresh.js';
 import { OfflineTokenVault } from './offline-token.vault.js';
 
+/** Less than any lifetime that a realm gives its access tokens. */
+const GOOD_FOR_MS = 30_000;
 /** There is no stored access token that could be good enough: every call is for a new one. */
 const ALWAYS = { isMet: false, isRejected: false };
 
@@ -52,21 +54,24 @@ export class OfflineSessions {
       if (!row) throw notStored(userId);
       const step = decide(row, ALWAYS, target.rules, performance.now());
       if (step.kind === 'refuse') throw target.errorOf(step.refusal);
-      if (this.drain.stopping.aborted) {
+      if (!this.drain.mayStart()) {
         throw target.errorOf({ reason: 'unavailable', cause: 'the application is shutting down' });
       }
       const { result } = this.flights.join(target, row, false, 'keycloak');
-      const inProgress = (): RefreshResult<OfflineRefresh> => ({
-        kind: 'failed',
-        error: target.errorOf({ reason: 'in_progress' }),
-        mayServe: false,
-      });
-      const outcome = await within(result, deadline - performance.now(), inProgress);
-      if (outcome.kind === 'refreshed') return outcome.issued;
-      if (outcome.kind === 'failed' || outcome.kind === 'abandoned') throw outcome.error;
-      if (outcome.kind === 'moved' && outcome.issued) return outcome.issued;
-      if (performance.now() >= deadline) throw target.errorOf({ reason: 'in_progress' });
-      row = outcome.row;
+      const outcome = await within(result, deadline - performance.now(), () => inProgress(target));
+      switch (outcome.kind) {
+        case 'refreshed':
+          // While its successor cannot be stored, callers get what a redemption brought as long as it is surely good.
+          if (performance.now() - outcome.row.readAt < GOOD_FOR_MS) return outcome.issued;
+          throw target.errorOf({ reason: 'in_progress' });
+        case 'failed':
+        case 'threw':
+          throw outcome.error;
+        default:
+          if (outcome.kind === 'moved' && outcome.issued) return outcome.issued;
+          if (performance.now() >= deadline) throw target.errorOf({ reason: 'in_progress' });
+          row = outcome.row;
+      }
     }
   }
 
@@ -83,8 +88,8 @@ export class OfflineSessions {
     try {
       return await this.refresh(userId);
     } catch (error) {
-      const isOther = before !== null && this.vault.open(userId, before.offlineToken) !== offlineToken;
-      if (!(error instanceof KeycloakSessionExpiredError) || !isOther) throw error;
+      const isOver = error instanceof KeycloakSessionExpiredError || error instanceof TokenDecryptionError;
+      if (!isOver || !before) throw error;
       // What is stored by now may be the successor of this very token: only what was there before the verdict gives way.
       const rejected = await this.table.loadCommitted(userId);
       if (rejected?.version === before.version) await this.table.replace(userId, rejected.offlineToken, token);
@@ -102,13 +107,11 @@ export class OfflineSessions {
   async #assertCommitted(userId: string, mayBeAbsent = false): Promise<void> {
     if (!this.scope.transaction()) return;
     const row = await this.table.load(userId);
-    if (!row) {
-      if (mayBeAbsent) return;
-      throw notStored(userId);
-    }
+    if (!row && !mayBeAbsent) throw notStored(userId);
     if (!(await this.table.isUncommitted(userId, row))) return;
     throw new KeycloakUnavailableError(
-      `The offline token of user "${userId}" was stored in the current transaction. Commit it before you use the token.`,
+      `The offline token of user "${userId}" was ${row ? 'stored' : 'deleted'} in the current transaction. Commit it before ` +
+        'you use the token.',
     );
   }
 }

@@ -35,7 +35,7 @@ export class RefreshTokenRedeemer {
     try {
       refreshToken = this.cipher.open(lease.row.tokens.refreshToken, authTokenLocation(key, 'refresh_token'));
     } catch (error) {
-      return { kind: 'abandoned', error };
+      return { kind: 'threw', error };
     }
     const sentAt = Math.floor(lease.now());
     const answer = await redeemAt(provider, refreshToken);

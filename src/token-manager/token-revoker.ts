@@ -44,7 +44,7 @@ export class TokenRevoker implements OnApplicationBootstrap, OnModuleDestroy {
 
   /** Looks at the outbox now instead of at the next interval. Returns at once. */
   wake(): void {
-    if (this.drain.stopping.aborted || this.#round) return;
+    if (!this.drain.mayStart() || this.#round) return;
     this.#round = this.#runRound().finally(() => (this.#round = undefined));
     this.drain.track(this.#round);
   }
@@ -58,9 +58,10 @@ export class TokenRevoker implements OnApplicationBootstrap, OnModuleDestroy {
     try {
       for (;;) {
         const claimed = await this.revocations.claim(this.providers.revocable, BATCH);
+        if (!this.drain.mayStart()) return; // another process takes them up after their backoff
         const ends = await Promise.allSettled(claimed.map((revocation) => this.#revoke(revocation)));
         for (const end of ends) if (end.status === 'rejected') throw end.reason;
-        if (claimed.length < BATCH || this.drain.stopping.aborted) return;
+        if (claimed.length < BATCH || !this.drain.mayStart()) return;
       }
     } catch (error) {
       this.#logger.warn(`The outbox of revocations cannot be worked on: ${String(error)}`);

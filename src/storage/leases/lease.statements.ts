@@ -13,7 +13,7 @@ export interface LeaseRequest {
 }
 
 /** Why a lease was refused: the row was replaced, is locked by a transaction, or is in another state by now. */
-export type LeaseRefusal = 'replaced' | 'locked' | 'moved';
+export type LeaseRefusal = 'replaced' | 'locked' | 'changed';
 
 /** The answer to one caller who asked for a lease: the row, and when or why not. */
 export interface LeaseAnswer<Row> {
@@ -146,7 +146,7 @@ export function leaseStatements<Key extends object, Tokens extends object, Row e
        SELECT * FROM granted
        UNION ALL
        SELECT asked.position, NULL, CASE WHEN stored.token_version <> asked.seen_version THEN 'replaced'
-             WHEN ${leaseState('stored', 'now()')} <> asked.seen_state THEN 'moved' ELSE 'locked' END, ${rowColumns}
+             WHEN ${leaseState('stored', 'now()')} <> asked.seen_state THEN 'changed' ELSE 'locked' END, ${rowColumns}
          FROM ${asked(request)} WHERE NOT EXISTS (SELECT FROM granted WHERE granted.position = asked.position)`,
       read: (row) => ({
         position: Number(row.position),

@@ -101,7 +101,7 @@ export function readLeasedRow(row: QueryResultRow): LeasedRow {
 
 /** What {@link LeasedRow} says of tokens that were stored just now. */
 export function freshlyStored(
-  row: Pick<LeasedRow, 'id' | 'version' | 'parentVersion' | 'clientId' | 'rejections'>,
+  row: Pick<LeasedRow, 'id' | 'version' | 'parentVersion' | 'clientId' | 'rejections' | 'issuedSecondsAgo'>,
 ): LeasedRow {
   return {
     ...row,
@@ -115,7 +115,6 @@ export function freshlyStored(
     failureCount: 0,
     failureKind: null,
     lastErrorCode: null,
-    issuedSecondsAgo: 0,
     readAt: performance.now(),
   };
 }

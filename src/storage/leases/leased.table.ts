@@ -5,7 +5,6 @@ import { TokenStoreUnavailableError } from '../../tokens.errors.js';
 import { type Lease, leaseOf } from './lease.js';
 import {
   type Columns,
-  type LeaseAnswer,
   type LeaseEnd,
   type LeaseRefusal,
   type LeaseRequest,
@@ -37,12 +36,11 @@ export class LeasedTable<Key extends object, Tokens extends object, Row> {
 
   /** Takes the lease of a row that still has the version and the state that the caller has seen. */
   async acquire(key: Key, request: LeaseRequest): Promise<LeaseGrant<Row>> {
-    const askedAt = performance.now();
     const leaseMs = Math.ceil(request.leaseMs);
     const answer = await this.#leases.run({ ...key, ...request, leaseMs });
     if (!answer) return { kind: 'refused', reason: 'deleted', row: null };
-    const { row, grantedAt, refusal } = answer;
-    if (grantedAt === null) return { kind: 'refused', reason: refusal ?? 'moved', row };
+    const { row, grantedAt, refusal, askedAt } = answer;
+    if (grantedAt === null) return { kind: 'refused', reason: refusal ?? 'changed', row };
     return { kind: 'granted', lease: leaseOf(request.leaseId, row, { leaseMs, askedAt, grantedAt }) };
   }
 
@@ -96,8 +94,11 @@ export class LeasedTable<Key extends object, Tokens extends object, Row> {
     return state ?? null;
   }
 
-  async #acquireAll(requests: readonly (Key & LeaseRequest)[]): Promise<(LeaseAnswer<Row> | undefined)[]> {
-    return byPosition(await this.executor.executeDetached(this.statements().acquire, columnsOf(requests)));
+  /** The answers, with the time on the monotonic clock since when the leases may run. */
+  async #acquireAll(requests: readonly (Key & LeaseRequest)[]) {
+    const askedAt = performance.now();
+    const answers = await this.executor.executeDetached(this.statements().acquire, columnsOf(requests));
+    return byPosition(answers.map((answer) => ({ ...answer, askedAt })));
   }
 
   /** Whether each was stored; undefined for those that only a statement of their own can decide. */
