@@ -17,8 +17,8 @@ export interface BeginOptions {
   readonly isolationLevel?: IsolationLevel;
 }
 
-/** The runner whose transaction the current call begins: its statements do not wait for that beginning. */
-const beginning = new AsyncLocalStorage<QueryRunner>();
+/** The runner whose transaction the current call begins or ends: only its statements come before and after the work's. */
+const owning = new AsyncLocalStorage<QueryRunner>();
 
 /**
  * A transaction that {@link QueryRunnerScope} owns. The runner that the host gets begins it with its first use, whoever
@@ -51,7 +51,7 @@ export class OwnTransaction extends Transaction {
   }
 
   begin(): Promise<void> {
-    this.#begun ??= beginning.run(this.runner, () => this.#start());
+    this.#begun ??= owning.run(this.runner, () => this.#start());
     return this.#begun;
   }
 
@@ -78,9 +78,11 @@ export class OwnTransaction extends Transaction {
     if (this.#hasEndedInside()) throw endedInside();
     this.#state = 'ended';
     try {
-      // The COMMIT of a transaction that has failed answers ROLLBACK, and no error; any other statement says 25P02.
-      await this.runner.query('SELECT 1');
-      await this.runner.commitTransaction();
+      await owning.run(this.runner, async () => {
+        // The COMMIT of a transaction that has failed answers ROLLBACK, and no error; any other statement says 25P02.
+        await this.runner.query('SELECT 1');
+        await this.runner.commitTransaction();
+      });
     } catch (error) {
       throw translateDriverError(error, 'commit a transaction');
     }
@@ -94,13 +96,17 @@ export class OwnTransaction extends Transaction {
     this.#state = 'ended';
     await this.quiesce();
     if (!wasBegun) return;
+    await owning.run(this.runner, () => this.#rollBack());
+    await this.#release();
+  }
+
+  async #rollBack(): Promise<void> {
     try {
       // Every level: TypeORM ends a nested transaction by its savepoint only.
       while (this.#isActive() && !this.runner.isReleased) await this.runner.rollbackTransaction();
     } catch {
       await discard(this.runner);
     }
-    await this.#release();
   }
 
   /** Whether TypeORM has a transaction open on the runner, on any level. */
@@ -118,13 +124,18 @@ export class OwnTransaction extends Transaction {
     const { runner } = this;
     const connect = runner.connect.bind(runner);
     const startTransaction = runner.startTransaction.bind(runner);
-    const begun = () => (beginning.getStore() === runner ? Promise.resolve() : this.begin());
+    const admitted = async (): Promise<void> => {
+      if (owning.getStore() === runner) return;
+      await this.begin();
+      // Work that goes on after its end would find the connection outside of every transaction, until that is released.
+      super.assertOpen();
+    };
     runner.connect = async (): Promise<unknown> => {
-      await begun();
+      await admitted();
       return connect() as Promise<unknown>;
     };
     runner.startTransaction = async (isolationLevel) => {
-      await begun();
+      await admitted();
       await startTransaction(isolationLevel);
       this.#depth++;
     };
@@ -152,7 +163,9 @@ export class OwnTransaction extends Transaction {
     const { runner, options } = this;
     const action = 'begin a transaction';
     if (this.#state === 'ended') this.assertOpen();
-    await options.connect(runner, action, this.#release);
+    await options.connect(runner, action, this.#release).catch((error: unknown) => {
+      throw translateDriverError(error, action);
+    });
     this.#state = 'open';
     const starting = runner.startTransaction(options.isolationLevel).then(() => 'begun');
     try {
