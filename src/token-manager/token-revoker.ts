@@ -58,9 +58,10 @@ export class TokenRevoker implements OnApplicationBootstrap, OnModuleDestroy {
     try {
       for (;;) {
         const claimed = await this.revocations.claim(this.providers.revocable, BATCH);
+        if (this.drain.stopping.aborted) return; // taken up, not sent: they come up again after the backoff
         const ends = await Promise.allSettled(claimed.map((revocation) => this.#revoke(revocation)));
         for (const end of ends) if (end.status === 'rejected') throw end.reason;
-        if (claimed.length < BATCH || this.drain.stopping.aborted) return;
+        if (claimed.length < BATCH) return;
       }
     } catch (error) {
       this.#logger.warn(`The outbox of revocations cannot be worked on: ${String(error)}`);
