@@ -91,39 +91,6 @@ describe('a key that its caller changes after a call has begun', () => {
   });
 });
 
-describe('columns of the host', () => {
-  const NAMES =
-    `user_id idp position row_id id lease_ms lease_state seen_version seen_state granted_at refusal present version asked
-    unlocked granted new_access_token new_version new_issued_at transaction_id updated inserted deleted noted stored own due attempts
-    redeemed_version version_and_times keycloak_user_id identity_provider epoch now`.split(/\s+/);
-
-  it('may have the names that the statements use, on every table', async () => {
-    for (const table of ['auth_tokens', 'offline_tokens', 'token_revocations']) {
-      const adds = NAMES.map((name) => `ADD COLUMN IF NOT EXISTS ${name} text DEFAULT 'host'`).join(', ');
-      await database.query(`ALTER TABLE ${table} ${adds}`);
-    }
-    await tokens.storeIdpTokens(user, 'acme', STALE);
-    const others = Array.from({ length: 4 }, (_, each) => `${user}-${each}`);
-    for (const other of others) await tokens.storeIdpTokens(other, 'acme', STALE);
-    const read = await Promise.all(others.map((other) => tokens.getIdpToken(other, 'acme')));
-    for (const { accessToken } of read) expect(accessToken).toMatch(/^access-secret-/);
-    await expect(tokens.getIdpToken(user, 'acme')).resolves.toMatchObject({
-      accessToken: expect.stringMatching(/^access-s/),
-    });
-    await Promise.all([...others, user].map((each) => tokens.getIdpToken(each, 'acme')));
-    await Promise.all(['acme', 'slow'].map((idp) => store.loadTokens({ keycloakUserId: user, idp })));
-    await expect(tokens.revokeIdpTokens(user, 'acme')).resolves.toBe(true);
-    await until(async () => (await database.query('SELECT FROM token_revocations')).length === 0);
-    await expect(store.deleteTokens({ keycloakUserId: `${user}-0`, idp: 'acme' })).resolves.not.toBeNull();
-    const offline = app.get(OfflineTokenStore);
-    await offline.storeToken(user, 'one');
-    await offline.storeToken(user, 'two');
-    await expect(offline.replaceToken(user, 'two', 'three')).resolves.toBe(true);
-    await expect(offline.loadToken(user)).resolves.toBe('three');
-    await expect(offline.deleteToken(user)).resolves.toBe(true);
-  });
-});
-
 describe('a runner that carries one transaction after the other', () => {
   const ends: [string, (runner: QueryRunner) => Promise<unknown>][] = [
     ['commits', (runner) => runner.commitTransaction()],
@@ -188,7 +155,10 @@ describe('an access token', () => {
     expect(endpoint.redeemed.length).toBeLessThanOrEqual(3);
     expect(refusals.length).toBeGreaterThanOrEqual(47);
     for (const refusal of refusals) {
-      expect(refusal).toMatchObject({ code: 'ERR_TOKENS_REFRESH_UNAVAILABLE', retryAfterMs: expect.any(Number) });
+      expect(refusal).toMatchObject({
+        code: 'ERR_TOKENS_REFRESH_UNAVAILABLE',
+        retryAfterMs: expect.any(Number) as unknown,
+      });
     }
     await expect(tokens.getIdpToken(user, 'acme')).resolves.toMatchObject({ version });
   });
@@ -211,7 +181,7 @@ describe('a fault of the program', () => {
     const key = { keycloakUserId: user, idp: 'acme' };
     await store.storeTokens(key, PAIR);
     const { BOOL } = pg.types.builtins;
-    const parse = pg.types.getTypeParser(BOOL, 'text');
+    const parse = pg.types.getTypeParser(BOOL, 'text') as (value: string) => boolean;
     pg.types.setTypeParser(BOOL, () => {
       throw new TypeError('a parser of the host');
     });
@@ -231,5 +201,38 @@ describe('a fault of the program', () => {
       pg.types.setTypeParser(BOOL, parse);
     }
     await expect(store.loadTokens(key)).resolves.not.toBeNull();
+  });
+});
+
+describe('columns of the host', () => {
+  const NAMES =
+    `user_id idp position row_id id lease_ms lease_state seen_version seen_state granted_at refusal present version asked
+    unlocked granted new_access_token new_version new_issued_at transaction_id updated inserted deleted noted stored own due attempts
+    redeemed_version version_and_times keycloak_user_id identity_provider epoch now`.split(/\s+/);
+
+  it('may have the names that the statements use, on every table', async () => {
+    for (const table of ['auth_tokens', 'offline_tokens', 'token_revocations']) {
+      const adds = NAMES.map((name) => `ADD COLUMN IF NOT EXISTS ${name} text DEFAULT 'host'`).join(', ');
+      await database.query(`ALTER TABLE ${table} ${adds}`);
+    }
+    await tokens.storeIdpTokens(user, 'acme', STALE);
+    const others = Array.from({ length: 4 }, (_, each) => `${user}-${each}`);
+    for (const other of others) await tokens.storeIdpTokens(other, 'acme', STALE);
+    const read = await Promise.all(others.map((other) => tokens.getIdpToken(other, 'acme')));
+    for (const { accessToken } of read) expect(accessToken).toMatch(/^access-secret-/);
+    await expect(tokens.getIdpToken(user, 'acme')).resolves.toMatchObject({
+      accessToken: expect.stringMatching(/^access-s/),
+    });
+    await Promise.all([...others, user].map((each) => tokens.getIdpToken(each, 'acme')));
+    await Promise.all(['acme', 'slow'].map((idp) => store.loadTokens({ keycloakUserId: user, idp })));
+    await expect(tokens.revokeIdpTokens(user, 'acme')).resolves.toBe(true);
+    await until(async () => (await database.query('SELECT FROM token_revocations')).length === 0);
+    await expect(store.deleteTokens({ keycloakUserId: `${user}-0`, idp: 'acme' })).resolves.not.toBeNull();
+    const offline = app.get(OfflineTokenStore);
+    await offline.storeToken(user, 'one');
+    await offline.storeToken(user, 'two');
+    await expect(offline.replaceToken(user, 'two', 'three')).resolves.toBe(true);
+    await expect(offline.loadToken(user)).resolves.toBe('three');
+    await expect(offline.deleteToken(user)).resolves.toBe(true);
   });
 });
