@@ -71,6 +71,14 @@ export function isConnectionLost(error: unknown): boolean {
   return sqlState === undefined || ENDED_STATES.test(sqlState);
 }
 
+/** Whether a connection broke while it was made, unlike one that nobody accepts: the next one may well be made. */
+export function isHandshakeBroken(error: unknown): boolean {
+  const cause = driverErrorOf(error);
+  return (
+    textProperty(cause, 'code') === 'ECONNRESET' || /^Connection terminated/.test(textProperty(cause, 'message') ?? '')
+  );
+}
+
 /** Whether the server refused a statement because of its prepared plan, before it did anything. */
 export function isPlanLost(error: unknown): boolean {
   const sqlState = sqlStateOf(error);

@@ -14,7 +14,7 @@ export class LentQueryRunner {
   #hasEnded = false;
   #wasReleased = false;
 
-  /** @param begin begins the owner's transaction, by {@link asOwner}; settles at once when that has begun */
+  /** @param begin begins the owner's transaction, unless it has begun, and rejects when it is over */
   constructor(
     readonly runner: QueryRunner,
     private readonly begin: () => Promise<void>,

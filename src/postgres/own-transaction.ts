@@ -9,7 +9,7 @@ import { within } from './within.js';
 
 /** What {@link OwnTransaction} begins with. */
 export interface BeginOptions {
-  /** Gets the runner its connection, or rejects with the typed error and leaves nothing to release. */
+  /** Gets the runner its connection, or rejects and leaves nothing to release. */
   readonly connect: (runner: QueryRunner, action: string) => Promise<void>;
   /** How long PostgreSQL may take to begin, to commit and to roll back, in milliseconds each. */
   readonly timeoutMs: number;
@@ -33,7 +33,11 @@ export class OwnTransaction extends Transaction {
     private readonly options: BeginOptions,
   ) {
     super(runner);
-    this.#lent = new LentQueryRunner(runner, () => this.begin());
+    this.#lent = new LentQueryRunner(runner, async () => {
+      await this.begin();
+      // Work that goes on after its end would find the connection outside of every transaction, until that is released.
+      super.assertOpen();
+    });
   }
 
   get state(): TransactionState {
@@ -100,12 +104,20 @@ export class OwnTransaction extends Transaction {
   async #start(): Promise<void> {
     const action = 'begin a transaction';
     super.assertOpen();
-    await this.options.connect(this.runner, action);
+    await this.#connect(action);
     this.#isConnected = true;
     super.assertOpen(); // it may have been ended while it waited for the connection
     this.#state = 'open';
     await this.#asOwner(action, () => this.runner.startTransaction(this.options.isolationLevel));
     this.#client = await clientOf(this.runner);
+  }
+
+  async #connect(action: string): Promise<void> {
+    try {
+      await this.options.connect(this.runner, action);
+    } catch (error) {
+      throw translateDriverError(error, action);
+    }
   }
 
   /** Makes a call that PostgreSQL must answer in time; a connection that stays silent is closed. */

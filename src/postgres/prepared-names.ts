@@ -4,7 +4,7 @@ import { sqlStateOf } from './driver-error.js';
 
 const PLAN_CHANGED = '0A000';
 /** A plan that is gone once was deallocated by the host; one that goes again and again is lost by a pooler. */
-const MOST_LOSSES = 3;
+export const MOST_LOSSES = 3;
 
 /**
  * The names under which statements are prepared. A connection keeps a plan under its name for as long as it lives, also
@@ -13,7 +13,7 @@ const MOST_LOSSES = 3;
 export class PreparedNames {
   readonly #logger = new Logger(PreparedNames.name);
   readonly #generations = new Map<string, number>();
-  #losses = 0;
+  readonly #losses = new Map<string, number>();
 
   constructor(private isPreparing: boolean) {}
 
@@ -28,7 +28,11 @@ export class PreparedNames {
   replace(statement: string, failed: string | undefined, error: unknown): void {
     if (failed === undefined || this.of(statement) !== failed) return;
     this.#generations.set(statement, (this.#generations.get(statement) ?? 1) + 1);
-    if (sqlStateOf(error) === PLAN_CHANGED || ++this.#losses < MOST_LOSSES) return;
+    if (sqlStateOf(error) === PLAN_CHANGED) return;
+    // Of each statement: the host deallocates all of them at once.
+    const losses = (this.#losses.get(statement) ?? 0) + 1;
+    this.#losses.set(statement, losses);
+    if (losses < MOST_LOSSES) return;
     this.isPreparing = false;
     this.#logger.warn(
       'Prepared statements are lost between two queries, as by a connection pooler in transaction mode. From now on they ' +

@@ -6,7 +6,7 @@ import { DataSource, type QueryRunner } from 'typeorm';
 import { TokensUsageError } from '../tokens.errors.js';
 import { ConnectionGate } from './connection-gate.js';
 import { DatabaseOptions, poolSizeOf, TOKENS_DATA_SOURCE } from './database.options.js';
-import { poolExhausted, translateDriverError } from './driver-error.js';
+import { isHandshakeBroken, poolExhausted, translateDriverError } from './driver-error.js';
 import { OwnTransaction } from './own-transaction.js';
 import { clientOf, HostTransaction, type IsolationLevel, type Transaction } from './transaction.js';
 import { within } from './within.js';
@@ -152,6 +152,7 @@ export class QueryRunnerScope {
    * after a rejection the caller has nothing to release. Internal to the module.
    *
    * @throws {@link TokenStoreUnavailableError} when no connection became free in time or the server does not answer
+   * @throws the error of the driver when the connection broke while it was made, which a second try may mend
    */
   async connect(runner: QueryRunner, action: string): Promise<void> {
     this.#connections ??= new ConnectionGate(poolSizeOf(this.dataSource));
@@ -164,7 +165,7 @@ export class QueryRunnerScope {
     try {
       if (await within(connecting, deadline - performance.now(), () => undefined)) return;
     } catch (error) {
-      throw translateDriverError(error, action);
+      throw isHandshakeBroken(error) ? error : translateDriverError(error, action);
     }
     void connecting.then(
       () => runner.release(),

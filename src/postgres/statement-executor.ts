@@ -7,7 +7,7 @@ import { DataSource } from 'typeorm';
 import { TokenStoreUnavailableError } from '../tokens.errors.js';
 import { DatabaseOptions, poolSizeOf, TOKENS_DATA_SOURCE } from './database.options.js';
 import { isConnectionLost, isPlanLost, translateDriverError, unanswered } from './driver-error.js';
-import { PreparedNames } from './prepared-names.js';
+import { MOST_LOSSES, PreparedNames } from './prepared-names.js';
 import { QueryRunnerScope } from './query-runner.scope.js';
 import { type Statement, valuesOf } from './statement.js';
 import { clientOf } from './transaction.js';
@@ -58,12 +58,12 @@ export class StatementExecutor {
    * answer within `connectionTimeoutMs` loses the connection; whether the statement had an effect is not known then.
    *
    * A statement whose connection breaks is repeated on another, if it may have its effect twice, until one answers or
-   * as many as the pool has are spent. A statement whose prepared plan the server no longer has did nothing, and is
+   * as many as the pool has (three at least) are spent. A statement whose prepared plan the server no longer has did nothing, and is
    * repeated under another name.
    */
   async executeDetached<Params extends object, Row>(statement: Statement<Params, Row>, params: Params): Promise<Row[]> {
     const values = valuesOf(statement, params);
-    for (let triesLeft = poolSizeOf(this.dataSource); ; triesLeft--) {
+    for (let triesLeft = Math.max(poolSizeOf(this.dataSource), MOST_LOSSES); ; triesLeft--) {
       const config = this.#config(statement, values);
       try {
         return (await this.#executeOnce(config, statement.action)).map((row) => statement.read(row));
