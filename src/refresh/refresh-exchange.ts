@@ -125,7 +125,7 @@ export class RefreshExchange {
   }
 
   async #commit<Kind extends RefreshKind>(
-    { target, land }: Exchange<Kind>,
+    { target, lease, land }: Exchange<Kind>,
     tokens: RedeemedTokens<Kind>,
     issued: Kind['issued'],
   ): Promise<RefreshResult<Kind>> {
@@ -135,7 +135,9 @@ export class RefreshExchange {
     if (outcome?.kind === 'replaced') return { kind: 'moved', row: outcome.row, issued };
     if (outcome?.kind === 'deleted') return { kind: 'moved', row: null, issued };
     if (!outcome) this.#logger.warn(`Callers get ${target.subject} that are not stored yet.`);
-    return { kind: 'refreshed', row: target.committed(tokens), issued };
+    // The lifetimes count from the sending of the request.
+    const readAt = performance.now() - (lease.now() - tokens.successor.issuedAt) * 1000;
+    return { kind: 'refreshed', row: { ...target.committed(tokens), readAt }, issued };
   }
 
   async #reject<Kind extends RefreshKind>({ target, lease }: Exchange<Kind>, errorCode: string) {

@@ -59,10 +59,7 @@ export class TokenRefresher {
     let row = await (signal ? untilAborted(() => this.table.load(key), signal) : this.table.load(key));
     for (;;) {
       if (!row) return null;
-      const demand: RefreshDemand = {
-        isMet: this.isFresh(row, key, request),
-        isRejected: row.version === request.rejectedVersion,
-      };
+      const demand = this.#demandOf(row, key, request);
       const step = decide(this.#asSeenHere(row, target.name), demand, target.rules, performance.now());
       if (step.kind === 'serve') return row;
       if (step.kind === 'refuse') throw target.errorOf(step.refusal);
@@ -77,7 +74,8 @@ export class TokenRefresher {
       const isForeign = flight.source !== redeemer.source;
       switch (result.kind) {
         case 'refreshed':
-          if (result.row.version !== request.rejectedVersion) return result.row;
+          // While it cannot be stored, a pair is handed out until it expires, and there is no other.
+          if (this.#isUsable(target, result.row, request)) return result.row;
           throw target.errorOf({ reason: 'in_progress' });
         case 'unchanged':
           if (!isForeign) return result.row;
@@ -88,13 +86,21 @@ export class TokenRefresher {
           row = await this.table.loadCommitted(key);
           break;
         case 'failed':
-          if (result.mayServe && isUsable(row, demand, target.rules.policy, performance.now())) return row;
+          if (result.mayServe && this.#isUsable(target, row, request)) return row;
           throw result.error;
         case 'moved':
           if (performance.now() >= deadline) throw target.errorOf({ reason: 'in_progress' });
           row = result.row;
       }
     }
+  }
+
+  #demandOf(row: AuthTokensRow, key: TokenKey, request: FreshTokenRequest): RefreshDemand {
+    return { isMet: this.isFresh(row, key, request), isRejected: row.version === request.rejectedVersion };
+  }
+
+  #isUsable({ key, rules }: RefreshTarget<PairRefresh>, row: AuthTokensRow, request: FreshTokenRequest): boolean {
+    return isUsable(row, this.#demandOf(row, key, request), rules.policy, performance.now());
   }
 
   /** A refresh that this process has under way may not have its lease yet, or store its tokens when that has run out. */

@@ -122,6 +122,29 @@ describe('A pair that cannot be stored yet', () => {
   });
 });
 
+describe('A pair that cannot be stored before its access token expires', () => {
+  it('is not handed out any more then, and is stored all the same', async () => {
+    rig = await InterruptedRefresh.start({
+      provider: { mode: 'single-use', accessTokenSeconds: 2 },
+      entry: () => ({ policy }),
+      refresh: { commitWaitMs: 300 },
+    });
+    const { user, refreshToken } = await rig.staleUser(-10);
+    await rig.provider.setFaults([refreshToken], { kind: 'delay', ms: 300 });
+    const call = rig.tokens.getIdpToken(user, 'hostile');
+    await until(async () => (await rig.row(user)).open_leases === 1);
+    const lock = await rig.lock(user);
+    const { accessToken, expiresAt } = await call;
+    await until(() => Date.now() > expiresAt * 1000);
+    await expect(rig.tokens.getIdpToken(user, 'hostile')).rejects.toMatchObject({ retryable: true });
+    await lock.release();
+    await until(async () => (await rig.row(user)).open_leases === 0);
+    const { accessToken: next } = await rig.tokens.getIdpToken(user, 'hostile');
+    expect(next).not.toBe(accessToken);
+    expect((await rig.sent(refreshToken)).map(({ outcome }) => outcome)).toEqual(['redeemed']);
+  });
+});
+
 describe('A provider whose refresh does not end the old access token', () => {
   it('is asked nothing: the old access token is handed out until it expires', async () => {
     rig = await InterruptedRefresh.start({
