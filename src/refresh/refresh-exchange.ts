@@ -1,6 +1,7 @@
 import { Injectable, Logger } from '@nestjs/common';
 
 import { randomId } from '../crypto/random.js';
+import type { AccessTokenLife } from '../identity-providers/identity-provider.js';
 import { LEASE_MARGIN_MS } from '../identity-providers/refresh-policy.js';
 import { within } from '../postgres/within.js';
 import type { Lease } from '../storage/leases/lease.js';
@@ -163,8 +164,11 @@ export class RefreshExchange {
   }
 
   /** Asks the witness while the lease leaves the time to act on its answer. */
-  async #ask<Kind extends RefreshKind>({ target, lease }: Exchange<Kind>) {
-    return lease.leftMs() > LEASE_MARGIN_MS ? this.takeover.ask(target, lease.row) : 'unknown';
+  async #ask<Kind extends RefreshKind>({ target, lease, isRejected }: Exchange<Kind>): Promise<AccessTokenLife> {
+    if (lease.leftMs() <= LEASE_MARGIN_MS) return 'unknown';
+    const life = await this.takeover.ask(target, lease.row);
+    // An access token that was refused before the exchange may have been dead before it.
+    return life === 'dead' && isRejected ? 'unknown' : life;
   }
 
   async #fail<Kind extends RefreshKind>(
