@@ -204,3 +204,16 @@ describe('An access token that the provider’s API refused before its refresh',
     await expect(row('refused-twice')).resolves.toMatchObject({ status: 'active', lease_unanswered: true });
   });
 });
+
+describe('An access token that has expired by itself', () => {
+  it('is not asked for: the refresh token is sent again when an answer is lost', async () => {
+    const provider = new OwnProvider(() => Promise.resolve('dead'));
+    provider.failures.push({ kind: 'ambiguous', code: 'ECONNRESET' });
+    const manager = await startApp({ own: provider });
+    const pair = { accessToken: 'access-old', refreshToken: 'refresh-old', accessTokenExpiresAt: 1 };
+    await manager.storeIdpTokens('expired', 'own', pair);
+    await expect(manager.getIdpToken('expired', 'own')).resolves.toMatchObject({ accessToken: 'access-new' });
+    expect(provider.redeemed).toEqual(['refresh-old', 'refresh-old']);
+    expect(provider.questions).toBe(0);
+  });
+});
