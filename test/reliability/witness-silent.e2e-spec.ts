@@ -84,6 +84,20 @@ describe.each(['asked', 'not asked'] as const)('An old access token that tells n
     expect((await rig.sent(refreshToken)).map(({ outcome }) => outcome)).toEqual(['pending', 'redeemed']);
   });
 
+  it('keeps nobody waiting whose token the provider’s API has refused', async () => {
+    await start(kind);
+    await rig.provider.answerIntrospections(500);
+    const { user, accessToken: old, refreshToken } = await rig.staleUser(600);
+    const { token_version: rejectedVersion } = await rig.row(user);
+    await rig.killBeforeRedemption(user, refreshToken);
+    await rig.leaseOver(user);
+    const demand = { rejectedVersion: String(rejectedVersion) };
+    const { accessToken } = await rig.tokens.getIdpToken(user, 'hostile', demand);
+    await expect(rig.provider.isAlive(accessToken)).resolves.toBe(true);
+    await expect(rig.questions(old)).resolves.toBe(questions);
+    expect((await rig.sent(refreshToken)).map(({ outcome }) => outcome)).toEqual(['pending', 'redeemed']);
+  });
+
   it('and a spent refresh token end in the user being told, once it has expired', async () => {
     await start(kind);
     await rig.provider.answerIntrospections(500);
