@@ -73,7 +73,7 @@ export class LeasedRefresh {
       const step = decide(row, demand, target.rules, performance.now());
       if (step.kind !== 'lease' && step.kind !== 'wait') return { kind: 'moved', row };
       if (step.kind === 'lease') {
-        const grant: LeaseGrant<Kind['row']> | null = await this.#acquire(target, row);
+        const grant: LeaseGrant<Kind['row']> | null = await this.#acquire(target, row, isRejected);
         if (!grant) return shuttingDown(target);
         if (grant.kind === 'granted') return this.#redeem(target, row, grant.lease, isRejected, land);
         row = grant.row;
@@ -92,10 +92,11 @@ export class LeasedRefresh {
   async #acquire<Kind extends RefreshKind>(
     { key, leases, rules }: RefreshTarget<Kind>,
     row: Kind['row'],
+    isRejected: boolean,
   ): Promise<LeaseGrant<Kind['row']> | null> {
     if (!(await this.#pace.turn())) return null;
     const { leaseMs } = rules.policy;
-    const request = { leaseId: randomId(), leaseMs, seenVersion: row.version, seenState: row.state };
+    const request = { leaseId: randomId(), leaseMs, seenVersion: row.version, seenState: row.state, isRejected };
     try {
       return await leases.acquire(key, request);
     } catch (error) {

@@ -24,6 +24,7 @@ function row(state: LeaseState, changes: Partial<RefreshableRow> = {}): Refresha
     failureKind: state === 'backing_off' ? 'passing' : null,
     lastErrorCode: state === 'backing_off' || state === 'unanswered' ? 'http_503' : null,
     rejections: 0,
+    wasRejected: false,
     issuedSecondsAgo: 3600,
     readAt: READ_AT,
     hasRefreshToken: true,
@@ -178,6 +179,12 @@ describe('A takeover', () => {
     const forever = row('abandoned', { accessTokenValidForSeconds: Infinity });
     expect(word(step(forever, STALE, rulesOf('refresh ends the access token')))).toBe('take over later');
     expect(word(step(forever, STALE, SINGLE_USE))).toBe('serve');
+  });
+
+  it('does not ask an access token that was refused before the exchange, and has nothing to lose', () => {
+    const refused = row('abandoned', { wasRejected: true });
+    expect(word(step(refused, STALE, rulesOf('refresh ends it, with a witness')))).toBe('take over later');
+    expect(word(step(refused, STALE, rulesOf('refresh ends the access token')))).toBe('take over later');
   });
 
   it('of an undecided row waits for the expiry of the access token, or for its rejection', () => {

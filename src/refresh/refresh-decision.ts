@@ -143,9 +143,9 @@ function takeoverOf(row: RefreshableRow, demand: RefreshDemand, rules: RefreshRu
   const delayMs = isHolderGone ? 0 : policy.takeoverDelayMs;
   const isExpired = row.accessTokenValidForSeconds * 1000 <= elapsedMs;
   if (isExpired) return { delayMs, asksWitness: false };
-  if (policy.refreshEndsAccessToken && canAskWitness) return { delayMs, asksWitness: true };
+  if (policy.refreshEndsAccessToken && canAskWitness && !row.wasRejected) return { delayMs, asksWitness: true };
   const isNeverDecided = isInDoubt(row, policy) && row.accessTokenValidForSeconds === Infinity;
-  return demand.isRejected || isNeverDecided ? { delayMs, asksWitness: false } : null;
+  return demand.isRejected || row.wasRejected || isNeverDecided ? { delayMs, asksWitness: false } : null;
 }
 
 function rejectionPauseMs({ rejections }: LeasedRow): number {

@@ -39,17 +39,17 @@ export class RefreshTakeover {
     const { row } = awaited.lease;
     const life = await this.ask(target, row);
     if (life === 'dead') return this.ending.declareSpent(target, awaited.lease);
-    const hasNothingToLose = isRejected || hasExpired(row);
+    const hasNothingToLose = isRejected || row.wasRejected || hasExpired(row);
     if (life === 'unknown' && !hasNothingToLose) return this.ending.postpone(target, awaited.lease);
     return this.#awaitHolder(target, awaited.lease, 0, life === 'alive');
   }
 
   /**
    * What the old access token tells: `alive` = the refresh token is unspent, `dead` = spent. Unknown where a refresh does
-   * not end the access token, once the token has expired by itself, and when nothing may be sent any more.
+   * not end the access token, where that was refused before, once it has expired by itself, and when nothing may be sent any more.
    */
   async ask<Kind extends RefreshKind>(target: RefreshTarget<Kind>, row: Kind['row']): Promise<AccessTokenLife> {
-    const proves = target.rules.policy.refreshEndsAccessToken && !hasExpired(row);
+    const proves = target.rules.policy.refreshEndsAccessToken && !row.wasRejected && !hasExpired(row);
     if (!target.askWitness || !proves || !this.drain.mayStart()) return 'unknown';
     const life = await target.askWitness(row);
     return life === 'dead' && hasExpired(row) ? 'unknown' : life;

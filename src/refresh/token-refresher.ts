@@ -59,17 +59,14 @@ export class TokenRefresher {
     let row = await (signal ? untilAborted(() => this.table.load(key), signal) : this.table.load(key));
     for (;;) {
       if (!row) return null;
-      const demand: RefreshDemand = {
-        isMet: this.isFresh(row, key, request),
-        isRejected: row.version === request.rejectedVersion,
-      };
+      const demand = this.#demandOf(row, key, request);
       const step = decide(this.#asSeenHere(row, target.name), demand, target.rules, performance.now());
       if (step.kind === 'serve') return row;
       if (step.kind === 'refuse') throw target.errorOf(step.refusal);
 
       const obstacle = await this.#obstacle(target, row);
       if (obstacle) {
-        if (isUsable(row, demand, target.rules.policy, performance.now())) return row;
+        if (this.#isUsable(target, row, request)) return row;
         throw obstacle;
       }
       const flight = this.flights.join(target, row, demand.isRejected, redeemer.source);
@@ -78,13 +75,10 @@ export class TokenRefresher {
       // A callback's decision is for callers with a callback; the others look again, and start a refresh of their own.
       const isForeign = flight.source !== redeemer.source;
       switch (result.kind) {
-        case 'refreshed': {
-          // While tokens cannot be stored, callers get them for as long as they work.
-          const isRejected = result.row.version === request.rejectedVersion;
-          const { policy } = target.rules;
-          if (isUsable(result.row, { ...demand, isRejected }, policy, performance.now())) return result.row;
+        case 'refreshed':
+          // While they cannot be stored, tokens are handed out until they expire, and there are no others.
+          if (this.#isUsable(target, result.row, request)) return result.row;
           throw target.errorOf({ reason: 'in_progress' });
-        }
         case 'unchanged':
           if (!isForeign) return result.row;
           row = await this.table.loadCommitted(key);
@@ -95,8 +89,7 @@ export class TokenRefresher {
           break;
         case 'failed': {
           const current = await this.#lookAgain(row, target);
-          const isRejected = current.version === request.rejectedVersion;
-          if (isUsable(current, { ...demand, isRejected }, target.rules.policy, performance.now())) return current;
+          if (this.#isUsable(target, current, request)) return current;
           throw result.error;
         }
         case 'moved':
@@ -104,6 +97,14 @@ export class TokenRefresher {
           row = result.row;
       }
     }
+  }
+
+  #demandOf(row: AuthTokensRow, key: TokenKey, request: FreshTokenRequest): RefreshDemand {
+    return { isMet: this.isFresh(row, key, request), isRejected: row.version === request.rejectedVersion };
+  }
+
+  #isUsable({ key, rules }: RefreshTarget<PairRefresh>, row: AuthTokensRow, request: FreshTokenRequest): boolean {
+    return isUsable(row, this.#demandOf(row, key, request), rules.policy, performance.now());
   }
 
   /** The row after a refresh that failed: the exchange may have ended the access token that was seen before it. */

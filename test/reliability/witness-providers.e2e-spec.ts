@@ -44,12 +44,21 @@ async function startApp(identityProviders: TokensModuleOptions['identityProvider
   return app.get(TokenManager);
 }
 
+/** Has the access token work for ten minutes more, which is little of its lifetime. */
+async function makeStale(user: string): Promise<void> {
+  await database.query(
+    `UPDATE auth_tokens SET issued_at = now() - interval '10 days',
+       access_token_expires_at = ceil(date_part('epoch', now()) + 600) WHERE keycloak_user_id = $1`,
+    [user],
+  );
+}
+
 /** A dead lease, as a process leaves it that was killed a minute ago; the access token is stale, and works on. */
 async function abandon(user: string): Promise<void> {
+  await makeStale(user);
   await database.query(
     `UPDATE auth_tokens SET lease_id = 1, lease_expires_at = now() - interval '1 minute', open_leases = 1,
-       first_leased_at = now() - interval '2 minutes', issued_at = now() - interval '10 days',
-       access_token_expires_at = ceil(date_part('epoch', now()) + 600) WHERE keycloak_user_id = $1`,
+       first_leased_at = now() - interval '2 minutes' WHERE keycloak_user_id = $1`,
     [user],
   );
 }
@@ -98,15 +107,13 @@ describe.each([
 
   it('is asked for by the holder whose answer is lost, before anything is sent again', async () => {
     const { started, manager, user, pair, requests } = await connect();
-    await manager.storeIdpTokens(user, kind, { ...pair, accessTokenExpiresAt: Math.floor(Date.now() / 1000) + 600 });
-    const rejectedVersion = String((await row(user)).token_version);
+    await manager.storeIdpTokens(user, kind, pair);
+    await makeStale(user);
     started.answerNext((response) => {
       started.liveAccessTokens.delete(pair.accessToken);
       response.destroy();
     });
-    await expect(manager.getIdpToken(user, kind, { rejectedVersion })).rejects.toMatchObject({
-      code: REAUTHENTICATION,
-    });
+    await expect(manager.getIdpToken(user, kind)).rejects.toMatchObject({ code: REAUTHENTICATION });
     expect(requests()).toEqual([redemption, question]);
     expect(started.violations).toEqual([]);
   });
@@ -116,12 +123,16 @@ describe.each([
 class OwnProvider implements IdentityProvider {
   readonly policy = completePolicy({ refreshEndsAccessToken: true, takeoverDelayMs: 0 });
   readonly redeemed: string[] = [];
+  /** What the next requests are answered with, before one succeeds. */
+  readonly failures: RefreshAnswer[] = [];
   questions = 0;
 
   constructor(private readonly answer: () => Promise<AccessTokenLife>) {}
 
   refresh(refreshToken: string): Promise<RefreshAnswer> {
     this.redeemed.push(refreshToken);
+    const failure = this.failures.shift();
+    if (failure) return Promise.resolve(failure);
     const tokens = { accessToken: 'access-new', refreshToken: 'refresh-new', accessTokenExpiresIn: 3600 };
     return Promise.resolve({ kind: 'success', tokens });
   }
@@ -165,5 +176,44 @@ describe('A provider of the host that tells nothing of an access token, because 
     await expect(manager.getIdpToken(user, 'own')).resolves.toMatchObject({ accessToken: 'access-new' });
     expect(provider.redeemed).toEqual(['refresh-old']);
     expect(provider.questions).toBe(1);
+  });
+});
+
+describe('An access token that the provider’s API refused before its refresh', () => {
+  it('tells nothing of an answer that is lost: the refresh token is sent again', async () => {
+    const provider = new OwnProvider(() => Promise.resolve('dead'));
+    provider.failures.push({ kind: 'ambiguous', code: 'ECONNRESET' });
+    const manager = await startApp({ own: provider });
+    await manager.storeIdpTokens('refused', 'own', { accessToken: 'access-old', refreshToken: 'refresh-old' });
+    const rejectedVersion = String((await row('refused')).token_version);
+    const demand = { rejectedVersion };
+    await expect(manager.getIdpToken('refused', 'own', demand)).resolves.toMatchObject({ accessToken: 'access-new' });
+    expect(provider.redeemed).toEqual(['refresh-old', 'refresh-old']);
+    await expect(row('refused')).resolves.toMatchObject({ status: 'active', open_leases: 0 });
+  });
+
+  it('does not end a grant when no answer comes at all', async () => {
+    const provider = new OwnProvider(() => Promise.resolve('dead'));
+    provider.failures.push({ kind: 'ambiguous', code: 'ECONNRESET' }, { kind: 'ambiguous', code: 'TIMEOUT' });
+    const manager = await startApp({ own: provider });
+    await manager.storeIdpTokens('refused-twice', 'own', { accessToken: 'access-old', refreshToken: 'refresh-old' });
+    const rejectedVersion = String((await row('refused-twice')).token_version);
+    await expect(manager.getIdpToken('refused-twice', 'own', { rejectedVersion })).rejects.toMatchObject({
+      code: UNAVAILABLE,
+    });
+    await expect(row('refused-twice')).resolves.toMatchObject({ status: 'active', lease_unanswered: true });
+  });
+});
+
+describe('An access token that has expired by itself', () => {
+  it('is not asked for: the refresh token is sent again when an answer is lost', async () => {
+    const provider = new OwnProvider(() => Promise.resolve('dead'));
+    provider.failures.push({ kind: 'ambiguous', code: 'ECONNRESET' });
+    const manager = await startApp({ own: provider });
+    const pair = { accessToken: 'access-old', refreshToken: 'refresh-old', accessTokenExpiresAt: 1 };
+    await manager.storeIdpTokens('expired', 'own', pair);
+    await expect(manager.getIdpToken('expired', 'own')).resolves.toMatchObject({ accessToken: 'access-new' });
+    expect(provider.redeemed).toEqual(['refresh-old', 'refresh-old']);
+    expect(provider.questions).toBe(0);
   });
 });

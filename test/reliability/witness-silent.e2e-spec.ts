@@ -84,6 +84,20 @@ describe.each(['asked', 'not asked'] as const)('An old access token that tells n
     expect((await rig.sent(refreshToken)).map(({ outcome }) => outcome)).toEqual(['pending', 'redeemed']);
   });
 
+  it('keeps nobody waiting whose token the provider’s API has refused', async () => {
+    await start(kind);
+    await rig.provider.answerIntrospections(500);
+    const { user, accessToken: old, refreshToken } = await rig.staleUser(600);
+    const { token_version: rejectedVersion } = await rig.row(user);
+    await rig.killBeforeRedemption(user, refreshToken);
+    await rig.leaseOver(user);
+    const demand = { rejectedVersion: String(rejectedVersion) };
+    const { accessToken } = await rig.tokens.getIdpToken(user, 'hostile', demand);
+    await expect(rig.provider.isAlive(accessToken)).resolves.toBe(true);
+    await expect(rig.questions(old)).resolves.toBe(questions);
+    expect((await rig.sent(refreshToken)).map(({ outcome }) => outcome)).toEqual(['pending', 'redeemed']);
+  });
+
   it('and a spent refresh token end in the user being told, once it has expired', async () => {
     await start(kind);
     await rig.provider.answerIntrospections(500);
@@ -118,6 +132,29 @@ describe('A pair that cannot be stored yet', () => {
     await lock.release();
     await until(async () => (await rig.row(user)).open_leases === 0);
     await expect(rig.tokens.getIdpToken(user, 'hostile')).resolves.toMatchObject({ accessToken: unstored });
+    expect((await rig.sent(refreshToken)).map(({ outcome }) => outcome)).toEqual(['redeemed']);
+  });
+});
+
+describe('A pair that cannot be stored before its access token expires', () => {
+  it('is not handed out any more then, and is stored all the same', async () => {
+    rig = await InterruptedRefresh.start({
+      provider: { mode: 'single-use', accessTokenSeconds: 2 },
+      entry: () => ({ policy }),
+      refresh: { commitWaitMs: 300 },
+    });
+    const { user, refreshToken } = await rig.staleUser(-10);
+    await rig.provider.setFaults([refreshToken], { kind: 'delay', ms: 300 });
+    const call = rig.tokens.getIdpToken(user, 'hostile');
+    await until(async () => (await rig.row(user)).open_leases === 1);
+    const lock = await rig.lock(user);
+    const { accessToken, expiresAt } = await call;
+    await until(() => Date.now() > expiresAt * 1000);
+    await expect(rig.tokens.getIdpToken(user, 'hostile')).rejects.toMatchObject({ retryable: true });
+    await lock.release();
+    await until(async () => (await rig.row(user)).open_leases === 0);
+    const { accessToken: next } = await rig.tokens.getIdpToken(user, 'hostile');
+    expect(next).not.toBe(accessToken);
     expect((await rig.sent(refreshToken)).map(({ outcome }) => outcome)).toEqual(['redeemed']);
   });
 });

@@ -68,6 +68,44 @@ describe('A process that is killed during a refresh which ends the old access to
     table.add('witness: kill -9 after the redemption', { tried: 1, recovered: 0, reauthentication: 1, lost: 0 });
   });
 
+  it('after the provider redeemed, of a token that others take for fresh: it is not handed out', async () => {
+    const { user, accessToken, refreshToken } = await rig.staleUser(600);
+    await rig.database.query('UPDATE auth_tokens SET issued_at = now() WHERE keycloak_user_id = $1', [user]);
+    await expect(rig.tokens.getIdpToken(user, 'hostile')).resolves.toMatchObject({ accessToken });
+    const { token_version: rejectedVersion } = await rig.row(user);
+    await rig.killAfterRedemption(user, refreshToken, String(rejectedVersion));
+    const watch = rig.watch(user);
+    await watch.told(REAUTHENTICATION);
+    await watch.end();
+    expect([...watch.handedOut]).toEqual([]);
+    expect((await rig.sent(refreshToken)).map(({ outcome }) => outcome)).toEqual(['redeemed']);
+    table.add('witness: kill -9 after the redemption of a fresh token', {
+      tried: 1,
+      recovered: 0,
+      reauthentication: 1,
+      lost: 0,
+    });
+  });
+
+  it('before the provider redeemed, which is down afterwards: the old access token is served on', async () => {
+    const { user, accessToken, refreshToken } = await rig.staleUser(600);
+    await rig.killBeforeRedemption(user, refreshToken);
+    await rig.leaseOver(user);
+    await rig.provider.setFaults(
+      [refreshToken],
+      ...Array.from({ length: 50 }, () => ({ kind: 'unavailable' }) as const),
+    );
+    await expect(rig.tokens.getIdpToken(user, 'hostile')).rejects.toMatchObject({ code: UNAVAILABLE });
+    await expect(rig.row(user)).resolves.toMatchObject({ status: 'active', open_leases: 0 });
+    await expect(rig.tokens.getIdpToken(user, 'hostile')).resolves.toMatchObject({ accessToken });
+    await rig.provider.setFaults([refreshToken]);
+    const watch = rig.watch(user);
+    await watch.served(accessToken);
+    await watch.end();
+    expect(watch.errors).toEqual([]);
+    await expect(rig.questions(accessToken)).resolves.toBe(1);
+  });
+
   it('twice before the provider redeemed: each lease is asked about once, and the user is served', async () => {
     const { user, accessToken, refreshToken } = await rig.staleUser(600);
     await rig.killBeforeRedemption(user, refreshToken);

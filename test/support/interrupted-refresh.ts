@@ -110,10 +110,11 @@ export class InterruptedRefresh {
   }
 
   /** kill -9 of a process that has the provider's answer and has not stored it. */
-  async killAfterRedemption(user: string, refreshToken: string): Promise<void> {
-    const { worker, proxy } = await this.#answered(user, refreshToken, ({ proxy: way }) => {
+  async killAfterRedemption(user: string, refreshToken: string, rejectedVersion?: string): Promise<void> {
+    const block = ({ proxy: way }: { proxy: DatabaseProxy }) => {
       way.block();
-    });
+    };
+    const { worker, proxy } = await this.#answered(user, refreshToken, block, rejectedVersion);
     worker.kill('SIGKILL');
     await proxy.close();
   }
@@ -167,12 +168,13 @@ export class InterruptedRefresh {
     user: string,
     refreshToken: string,
     interrupt: (holder: { worker: TokensWorker; proxy: DatabaseProxy }) => void,
+    rejectedVersion?: string,
   ) {
     await this.provider.setFaults([refreshToken], { kind: 'delay', ms: 300 });
     const proxy = new DatabaseProxy(this.database.url);
     this.#proxies.push(proxy);
     const worker = await this.#startWorker(await proxy.open());
-    worker.get([user]).catch(() => undefined);
+    worker.get([user], { rejectedVersion }).catch(() => undefined);
     await until(async () => (await this.sent(refreshToken)).length === 1);
     interrupt({ worker, proxy });
     await until(async () => (await this.sent(refreshToken)).every(({ outcome }) => outcome === 'redeemed'));

@@ -28,6 +28,7 @@ const LEASED: Readonly<Record<string, ColumnShape>> = {
   failure_kind: ['character varying'],
   last_error_code: ['character varying'],
   rejections: ['smallint', 'NOT NULL DEFAULT 0'],
+  access_token_rejected: ['boolean', 'NOT NULL DEFAULT false'],
   suspect_until: ['timestamp with time zone'],
   status: ['character varying', "NOT NULL DEFAULT 'active'::character varying"],
 };

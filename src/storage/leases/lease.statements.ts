@@ -10,6 +10,8 @@ export interface LeaseRequest {
   /** The version and the state that the caller has seen: the row is leased only if it still has both. */
   readonly seenVersion: string;
   readonly seenState: string;
+  /** Whether the provider's API refused the access token. */
+  readonly isRejected: boolean;
 }
 
 /** Why a lease was refused: the row was replaced, is locked by a transaction, or is in another state by now. */
@@ -112,6 +114,7 @@ export function leaseStatements<Key extends object, Tokens extends object, Row e
     { column: 'lease_ms', type: 'bigint', parameter: 'leaseMs' },
     { column: 'seen_version', type: 'bigint', parameter: 'seenVersion' },
     { column: 'seen_state', type: 'text', parameter: 'seenState' },
+    { column: 'is_rejected', type: 'boolean', parameter: 'isRejected' },
   ] as const;
   const successor = [
     { column: 'version', type: 'bigint', parameter: 'version' },
@@ -138,7 +141,8 @@ export function leaseStatements<Key extends object, Tokens extends object, Row e
          UPDATE ${table} AS stored SET lease_id = unlocked.lease_id,
              lease_expires_at = now() + unlocked.lease_ms * interval '1 ms', lease_unanswered = false,
              open_leases = least(stored.open_leases + CASE WHEN stored.lease_id = unlocked.lease_id THEN 0 ELSE 1 END, 32767),
-             first_leased_at = coalesce(stored.first_leased_at, now()), updated_at = now()
+             first_leased_at = coalesce(stored.first_leased_at, now()), updated_at = now(),
+             access_token_rejected = stored.access_token_rejected OR unlocked.is_rejected AND stored.open_leases = 0
            FROM unlocked
            WHERE stored.${id} = unlocked.row_id AND stored.token_version = unlocked.seen_version
              AND (stored.lease_id = unlocked.lease_id OR ${leaseState('stored', 'now()')} = unlocked.seen_state)

@@ -37,6 +37,8 @@ export interface LeasedRow {
   readonly lastErrorCode: string | null;
   /** Refreshes in a row that were made because the provider's API refused the access token before. */
   readonly rejections: number;
+  /** Whether the provider's API refused the access token before a refresh was tried. */
+  readonly wasRejected: boolean;
   /** Seconds since the provider issued the tokens. */
   readonly issuedSecondsAgo: number;
   /** `performance.now()` when the row was read: the distances count from here. */
@@ -72,7 +74,8 @@ export function leaseColumns(row: string): string {
   return `${row}.token_version::text AS token_version, ${row}.parent_version::text AS parent_version, ${row}.client_id,
   ${leaseState(row, 'clock_timestamp()')} AS lease_state, date_part('epoch', clock_timestamp()) AS present,
   ${['issued_at', 'lease_expires_at', 'first_leased_at', 'retry_at', 'suspect_until'].map(epoch).join(', ')},
-  ${row}.lease_unanswered, ${row}.open_leases, ${row}.failure_count, ${row}.failure_kind, ${row}.last_error_code, ${row}.rejections`;
+  ${row}.lease_unanswered, ${row}.open_leases, ${row}.failure_count, ${row}.failure_kind, ${row}.last_error_code, ${row}.rejections,
+  ${row}.access_token_rejected`;
 }
 
 /** Reads the columns of {@link leaseColumns}, and `row_id`. */
@@ -94,6 +97,7 @@ export function readLeasedRow(row: QueryResultRow): LeasedRow {
     failureKind: row.failure_kind as FailureKind | null,
     lastErrorCode: row.last_error_code as string | null,
     rejections: Number(row.rejections),
+    wasRejected: row.access_token_rejected as boolean,
     issuedSecondsAgo: present - Number(row.issued_at),
     readAt: performance.now(),
   };
@@ -115,6 +119,7 @@ export function freshlyStored(
     failureCount: 0,
     failureKind: null,
     lastErrorCode: null,
+    wasRejected: false,
     readAt: performance.now(),
   };
 }

@@ -68,6 +68,10 @@ export abstract class LeasedEntity {
   @Column({ name: 'rejections', type: 'smallint', default: 0 })
   rejections!: number;
 
+  /** Whether the provider's API refused the access token before a refresh was tried: then it is no witness of one. */
+  @Column({ name: 'access_token_rejected', type: 'boolean', default: false })
+  accessTokenRejected!: boolean;
+
   /** Until then an `invalid_grant` may have been caused by a race of our own. */
   @Column({ name: 'suspect_until', type: 'timestamptz', nullable: true })
   suspectUntil!: Date | null;
