@@ -149,7 +149,7 @@ describe('A pair that cannot be stored before its access token expires', () => {
     await until(async () => (await rig.row(user)).open_leases === 1);
     const lock = await rig.lock(user);
     const { accessToken, expiresAt } = await call;
-    await until(() => Date.now() > expiresAt * 1000);
+    await until(() => Date.now() > (expiresAt + 1) * 1000);
     await expect(rig.tokens.getIdpToken(user, 'hostile')).rejects.toMatchObject({ retryable: true });
     await lock.release();
     await until(async () => (await rig.row(user)).open_leases === 0);

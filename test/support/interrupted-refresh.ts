@@ -11,7 +11,7 @@ import {
 import { RowLock } from './row-lock.js';
 import { createTestDatabase, type TestDatabase } from './test-database.js';
 import { createTokensApp, newKey } from './tokens-app.js';
-import { startTokensWorker, type TokensWorker } from './tokens-worker.js';
+import { startTokensWorker, type TokensWorker, type WorkerDemand } from './tokens-worker.js';
 import { TokenWatch } from './token-watch.js';
 import { until } from './until.js';
 
@@ -94,6 +94,15 @@ export class InterruptedRefresh {
     return (await this.provider.redemptions()).filter((each) => each.refreshToken === refreshToken);
   }
 
+  /** Moves what happened to a row into the past, as if so much time had gone by. */
+  async age(user: string, ms: number): Promise<void> {
+    await this.database.query(
+      `UPDATE auth_tokens SET first_leased_at = first_leased_at - $2::float8 * interval '1 ms',
+         lease_expires_at = lease_expires_at - $2::float8 * interval '1 ms' WHERE keycloak_user_id = $1`,
+      [user, ms],
+    );
+  }
+
   /** How often the provider was asked about an access token. */
   async questions(accessToken: string): Promise<number> {
     return (await this.provider.introspections()).filter((each) => each === accessToken).length;
@@ -110,11 +119,11 @@ export class InterruptedRefresh {
   }
 
   /** kill -9 of a process that has the provider's answer and has not stored it. */
-  async killAfterRedemption(user: string, refreshToken: string, rejectedVersion?: string): Promise<void> {
+  async killAfterRedemption(user: string, refreshToken: string, demand: WorkerDemand = {}): Promise<void> {
     const block = ({ proxy: way }: { proxy: DatabaseProxy }) => {
       way.block();
     };
-    const { worker, proxy } = await this.#answered(user, refreshToken, block, rejectedVersion);
+    const { worker, proxy } = await this.#answered(user, refreshToken, block, demand);
     worker.kill('SIGKILL');
     await proxy.close();
   }
@@ -168,13 +177,13 @@ export class InterruptedRefresh {
     user: string,
     refreshToken: string,
     interrupt: (holder: { worker: TokensWorker; proxy: DatabaseProxy }) => void,
-    rejectedVersion?: string,
+    demand: WorkerDemand = {},
   ) {
     await this.provider.setFaults([refreshToken], { kind: 'delay', ms: 300 });
     const proxy = new DatabaseProxy(this.database.url);
     this.#proxies.push(proxy);
     const worker = await this.#startWorker(await proxy.open());
-    worker.get([user], { rejectedVersion }).catch(() => undefined);
+    worker.get([user], demand).catch(() => undefined);
     await until(async () => (await this.sent(refreshToken)).length === 1);
     interrupt({ worker, proxy });
     await until(async () => (await this.sent(refreshToken)).every(({ outcome }) => outcome === 'redeemed'));

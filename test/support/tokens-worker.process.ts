@@ -30,14 +30,14 @@ process.on('message', (call: WorkerCall) => {
 process.on('disconnect', () => process.exit(0));
 process.send?.({ pid: process.pid });
 
-async function answer({ id, kind, users, callers = 1, rejectedVersion }: WorkerCall): Promise<void> {
+async function answer({ id, kind, users, callers = 1, ...demand }: WorkerCall): Promise<void> {
   if (kind === 'close') {
     await app.close();
     process.send?.({ id, outcomes: [] });
     return;
   }
   const calls = users.flatMap((user) =>
-    Array.from({ length: callers }, () => tokens.getIdpToken(user, 'hostile', { rejectedVersion })),
+    Array.from({ length: callers }, () => tokens.getIdpToken(user, 'hostile', demand)),
   );
   const outcomes = await Promise.all(
     calls.map((pending) =>

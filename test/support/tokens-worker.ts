@@ -11,13 +11,18 @@ export interface WorkerSettings {
   options: TokensModuleOptions;
 }
 
-export interface WorkerCall {
+/** What a call asks of a token. */
+export interface WorkerDemand {
+  rejectedVersion?: string;
+  minValiditySeconds?: number;
+}
+
+export interface WorkerCall extends WorkerDemand {
   id: number;
   kind: 'get' | 'close';
   users: string[];
   /** Concurrent callers for each user. */
   callers?: number;
-  rejectedVersion?: string;
 }
 
 /** What one call of `getIdpToken` came to. */
@@ -32,7 +37,7 @@ export interface Outcome {
 export interface TokensWorker {
   readonly child: ChildProcess;
   /** Calls `getIdpToken` for every user at once, `callers` times each. */
-  get(users: string[], options?: { callers?: number; rejectedVersion?: string }): Promise<Outcome[]>;
+  get(users: string[], options?: WorkerDemand & { callers?: number }): Promise<Outcome[]>;
   /** `app.close()`, and the end of the process. */
   close(): Promise<void>;
   kill(signal: NodeJS.Signals): void;
