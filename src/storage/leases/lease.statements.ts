@@ -131,7 +131,8 @@ export function leaseStatements<Key extends object, Tokens extends object, Row e
   const ownTokens = newTokens((_, parameter) => `$${parameter}`);
 
   return {
-    // For many callers at once. The state is judged once more, on the locked row; a refusal says what the row is now.
+    // For many callers at once. The state is judged once more, on the locked row; a refusal says what the row is now. A lease
+    // is a new try: no backoff of an earlier one outlives it.
     acquire: defineStatement({
       label: `acquire_${label}`,
       action: `lease ${content} for a refresh`,
@@ -141,7 +142,7 @@ export function leaseStatements<Key extends object, Tokens extends object, Row e
          UPDATE ${table} AS stored SET lease_id = unlocked.lease_id,
              lease_expires_at = now() + unlocked.lease_ms * interval '1 ms', lease_unanswered = false,
              open_leases = least(stored.open_leases + CASE WHEN stored.lease_id = unlocked.lease_id THEN 0 ELSE 1 END, 32767),
-             first_leased_at = coalesce(stored.first_leased_at, now()), updated_at = now(),
+             first_leased_at = coalesce(stored.first_leased_at, now()), retry_at = NULL, updated_at = now(),
              access_token_rejected = stored.access_token_rejected OR unlocked.is_rejected AND stored.open_leases = 0
            FROM unlocked
            WHERE stored.${id} = unlocked.row_id AND stored.token_version = unlocked.seen_version
