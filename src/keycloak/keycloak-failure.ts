@@ -86,7 +86,7 @@ export function errorOf(
   }
 }
 
-/** Keycloak gave no usable answer, for a cause that stands in the message. */
+/** Keycloak gave no usable answer, for a cause that its message names. */
 export function unavailable(cause: string, retryAfterMs?: number): KeycloakUnavailableError {
   return new KeycloakUnavailableError(
     `Keycloak gave no usable answer (${cause}). Check that it is up; try again shortly.`,
@@ -94,7 +94,7 @@ export function unavailable(cause: string, retryAfterMs?: number): KeycloakUnava
   );
 }
 
-/** The session is over, for a cause that stands in the message. */
+/** The session is over, for a cause that its message names. */
 export function expired(cause: string): KeycloakSessionExpiredError {
   return new KeycloakSessionExpiredError(`The Keycloak session is over: ${cause}. Let the user log in again.`);
 }

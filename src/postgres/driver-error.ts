@@ -64,14 +64,14 @@ export function sqlStateOf(error: unknown): string | undefined {
   return textProperty(cause, 'severity') ? textProperty(cause, 'code') : undefined;
 }
 
-/** Whether the connection of a statement broke, so that nobody knows whether it had an effect. Not of a typed error. */
+/** Whether the connection of a statement broke, so that it may or may not have had its effect. Not of a typed error. */
 export function isConnectionLost(error: unknown): boolean {
   if (error instanceof TokensError || isProgramFault(driverErrorOf(error))) return false;
   const sqlState = sqlStateOf(error);
   return sqlState === undefined || ENDED_STATES.test(sqlState);
 }
 
-/** Whether a connection broke while it was made, unlike one that nobody accepts: the next one may well be made. */
+/** Whether a connection broke while it was made, unlike one that was refused: the next one may well be made. */
 export function isHandshakeBroken(error: unknown): boolean {
   const cause = driverErrorOf(error);
   return (

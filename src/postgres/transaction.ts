@@ -62,7 +62,7 @@ export abstract class Transaction {
   }
 
   /**
-   * Remembers a token version that the transaction wrote, so that nobody tries to refresh what only it can see. Versions
+   * Remembers a token version that the transaction wrote, so that what only it can see is not refreshed. Versions
    * are random, so one that was rolled back to a savepoint is never met again.
    *
    * @param transactionId of PostgreSQL: a runner of the host may carry one transaction after the other

@@ -138,7 +138,7 @@ export class KeycloakIdpTokens {
 
   /**
    * Of concurrent callers one asks the broker, which may redeem a single-use token on the way. Outside of the caller's
-   * transaction, so that the others see what was imported; unless that has changed the row and nobody else can.
+   * transaction, so that the others see what was imported; unless that has changed the row, which no other connection can change then.
    */
   async #importOnce(key: TokenKey, accessToken: string): Promise<boolean> {
     if (this.scope.transaction() && (await this.table.isUncommitted(key, await this.table.load(key)))) {

@@ -202,6 +202,10 @@ describe('An access token that the provider’s API refused before its refresh',
       code: UNAVAILABLE,
     });
     await expect(row('refused-twice')).resolves.toMatchObject({ status: 'active', lease_unanswered: true });
+    // Nor does it for the process that takes over: the refresh token decides.
+    await database.query("UPDATE auth_tokens SET lease_expires_at = now() WHERE keycloak_user_id = 'refused-twice'");
+    await expect(manager.getIdpToken('refused-twice', 'own')).resolves.toMatchObject({ accessToken: 'access-new' });
+    expect(provider.questions).toBe(0);
   });
 });
 

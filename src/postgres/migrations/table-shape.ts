@@ -33,7 +33,7 @@ export interface TableGap {
   readonly exists: boolean;
   readonly columns: readonly FoundColumn[];
   readonly missing: Pick<TableShape, 'columns' | 'constraints' | 'indexes'>;
-  /** What stands in the way, each with what was found and what is wanted. */
+  /** What is in the way, each with what was found and what is wanted. */
   readonly conflicts: readonly string[];
 }
 

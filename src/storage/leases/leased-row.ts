@@ -4,7 +4,7 @@ import type { FailureKind } from './leased.entity.js';
 
 /**
  * How the refresh of a row stands. `idle`: nothing is under way. `leased`: an exchange may redeem its token. `unanswered`:
- * leased by an exchange that has given up. `abandoned`: a lease ran out, and nobody knows what became of its exchange.
+ * leased by an exchange that has given up. `abandoned`: a lease ran out, and what became of its exchange is not known.
  * `backing_off`: no try before a time. `suspect`: an `invalid_grant` is being watched. `ended`: the grant is over.
  */
 export type LeaseState = 'idle' | 'leased' | 'unanswered' | 'abandoned' | 'backing_off' | 'suspect' | 'ended';

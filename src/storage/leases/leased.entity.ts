@@ -41,7 +41,7 @@ export abstract class LeasedEntity {
   @Column({ name: 'lease_unanswered', type: 'boolean', default: false })
   leaseUnanswered!: boolean;
 
-  /** Leases whose exchange did not end in an answer; above 0 without a live lease, nobody knows whether the token is spent. */
+  /** Leases whose exchange did not end in an answer; above 0 without a live lease, the token may be spent. */
   @Column({ name: 'open_leases', type: 'smallint', default: 0 })
   openLeases!: number;
 
