@@ -11,12 +11,16 @@ export class ConnectionGate {
     this.#free = size;
   }
 
+  /** Whether the caller may ask at once, who then must {@link leave}. Without a promise, because every statement comes by. */
+  tryEnter(): boolean {
+    if (this.#free === 0) return false;
+    this.#free--;
+    return true;
+  }
+
   /** Resolves to true when the caller may ask, who then must {@link leave}; to false when it had to wait too long. */
-  enter(timeoutMs: number): Promise<boolean> {
-    if (this.#free > 0) {
-      this.#free--;
-      return Promise.resolve(true);
-    }
+  async enter(timeoutMs: number): Promise<boolean> {
+    if (this.tryEnter()) return true;
     return new Promise((resolve) => {
       const enter = () => {
         clearTimeout(timer);

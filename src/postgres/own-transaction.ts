@@ -10,7 +10,7 @@ import { within } from './within.js';
 /** What {@link OwnTransaction} begins with. */
 export interface BeginOptions {
   /** Gets the runner its connection, or rejects and leaves nothing to release. */
-  readonly connect: (runner: QueryRunner, action: string) => Promise<void>;
+  readonly connect: (runner: QueryRunner, action: string) => Promise<unknown>;
   /** How long PostgreSQL may take to begin, to commit and to roll back, in milliseconds each. */
   readonly timeoutMs: number;
   readonly isolationLevel?: IsolationLevel;

@@ -1,6 +1,7 @@
 import { AsyncLocalStorage } from 'node:async_hooks';
 
 import { Inject, Injectable } from '@nestjs/common';
+import type { PoolClient } from 'pg';
 import { DataSource, type QueryRunner } from 'typeorm';
 
 import { TokensUsageError } from '../tokens.errors.js';
@@ -154,16 +155,20 @@ export class QueryRunnerScope {
    * @throws {@link TokenStoreUnavailableError} when no connection became free in time or the server does not answer
    * @throws the error of the driver when the connection broke while it was made, which a second try may mend
    */
-  async connect(runner: QueryRunner, action: string): Promise<void> {
+  async connect(runner: QueryRunner, action: string): Promise<PoolClient> {
     this.#connections ??= new ConnectionGate(poolSizeOf(this.dataSource));
     const connections = this.#connections;
     const deadline = performance.now() + this.options.connectionTimeoutMs;
-    if (!(await connections.enter(this.options.connectionTimeoutMs))) throw poolExhausted(action);
-    const connecting = clientOf(runner).finally(() => {
+    const mayAsk = connections.tryEnter() || (await connections.enter(this.options.connectionTimeoutMs));
+    if (!mayAsk) throw poolExhausted(action);
+    const connecting = clientOf(runner);
+    const leave = () => {
       connections.leave();
-    });
+    };
+    connecting.then(leave, leave);
     try {
-      if (await within(connecting, deadline - performance.now(), () => undefined)) return;
+      const client = await within(connecting, deadline - performance.now(), () => undefined);
+      if (client) return client;
     } catch (error) {
       throw isHandshakeBroken(error) ? error : translateDriverError(error, action);
     }

@@ -10,7 +10,6 @@ import { isConnectionLost, isPlanLost, translateDriverError, unanswered } from '
 import { MOST_LOSSES, PreparedNames } from './prepared-names.js';
 import { QueryRunnerScope } from './query-runner.scope.js';
 import { type Statement, valuesOf } from './statement.js';
-import { clientOf } from './transaction.js';
 import { within } from './within.js';
 
 const LOCK_NOT_AVAILABLE = '55P03';
@@ -94,9 +93,8 @@ export class StatementExecutor {
 
   async #executeOnce(config: QueryConfig, action: string): Promise<QueryResultRow[]> {
     const runner = this.dataSource.createQueryRunner('master');
-    await this.scope.connect(runner, action);
+    const client = await this.scope.connect(runner, action);
     try {
-      const client = await clientOf(runner);
       const answer = client.query<QueryResultRow>(config);
       const result = await within(answer, this.options.connectionTimeoutMs, () => undefined);
       if (result) return result.rows;

@@ -40,8 +40,7 @@ interface Circumstances extends Times {
 }
 
 function fresh({ leewaySeconds = 900, demand = {}, key = KEY, ...times }: Circumstances): boolean {
-  const read = row(times);
-  return isFresh(read, demand, key, leewaySeconds, read.readAt);
+  return isFresh(row(times), demand, key, leewaySeconds, 0);
 }
 
 /** The validity, in tenths of a second, up to which a token counts as stale. */

@@ -18,20 +18,20 @@ const DEMAND_SHARE_OF_LIFETIME = 0.5;
 /**
  * Whether a token may be handed out without a refresh.
  *
- * @param now of the monotonic clock, in milliseconds
+ * @param elapsedMs since the row was read
  */
 export function isFresh(
   row: AccessTokenRow,
   demand: TokenDemand,
   key: TokenKey,
   leewaySeconds: number,
-  now: number,
+  elapsedMs: number,
 ): boolean {
   if (row.tokens.version === demand.rejectedVersion) return false;
   const lifetime = row.accessTokenLifetimeSeconds;
   const leeway = Math.min(leewaySeconds, Math.max(0, lifetime * LEEWAY_SHARE_OF_LIFETIME)) * spread(key);
   const demanded = Math.min(demand.minValiditySeconds ?? 0, Math.max(0, lifetime * DEMAND_SHARE_OF_LIFETIME));
-  return row.accessTokenValidForSeconds - (now - row.readAt) / 1000 > Math.max(leeway, demanded);
+  return row.accessTokenValidForSeconds - elapsedMs / 1000 > Math.max(leeway, demanded);
 }
 
 /** A factor from 0.75 to 1.25 that is the same for a row at all times. FNV-1a: no need for more than an even spread. */

@@ -39,10 +39,10 @@ export class TokenRefresher {
     return untilAborted(() => this.table.findAccessToken(key), signal);
   }
 
-  /** Whether a token may be handed out as it is. */
-  isFresh(row: AccessTokenRow, key: TokenKey, demand: TokenDemand): boolean {
+  /** Whether a token may be handed out as it is; `elapsedMs` since it was read. */
+  isFresh(row: AccessTokenRow, key: TokenKey, demand: TokenDemand, elapsedMs = 0): boolean {
     const leewaySeconds = this.providers.policyOf(key.idp).leewaySeconds ?? this.options.leewaySeconds;
-    return isFresh(row, demand, key, leewaySeconds, performance.now());
+    return isFresh(row, demand, key, leewaySeconds, elapsedMs);
   }
 
   /**
@@ -100,7 +100,8 @@ export class TokenRefresher {
   }
 
   #demandOf(row: AuthTokensRow, key: TokenKey, request: FreshTokenRequest): RefreshDemand {
-    return { isMet: this.isFresh(row, key, request), isRejected: row.version === request.rejectedVersion };
+    const isMet = this.isFresh(row, key, request, performance.now() - row.readAt);
+    return { isMet, isRejected: row.version === request.rejectedVersion };
   }
 
   #isUsable({ key, rules }: RefreshTarget<PairRefresh>, row: AuthTokensRow, request: FreshTokenRequest): boolean {

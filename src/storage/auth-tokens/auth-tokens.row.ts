@@ -4,15 +4,13 @@ import type { SealedToken } from '../../crypto/sealed-token.js';
 import { type LeasedRow, readLeasedRow } from '../leases/leased-row.js';
 import type { StoredTokens } from './auth-tokens.types.js';
 
-/** What a caller needs of a row whose access token is fresh; times are distances from its reading. */
+/** What a caller needs of a row whose access token is fresh; times are distances from its reading, a moment ago. */
 export interface AccessTokenRow {
   readonly tokens: Pick<StoredTokens, 'accessToken' | 'accessTokenExpiresAt' | 'version'>;
   /** Seconds until the access token expires, negative when it has; Infinity = never. */
   readonly accessTokenValidForSeconds: number;
   /** Seconds between issue and expiry of the access token; Infinity = does not expire. */
   readonly accessTokenLifetimeSeconds: number;
-  /** `performance.now()` when the row was read: the distances count from here. */
-  readonly readAt: number;
 }
 
 /** A stored pair with the state of its refresh. */
@@ -57,7 +55,6 @@ export function readAccessToken(row: QueryResultRow): AccessTokenRow {
     tokens: { accessToken: row.access_token as SealedToken, accessTokenExpiresAt, version },
     accessTokenValidForSeconds: secondsUntil(accessTokenExpiresAt, present),
     accessTokenLifetimeSeconds: secondsUntil(accessTokenExpiresAt, issuedAt),
-    readAt: performance.now(),
   };
 }
 

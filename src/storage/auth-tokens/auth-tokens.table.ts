@@ -8,7 +8,7 @@ import { QueryRunnerScope } from '../../postgres/query-runner.scope.js';
 import { StatementExecutor } from '../../postgres/statement-executor.js';
 import { tablePathOf } from '../../postgres/table-path.js';
 import type { TokenKey } from '../../token-key.js';
-import { byPosition, columnsOf, LeasedTable } from '../leases/leased.table.js';
+import { columnsOf, LeasedTable } from '../leases/leased.table.js';
 import { TokenRevocation } from '../token-revocations/token-revocation.entity.js';
 import { AuthTokens } from './auth-tokens.entity.js';
 import type { AccessTokenRow, AuthTokensRow } from './auth-tokens.row.js';
@@ -104,25 +104,32 @@ export class AuthTokensTable {
     return this.#statements;
   }
 
-  async #inside<Row>({ one }: Lookups<Row>, key: TokenKey): Promise<Row | null> {
+  async #inside<Row>({ one, read }: Lookups<Row>, key: TokenKey): Promise<Row | null> {
     const [row] = await this.executor.execute(one, key);
-    return row ?? null;
+    return row ? read(row) : null;
   }
 
   /** The rows at the positions of their keys. */
-  async #lookUp<Row>({ one, ofOneIdp, ofMany }: Lookups<Row>, keys: readonly TokenKey[]): Promise<(Row | undefined)[]> {
+  async #lookUp<Row>(lookups: Lookups<Row>, keys: readonly TokenKey[]): Promise<(Row | undefined)[]> {
+    const { one, ofOneIdp, ofMany, read } = lookups;
     const [first] = keys;
     if (!first) return [];
-    if (keys.length === 1) return this.executor.executeDetached(one, first);
+    if (keys.length === 1) {
+      const [row] = await this.executor.executeDetached(one, first);
+      return row ? [read(row)] : [];
+    }
     if (keys.every(({ idp }) => idp === first.idp)) {
       const users = keys.map(({ keycloakUserId }) => keycloakUserId);
       const byUser = new Map<string, Row>();
-      for (const { keycloakUserId, row } of await this.executor.executeDetached(ofOneIdp, { users, idp: first.idp })) {
-        byUser.set(keycloakUserId, row);
+      for (const row of await this.executor.executeDetached(ofOneIdp, { users, idp: first.idp })) {
+        byUser.set(row.keycloak_user_id as string, read(row));
       }
       return users.map((user) => byUser.get(user));
     }
-    const found = byPosition(await this.executor.executeDetached(ofMany, columnsOf(keys)));
-    return found.map((each) => each?.row);
+    const found: (Row | undefined)[] = [];
+    for (const row of await this.executor.executeDetached(ofMany, columnsOf(keys))) {
+      found[Number(row.position) - 1] = read(row);
+    }
+    return found;
   }
 }

@@ -133,7 +133,7 @@ export function columnsOf<Params extends object>(callers: readonly Params[]): Co
 }
 
 /** What was read for each caller, at the caller's position. */
-export function byPosition<Row extends { readonly position: number }>(rows: readonly Row[]): (Row | undefined)[] {
+function byPosition<Row extends { readonly position: number }>(rows: readonly Row[]): (Row | undefined)[] {
   const found: (Row | undefined)[] = [];
   for (const row of rows) found[row.position - 1] = row;
   return found;
