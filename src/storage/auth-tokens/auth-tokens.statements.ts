@@ -161,11 +161,11 @@ export function authTokensStatements(table: string, revocations: string): AuthTo
       action: 'store tokens',
       isRepeatable: false, // by then the pair may be refreshed, and what is repeated is spent
       text: `WITH updated AS (
-         UPDATE ${table} AS stored SET ${pair('clock_timestamp()')} WHERE ${key} RETURNING ${written}),
+         UPDATE ${table} AS stored SET ${pair('clock_timestamp()')} WHERE ${key} RETURNING stored.id),
        inserted AS (
          ${inserted('clock_timestamp()')} WHERE NOT EXISTS (SELECT FROM updated)
-         ON CONFLICT (keycloak_user_id, identity_provider) DO UPDATE SET ${pair('clock_timestamp()')} RETURNING ${written})
-       SELECT transaction_id FROM updated UNION ALL SELECT transaction_id FROM inserted`,
+         ON CONFLICT (keycloak_user_id, identity_provider) DO UPDATE SET ${pair('clock_timestamp()')})
+       SELECT ${written}`,
       read: readTransactionId,
     }),
 
