@@ -275,4 +275,8 @@ describe('A stale token', () => {
     expect(isUsable(row('abandoned'), STALE, completePolicy({ refreshEndsAccessToken: true }), READ_AT)).toBe(false);
     expect(isUsable(row('abandoned'), STALE, completePolicy(), READ_AT)).toBe(true);
   });
+
+  it('is not usable once its grant has ended, which the user must be told', () => {
+    expect(isUsable(row('ended'), STALE, completePolicy(), READ_AT)).toBe(false);
+  });
 });

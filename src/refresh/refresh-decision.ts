@@ -120,7 +120,7 @@ export function decide(row: RefreshableRow, demand: RefreshDemand, rules: Refres
  */
 export function isUsable(row: RefreshableRow, demand: RefreshDemand, policy: RefreshPolicy, now: number): boolean {
   const isExpired = row.accessTokenValidForSeconds * 1000 <= now - row.readAt;
-  return !isExpired && !demand.isRejected && !isInDoubt(row, policy);
+  return row.state !== 'ended' && !isExpired && !demand.isRejected && !isInDoubt(row, policy);
 }
 
 /** Whether an exchange that did not end in an answer may have ended the access token. */

@@ -50,7 +50,7 @@ export class TokenRefresher {
    * succeeds for a passing reason, a token that still works is returned with its real expiry.
    *
    * @throws {@link ReauthenticationRequiredError} | {@link RefreshInProgressError} | {@link RefreshUnavailableError} |
-   * {@link ProviderMisconfiguredError} | {@link TokenStoreUnavailableError}, or what `redeem` abandoned the refresh with
+   * {@link ProviderMisconfiguredError} | {@link TokenStoreUnavailableError}, or what a callback threw
    */
   async load(key: TokenKey, redeemer: Redeemer, request: FreshTokenRequest = {}): Promise<AuthTokensRow | null> {
     const { signal } = request;
