@@ -9,6 +9,7 @@ import {
   RefreshInProgressError,
   RefreshUnavailableError,
   TokenManager,
+  TokensNotFoundError,
 } from '../src/index.js';
 import { connectionsInUse, createTestDatabase, type TestDatabase } from './support/test-database.js';
 import { newPair, startTokenEndpoint, type TokenEndpoint } from './support/token-endpoint.js';
@@ -531,5 +532,17 @@ describe('a caller who stops waiting', () => {
     answer();
     await expect(tokens.getIdpToken(user, 'patient')).resolves.toMatchObject({ expiresAt: expect.any(Number) });
     expect(endpoint.redeemed).toHaveLength(1);
+  });
+});
+
+describe('a pair that is deleted while its refresh fails', () => {
+  it('is not served any more, although it would still work', async () => {
+    await storePair(60);
+    await backdateIssue();
+    endpoint.answer = async () => {
+      await tokens.revokeIdpTokens(user, 'acme');
+      return { status: 503 };
+    };
+    await expect(tokens.getIdpToken(user, 'acme')).rejects.toThrow(TokensNotFoundError);
   });
 });

@@ -71,11 +71,12 @@ export function isConnectionLost(error: unknown): boolean {
   return sqlState === undefined || ENDED_STATES.test(sqlState);
 }
 
-/** Whether a connection broke while it was made, unlike one that was refused: the next one may well be made. */
+/** Whether a connection broke while it was made, unlike one that was refused or not answered: the next may well be made. */
 export function isHandshakeBroken(error: unknown): boolean {
   const cause = driverErrorOf(error);
   return (
-    textProperty(cause, 'code') === 'ECONNRESET' || /^Connection terminated/.test(textProperty(cause, 'message') ?? '')
+    textProperty(cause, 'code') === 'ECONNRESET' ||
+    /^Connection terminated(?! due to connection timeout)/.test(textProperty(cause, 'message') ?? '')
   );
 }
 

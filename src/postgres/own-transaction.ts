@@ -79,6 +79,7 @@ export class OwnTransaction extends Transaction {
     this.#state = 'ended';
     // The COMMIT of a transaction that has failed answers ROLLBACK, and no error; any other statement says 25P02.
     await this.#asOwner('commit a transaction', () => this.runner.query('SELECT 1'));
+    if (isIdle(this.#client)) throw endedInside(); // by a statement that the work did not wait for
     await this.#asOwner('commit a transaction', () => this.runner.commitTransaction());
     if (this.#isActive()) throw leftOpen();
   }

@@ -55,7 +55,8 @@ export class QueryRunnerScope {
    * and leaves its end to the owner. Otherwise it begins one, commits it when `work` resolves, rolls it back when
    * `work` rejects, and gives the connection back in every case. The rejection of `work` passes through unchanged.
    *
-   * The transaction ends with `work`: what it started and did not await runs outside.
+   * The transaction ends with `work`: calls on tokens that it started and did not await run outside, and its runner takes no
+   * statement any more.
    *
    * @param work receives the runner of the transaction for the host's own statements
    * @throws {@link TokenStoreUnavailableError} when the transaction cannot begin, when its connection was lost or a

@@ -102,7 +102,8 @@ export function transactionLost(): TokenStoreUnavailableError {
 /** A released runner still knows its client, which by then may belong to somebody else's transaction. */
 function transactionOver(): TokensUsageError {
   return new TokensUsageError(
-    'The transaction that this statement joined is over. Await every call on tokens before you end the transaction.',
+    'The transaction that this statement joined is over. Await every call on tokens, and every statement of yours, before ' +
+      'the transaction ends.',
   );
 }
 

@@ -56,7 +56,10 @@ export class LeaseEnding {
     await target.leases.giveUp(target.key, id, errorCode).catch(() => undefined);
   }
 
-  /** Nothing tells what became of an exchange: the row stays as it is until its witness may be asked again. */
+  /**
+   * Nothing tells what became of an exchange: the row stays as it is until its witness may be asked again, or its access token
+   * expires; one that never expires is decided on by the refresh token at once.
+   */
   async postpone<Kind extends RefreshKind>(
     target: RefreshTarget<Kind>,
     { id: leaseId }: Lease<Kind['row']>,

@@ -15,6 +15,7 @@ import {
   inProgress,
   type RefreshInFlight,
   type RefreshKind,
+  type RefreshRequest,
   type RefreshResult,
   type RefreshTarget,
   shuttingDown,
@@ -49,10 +50,10 @@ export class LeasedRefresh {
   start<Kind extends RefreshKind>(
     target: RefreshTarget<Kind>,
     stale: Kind['row'],
-    isRejected: boolean,
+    request: RefreshRequest,
   ): RefreshInFlight<Kind> {
     const storing: Promise<unknown>[] = [];
-    const result = this.#run(target, stale, isRejected, (work) => storing.push(work)).catch(
+    const result = this.#run(target, stale, request, (work) => storing.push(work)).catch(
       (error: unknown): RefreshResult<Kind> => ({ kind: 'failed', error }),
     );
     return { result, landed: result.then(() => Promise.allSettled(storing)) };
@@ -62,19 +63,19 @@ export class LeasedRefresh {
   async #run<Kind extends RefreshKind>(
     target: RefreshTarget<Kind>,
     stale: Kind['row'],
-    isRejected: boolean,
+    request: RefreshRequest,
     land: (work: Promise<unknown>) => void,
   ): Promise<RefreshResult<Kind>> {
     const deadline = performance.now() + this.options.waitTimeoutMs;
-    const demand = { isMet: false, isRejected };
     let row: Kind['row'] | null = stale;
     for (let attempt = 0; ; attempt++) {
       if (row?.version !== stale.version) return { kind: 'moved', row };
-      const step = decide(row, demand, target.rules, performance.now());
+      const step = decide(row, { ...request, isMet: false }, target.rules, performance.now());
       if (step.kind !== 'lease' && step.kind !== 'wait') return { kind: 'moved', row };
       if (step.kind === 'lease') {
-        const grant: LeaseGrant<Kind['row']> | null = await this.#acquire(target, row, isRejected);
-        if (!grant) return shuttingDown(target);
+        if (!(await this.#pace.turn())) return shuttingDown(target);
+        const { isRejected } = request;
+        const grant: LeaseGrant<Kind['row']> = await this.#acquire(target, row, isRejected);
         if (grant.kind === 'granted') return this.#redeem(target, row, grant.lease, isRejected, land);
         row = grant.row;
         // A refusal for another reason than a lock tells of another row: that is decided on at once, the first times.
@@ -88,13 +89,12 @@ export class LeasedRefresh {
     }
   }
 
-  /** Asks for the lease of a row as it was seen; null when nothing may start any more. */
+  /** Asks for the lease of a row as it was seen. */
   async #acquire<Kind extends RefreshKind>(
     { key, leases, rules }: RefreshTarget<Kind>,
     row: Kind['row'],
     isRejected: boolean,
-  ): Promise<LeaseGrant<Kind['row']> | null> {
-    if (!(await this.#pace.turn())) return null;
+  ): Promise<LeaseGrant<Kind['row']>> {
     const { leaseMs } = rules.policy;
     const request = { leaseId: randomId(), leaseMs, seenVersion: row.version, seenState: row.state, isRejected };
     try {

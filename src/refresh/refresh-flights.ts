@@ -3,13 +3,14 @@ import { Injectable } from '@nestjs/common';
 import { QueryRunnerScope } from '../postgres/query-runner.scope.js';
 import { LeasedRefresh } from './leased-refresh.js';
 import { RefreshDrain } from './refresh-drain.js';
-import type { RefreshInFlight, RefreshKind, RefreshResult, RefreshTarget } from './refresh-target.js';
+import type { RefreshInFlight, RefreshKind, RefreshRequest, RefreshResult, RefreshTarget } from './refresh-target.js';
 
 /** A refresh that callers of this process share. */
 interface Flight {
   readonly source: string;
   /** The version that is refreshed. */
   readonly version: string;
+  readonly request: RefreshRequest;
   readonly result: Promise<unknown>;
   readonly landed: Promise<unknown>;
 }
@@ -48,16 +49,20 @@ export class RefreshFlights {
   ): { readonly source: string; readonly result: Promise<RefreshResult<Kind>> } {
     const underWay = this.#flights.get(target.name);
     if (underWay && underWay.version !== stale.version) {
-      const result = underWay.landed.then(async () => ({ kind: 'moved', row: await target.load() }) as const);
+      const result = underWay.landed
+        .then(async (): Promise<RefreshResult<Kind>> => ({ kind: 'moved', row: await target.load() }))
+        .catch((error: unknown): RefreshResult<Kind> => ({ kind: 'failed', error }));
       return { source, result };
     }
+    if (underWay) underWay.request.isRejected ||= isRejected;
     // The name says the table, and with it the kind.
     if (underWay) return underWay as { source: string; result: Promise<RefreshResult<Kind>> };
+    const request = { isRejected };
     const { result, landed }: RefreshInFlight<Kind> = this.scope.detached(() =>
-      this.leasedRefresh.start(target, stale, isRejected),
+      this.leasedRefresh.start(target, stale, request),
     );
     const over = landed.finally(() => this.#flights.delete(target.name));
-    this.#flights.set(target.name, { source, version: stale.version, result, landed: over });
+    this.#flights.set(target.name, { source, version: stale.version, request, result, landed: over });
     this.drain.track(over);
     return { source, result };
   }

@@ -81,6 +81,12 @@ export type RefreshResult<Kind extends RefreshKind> =
   /** The redeemer threw, for a reason of its own. */
   | { readonly kind: 'threw'; readonly error: unknown };
 
+/** What is known of the tokens that are refreshed. */
+export interface RefreshRequest {
+  /** Whether the provider's API refused the access token; a caller who joins may report it until the lease is asked for. */
+  isRejected: boolean;
+}
+
 /** A refresh under way, and the storing of its tokens. */
 export interface RefreshInFlight<Kind extends RefreshKind> {
   readonly result: Promise<RefreshResult<Kind>>;

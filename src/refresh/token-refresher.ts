@@ -35,8 +35,7 @@ export class TokenRefresher {
 
   /** The access token of an active row, in one lean read; whether it meets a demand is for {@link isFresh} to say. */
   find(key: TokenKey, signal?: AbortSignal): Promise<AccessTokenRow | null> {
-    if (!signal) return this.table.findAccessToken(key);
-    return untilAborted(() => this.table.findAccessToken(key), signal);
+    return unlessAborted(() => this.table.findAccessToken(key), signal);
   }
 
   /** Whether a token may be handed out as it is; `elapsedMs` since it was read. */
@@ -56,7 +55,7 @@ export class TokenRefresher {
     const { signal } = request;
     const deadline = performance.now() + this.options.waitTimeoutMs;
     const target = this.#target(key, redeemer);
-    let row = await (signal ? untilAborted(() => this.table.load(key), signal) : this.table.load(key));
+    let row = await unlessAborted(() => this.table.load(key), signal);
     for (;;) {
       if (!row) return null;
       const demand = this.#demandOf(row, key, request);
@@ -70,8 +69,8 @@ export class TokenRefresher {
         throw obstacle;
       }
       const flight = this.flights.join(target, row, demand.isRejected, redeemer.source);
-      const arrival = within(flight.result, deadline - performance.now(), () => inProgress(target));
-      const result = await (signal ? untilAborted(() => arrival, signal) : arrival);
+      const arrival = () => within(flight.result, deadline - performance.now(), () => inProgress(target));
+      const result = await unlessAborted(arrival, signal);
       // A callback's decision is for callers with a callback; the others look again, and start a refresh of their own.
       const isForeign = flight.source !== redeemer.source;
       switch (result.kind) {
@@ -81,14 +80,15 @@ export class TokenRefresher {
           throw target.errorOf({ reason: 'in_progress' });
         case 'unchanged':
           if (!isForeign) return result.row;
-          row = await this.table.loadCommitted(key);
+          row = await unlessAborted(() => target.load(), signal);
           break;
         case 'threw':
           if (!isForeign) throw result.error;
-          row = await this.table.loadCommitted(key);
+          row = await unlessAborted(() => target.load(), signal);
           break;
         case 'failed': {
-          const current = await this.#lookAgain(row, target);
+          const current = await this.#lookAgain(row, target, signal);
+          if (!current) return null;
           if (this.#isUsable(target, current, request)) return current;
           throw result.error;
         }
@@ -109,9 +109,13 @@ export class TokenRefresher {
   }
 
   /** The row after a refresh that failed: the exchange may have ended the access token that was seen before it. */
-  async #lookAgain(row: AuthTokensRow, target: RefreshTarget<PairRefresh>): Promise<AuthTokensRow> {
+  #lookAgain(
+    row: AuthTokensRow,
+    target: RefreshTarget<PairRefresh>,
+    signal: AbortSignal | undefined,
+  ): Promise<AuthTokensRow | null> {
     const inDoubt: AuthTokensRow = { ...row, openLeases: row.openLeases + 1 };
-    return (await target.load().catch(() => inDoubt)) ?? inDoubt;
+    return unlessAborted(() => target.load().catch(() => inDoubt), signal);
   }
 
   /** A refresh that this process has under way may not have its lease yet, or store its tokens when that has run out. */
@@ -133,4 +137,9 @@ export class TokenRefresher {
     if (!(await this.table.isUncommitted(target.key, row))) return undefined;
     return unavailable('they were stored in the current transaction, which must be committed first');
   }
+}
+
+/** Does some work, and ends the caller's wait for it with its signal, if there is one. */
+function unlessAborted<T>(begin: () => Promise<T>, signal: AbortSignal | undefined): Promise<T> {
+  return signal ? untilAborted(begin, signal) : begin();
 }
