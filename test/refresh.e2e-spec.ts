@@ -176,7 +176,6 @@ describe('a stale token', () => {
 
   it('chains: each refresh redeems the refresh token of the one before', async () => {
     await storePair(-1);
-    endpoint.answer = () => newPair({ expires_in: 1 });
     const first = await tokens.getIdpToken(user, 'acme');
     const second = await tokens.getIdpToken(user, 'acme', { rejectedVersion: first.version });
     await tokens.getIdpToken(user, 'acme', { rejectedVersion: second.version });
