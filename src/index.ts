@@ -1,4 +1,4 @@
-export { AuthTokenStore } from './auth-tokens/auth-token.store.js';
+export { AuthTokenStore } from './token-manager/auth-token.store.js';
 export { AuthTokens } from './storage/auth-tokens/auth-tokens.entity.js';
 export type { FailureKind, GrantStatus } from './storage/leases/leased.entity.js';
 export type {
@@ -8,16 +8,16 @@ export type {
   StoredTokens,
 } from './storage/auth-tokens/auth-tokens.types.js';
 export type { RefreshOptions } from './refresh/refresh.options.js';
-export { UserAuthTokens } from './auth-tokens/user-auth-tokens.js';
+export { UserAuthTokens } from './token-manager/user-auth-tokens.js';
 export type {
   EncryptionKeyOptions,
   EncryptionOptions,
   LegacyFernetKeyOptions,
   SealingKeyOptions,
-} from './crypto/encryption.options.js';
-export type { SealedToken, TokenLocation } from './crypto/sealed-token.js';
-export { TokenCipher } from './crypto/token.cipher.js';
-export { QueryRunnerScope, type TransactionOptions } from './postgres/query-runner.scope.js';
+} from './sealing/encryption.options.js';
+export type { SealedToken, TokenLocation } from './sealing/sealed-token.js';
+export { TokenCipher } from './sealing/token-cipher.js';
+export { QueryRunnerScope, type TransactionOptions } from './postgres/query-runner-scope.js';
 export { runTokenMigrations, tokensMigrations } from './postgres/run-token-migrations.js';
 export type { IsolationLevel } from './postgres/transaction.js';
 export type { UserIdResolver } from './http/http.options.js';
@@ -49,15 +49,15 @@ export type { ClientAuthentication } from './identity-providers/oauth2.provider.
 export { ProviderType } from './identity-providers/provider-type.js';
 export { completePolicy, type RefreshPolicy } from './identity-providers/refresh-policy.js';
 export type { KeycloakModuleOptions, RefreshOwner } from './keycloak/keycloak.options.js';
-export { KeycloakSessions } from './keycloak/keycloak.sessions.js';
+export { KeycloakSessions } from './keycloak/keycloak-sessions.js';
 export { KeycloakTokens } from './keycloak/keycloak-tokens.js';
-export { KeycloakUsers } from './keycloak/keycloak.users.js';
-export { OfflineTokenStore } from './storage/offline-tokens/offline-token.store.js';
+export { KeycloakUsers } from './keycloak/keycloak-users.js';
+export { OfflineTokenStore } from './token-manager/offline-token.store.js';
 export { StoredOfflineToken } from './storage/offline-tokens/stored-offline-token.entity.js';
-export { UserOfflineToken } from './storage/offline-tokens/user-offline-token.js';
-export { type GetIdpTokenOptions, type IdpTokens, TokenManager } from './token-manager/token.manager.js';
+export { UserOfflineToken } from './token-manager/user-offline-token.js';
+export { type GetIdpTokenOptions, type IdpTokens, TokenManager } from './token-manager/token-manager.js';
 export { TokenRevocation } from './storage/token-revocations/token-revocation.entity.js';
-export { tokensEntities } from './tokens.entities.js';
+export { tokensEntities } from './storage/tokens.entities.js';
 export type { TokenKey } from './token-key.js';
 export {
   type AnyTokensError,

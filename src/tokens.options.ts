@@ -2,9 +2,9 @@ import { IsBoolean, IsEmpty, IsInt, IsObject, IsOptional, Max, Min, ValidateBy }
 import type { QueryRunner } from 'typeorm';
 
 import { RefreshOptions } from './refresh/refresh.options.js';
-import type { EncryptionOptions } from './crypto/encryption.options.js';
-import { Keyring } from './crypto/keyring.js';
-import { encryptionFaults } from './crypto/encryption-faults.js';
+import type { EncryptionOptions } from './sealing/encryption.options.js';
+import { Keyring } from './sealing/keyring.js';
+import { encryptionFaults } from './sealing/encryption-faults.js';
 import { subjectOfUser, type UserIdResolver } from './http/http.options.js';
 import {
   type IdentityProvidersOptions,
@@ -12,7 +12,7 @@ import {
 } from './identity-providers/identity-providers.options.js';
 import type { IdentityProvider } from './identity-providers/identity-provider.js';
 import { type KeycloakModuleOptions, KeycloakOptions } from './keycloak/keycloak.options.js';
-import { KeycloakRealm } from './keycloak/keycloak.realm.js';
+import { KeycloakRealm } from './keycloak/keycloak-realm.js';
 import { faultsOf, instantiate } from './options-validation.js';
 import { TokensConfigurationError } from './tokens.errors.js';
 

@@ -993,7 +993,7 @@ describe('A refresh over a network that fails', () => {
 
     it('when the name of the host does not resolve', async () => {
       // No resolver looks for a label of more than 63 characters, so this needs no network.
-      const { exchange } = await import('../src/identity-providers/http-exchange.js');
+      const { exchange } = await import('../src/oauth-http/http-exchange.js');
       const request = { method: 'POST', url: `http://${'x'.repeat(64)}.invalid/`, headers: {}, body: '' } as const;
       await expect(exchange(request, 10_000)).resolves.toEqual({
         kind: 'not-sent',

@@ -11,9 +11,9 @@ import {
   KeycloakUnavailableError,
   TokensConfigurationError,
 } from '../src/index.js';
-import { KeycloakClient } from '../src/keycloak/keycloak.client.js';
+import { KeycloakClient } from '../src/keycloak/keycloak-client.js';
 import { KeycloakOptions } from '../src/keycloak/keycloak.options.js';
-import { KeycloakRealm } from '../src/keycloak/keycloak.realm.js';
+import { KeycloakRealm } from '../src/keycloak/keycloak-realm.js';
 import { everythingPrinted } from './support/secrets.js';
 
 /** For the tests that wait for it. */

@@ -1,6 +1,6 @@
 import { createParamDecorator, type ExecutionContext } from '@nestjs/common';
 
-import type { IdpToken as UsableToken } from '../token-manager/idp-token.js';
+import type { IdpToken as UsableToken } from '../refresh/idp-token.js';
 import { TokensUsageError } from '../tokens.errors.js';
 import type { RequestWithIdpTokens } from './request-with-idp-tokens.js';
 

@@ -1,7 +1,7 @@
 import { type CanActivate, type ExecutionContext, Injectable, Logger, UnauthorizedException } from '@nestjs/common';
 import { Reflector } from '@nestjs/core';
 
-import { TokenManager } from '../token-manager/token.manager.js';
+import { TokenManager } from '../token-manager/token-manager.js';
 import { HttpOptions } from './http.options.js';
 import { putIdpTokens, type RequestWithIdpTokens } from './request-with-idp-tokens.js';
 import { REQUIRED_IDPS } from './require-idp-token.decorator.js';

@@ -1,7 +1,7 @@
 import { type CanActivate, type ExecutionContext, Injectable } from '@nestjs/common';
 import type { JWTPayload } from 'jose';
 
-import { KeycloakTokenVerifier } from '../keycloak/keycloak-token.verifier.js';
+import { KeycloakTokenVerifier } from '../keycloak/keycloak-token-verifier.js';
 import { bearerToken } from './bearer-token.js';
 
 /** A request that passed {@link KeycloakAuthGuard}. */

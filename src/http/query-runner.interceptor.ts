@@ -1,7 +1,7 @@
 import { type CallHandler, type ExecutionContext, Injectable, type NestInterceptor } from '@nestjs/common';
 import { defer, lastValueFrom, type Observable } from 'rxjs';
 
-import { QueryRunnerScope } from '../postgres/query-runner.scope.js';
+import { QueryRunnerScope } from '../postgres/query-runner-scope.js';
 
 /**
  * Gives every request of a controller or handler one transaction, which all token writes below join: committed before

@@ -1,4 +1,4 @@
-import type { IdpToken } from '../token-manager/idp-token.js';
+import type { IdpToken } from '../refresh/idp-token.js';
 
 /** A request that passed {@link IdpTokenGuard}. The tokens print redacted. */
 export interface RequestWithIdpTokens {

@@ -1,4 +1,4 @@
-import { exchange, type HttpRequest } from './http-exchange.js';
+import { exchange, type HttpRequest } from '../oauth-http/http-exchange.js';
 import type { AccessTokenLife } from './identity-provider.js';
 import { parseFields } from './token-answer.js';
 

@@ -6,7 +6,7 @@ import {
   introspectedLife,
   QUESTION_TIMEOUT_MS,
 } from './access-token-question.js';
-import { exchange, type HttpRequest } from './http-exchange.js';
+import { exchange, type HttpRequest } from '../oauth-http/http-exchange.js';
 import type {
   AccessTokenLife,
   IdentityProvider,

@@ -1,4 +1,4 @@
-import type { HttpOutcome } from './http-exchange.js';
+import type { HttpOutcome } from '../oauth-http/http-exchange.js';
 import type { IssuedTokens, RefreshAnswer } from './identity-provider.js';
 
 /**

@@ -1,4 +1,4 @@
-import type { HttpOutcome } from '../identity-providers/http-exchange.js';
+import type { HttpOutcome } from '../oauth-http/http-exchange.js';
 import { nonEmptyText, oauthErrorCode, parseFields, retryAfter } from '../identity-providers/token-answer.js';
 import { KeycloakMisconfiguredError, KeycloakSessionExpiredError, KeycloakUnavailableError } from '../tokens.errors.js';
 

@@ -2,7 +2,7 @@ import * as oauth from 'oauth4webapi';
 
 import { KeycloakMisconfiguredError } from '../tokens.errors.js';
 import { type KeycloakAnswer, unavailable } from './keycloak-failure.js';
-import type { KeycloakRealm } from './keycloak.realm.js';
+import type { KeycloakRealm } from './keycloak-realm.js';
 
 const ENDPOINTS = [
   'token_endpoint',

@@ -4,7 +4,7 @@ import { TokensConfigurationError, TokenStoreUnavailableError } from '../tokens.
 import { translateDriverError } from './driver-error.js';
 import { AddRefreshState1763942400001 } from './migrations/1763942400001-add-refresh-state.js';
 import { CreateTokenTables1763942400000 } from './migrations/1763942400000-create-token-tables.js';
-import { TokensMigrationExecutor } from './migrations/tokens-migration.executor.js';
+import { TokensMigrationExecutor } from './migrations/tokens-migration-executor.js';
 
 /** The migrations of this module in their order, for the `migrations` option of a data source. */
 export const tokensMigrations = [CreateTokenTables1763942400000, AddRefreshState1763942400001];

@@ -8,7 +8,7 @@ import { TokenStoreUnavailableError } from '../tokens.errors.js';
 import { DatabaseOptions, poolSizeOf, TOKENS_DATA_SOURCE } from './database.options.js';
 import { isConnectionLost, isPlanLost, translateDriverError, unanswered } from './driver-error.js';
 import { MOST_LOSSES, PreparedNames } from './prepared-names.js';
-import { QueryRunnerScope } from './query-runner.scope.js';
+import { QueryRunnerScope } from './query-runner-scope.js';
 import { type Statement, valuesOf } from './statement.js';
 import { within } from './within.js';
 

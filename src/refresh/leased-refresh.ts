@@ -2,7 +2,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 
 import { Injectable } from '@nestjs/common';
 
-import { randomId } from '../crypto/random.js';
+import { randomId } from '../postgres/random-id.js';
 import type { Lease } from '../storage/leases/lease.js';
 import type { LeaseGrant } from '../storage/leases/leased.table.js';
 import { AuthTokensTable } from '../storage/auth-tokens/auth-tokens.table.js';

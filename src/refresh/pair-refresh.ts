@@ -1,6 +1,6 @@
 import type { AccessTokenLife, IdentityProvider } from '../identity-providers/identity-provider.js';
 import type { RefreshPolicy } from '../identity-providers/refresh-policy.js';
-import { type AuthTokensRow, secondsUntil } from '../storage/auth-tokens/auth-tokens.row.js';
+import { type AuthTokensRow, secondsUntil } from '../storage/auth-tokens/auth-tokens-row.js';
 import type { AuthTokensTable } from '../storage/auth-tokens/auth-tokens.table.js';
 import type { SealedTokens } from '../storage/auth-tokens/auth-tokens.types.js';
 import { freshlyStored } from '../storage/leases/leased-row.js';

@@ -1,6 +1,6 @@
 import { Injectable, Logger } from '@nestjs/common';
 
-import { randomId } from '../crypto/random.js';
+import { randomId } from '../postgres/random-id.js';
 import type { AccessTokenLife } from '../identity-providers/identity-provider.js';
 import { LEASE_MARGIN_MS } from '../identity-providers/refresh-policy.js';
 import { within } from '../postgres/within.js';

@@ -1,6 +1,6 @@
 import { Injectable } from '@nestjs/common';
 
-import { QueryRunnerScope } from '../postgres/query-runner.scope.js';
+import { QueryRunnerScope } from '../postgres/query-runner-scope.js';
 import { LeasedRefresh } from './leased-refresh.js';
 import { RefreshDrain } from './refresh-drain.js';
 import type { RefreshInFlight, RefreshKind, RefreshRequest, RefreshResult, RefreshTarget } from './refresh-target.js';

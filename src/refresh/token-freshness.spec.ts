@@ -1,6 +1,6 @@
 import { describe, expect, it } from '@jest/globals';
 
-import { type AuthTokensRow, readRow } from '../storage/auth-tokens/auth-tokens.row.js';
+import { type AuthTokensRow, readRow } from '../storage/auth-tokens/auth-tokens-row.js';
 import type { TokenKey } from '../token-key.js';
 import { isFresh, type TokenDemand } from './token-freshness.js';
 

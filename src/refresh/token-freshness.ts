@@ -1,4 +1,4 @@
-import type { AccessTokenRow } from '../storage/auth-tokens/auth-tokens.row.js';
+import type { AccessTokenRow } from '../storage/auth-tokens/auth-tokens-row.js';
 import type { TokenKey } from '../token-key.js';
 
 /** What one caller asks of a token. */

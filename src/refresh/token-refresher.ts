@@ -2,7 +2,7 @@ import { Injectable } from '@nestjs/common';
 
 import { IdentityProviderRegistry } from '../identity-providers/identity-provider.registry.js';
 import { within } from '../postgres/within.js';
-import type { AccessTokenRow, AuthTokensRow } from '../storage/auth-tokens/auth-tokens.row.js';
+import type { AccessTokenRow, AuthTokensRow } from '../storage/auth-tokens/auth-tokens-row.js';
 import { AuthTokensTable } from '../storage/auth-tokens/auth-tokens.table.js';
 import { TokenRevocationsTable } from '../storage/token-revocations/token-revocations.table.js';
 import type { TokenKey } from '../token-key.js';

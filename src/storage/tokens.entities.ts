@@ -1,6 +1,6 @@
-import { AuthTokens } from './storage/auth-tokens/auth-tokens.entity.js';
-import { StoredOfflineToken } from './storage/offline-tokens/stored-offline-token.entity.js';
-import { TokenRevocation } from './storage/token-revocations/token-revocation.entity.js';
+import { AuthTokens } from './auth-tokens/auth-tokens.entity.js';
+import { StoredOfflineToken } from './offline-tokens/stored-offline-token.entity.js';
+import { TokenRevocation } from './token-revocations/token-revocation.entity.js';
 
 /** The entities of this module, for the `entities` option of the data source. */
 export const tokensEntities = [AuthTokens, StoredOfflineToken, TokenRevocation];

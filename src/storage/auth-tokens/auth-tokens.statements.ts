@@ -4,7 +4,7 @@ import { defineStatement, type Statement } from '../../postgres/statement.js';
 import type { TokenKey } from '../../token-key.js';
 import { type Columns, leaseStatements, type LeaseStatements } from '../leases/lease.statements.js';
 import { leaseColumns } from '../leases/leased-row.js';
-import { keyCondition, type LeasedTableShape, RESET } from '../leases/leased-table.shape.js';
+import { keyCondition, type LeasedTableShape, RESET } from '../leases/leased-table-shape.js';
 import {
   ACCESS_TOKEN_COLUMNS,
   type AccessTokenRow,
@@ -13,7 +13,7 @@ import {
   readRow,
   readTokens,
   TOKEN_COLUMNS,
-} from './auth-tokens.row.js';
+} from './auth-tokens-row.js';
 import type { SealedTokens, StoredTokens } from './auth-tokens.types.js';
 
 /** A pair to store, and the version and the client that it gets. */

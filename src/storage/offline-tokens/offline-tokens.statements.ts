@@ -3,7 +3,7 @@ import type { QueryResultRow } from 'pg';
 import { defineStatement, noColumns, type Statement } from '../../postgres/statement.js';
 import { leaseStatements, type LeaseStatements } from '../leases/lease.statements.js';
 import { leaseColumns, type LeasedRow, readLeasedRow } from '../leases/leased-row.js';
-import { type LeasedTableShape, RESET } from '../leases/leased-table.shape.js';
+import { type LeasedTableShape, RESET } from '../leases/leased-table-shape.js';
 
 /** Names the row of a user. */
 export interface OfflineTokenKey {

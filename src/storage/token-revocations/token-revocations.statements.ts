@@ -1,5 +1,5 @@
 import { defineStatement, noColumns, type Statement } from '../../postgres/statement.js';
-import type { SealedToken } from '../../crypto/sealed-token.js';
+import type { SealedToken } from '../../sealing/sealed-token.js';
 import type { TokenKey } from '../../token-key.js';
 
 /** A deleted pair, as it was sealed. */

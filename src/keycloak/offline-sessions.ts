@@ -1,8 +1,8 @@
 import { Injectable } from '@nestjs/common';
 
-import { KeycloakClient } from '../keycloak/keycloak.client.js';
-import type { KeycloakTokens } from '../keycloak/keycloak-tokens.js';
-import { QueryRunnerScope } from '../postgres/query-runner.scope.js';
+import { KeycloakClient } from './keycloak-client.js';
+import type { KeycloakTokens } from './keycloak-tokens.js';
+import { QueryRunnerScope } from '../postgres/query-runner-scope.js';
 import { within } from '../postgres/within.js';
 import { decide } from '../refresh/refresh-decision.js';
 import { RefreshDrain } from '../refresh/refresh-drain.js';
@@ -12,7 +12,7 @@ import { RefreshOptions } from '../refresh/refresh.options.js';
 import { OfflineTokensTable } from '../storage/offline-tokens/offline-tokens.table.js';
 import { KeycloakSessionExpiredError, KeycloakUnavailableError, TokenDecryptionError } from '../tokens.errors.js';
 import { offlineTarget } from './offline-refresh.js';
-import { OfflineTokenVault } from './offline-token.vault.js';
+import { OfflineTokenVault } from './offline-token-vault.js';
 
 /** Less than any lifetime that a realm gives its access tokens. */
 const GOOD_FOR_MS = 30_000;

@@ -1,6 +1,6 @@
 import { completePolicy } from '../identity-providers/refresh-policy.js';
-import type { KeycloakClient } from '../keycloak/keycloak.client.js';
-import { KeycloakTokens } from '../keycloak/keycloak-tokens.js';
+import type { KeycloakClient } from './keycloak-client.js';
+import { KeycloakTokens } from './keycloak-tokens.js';
 import type { Refusal } from '../refresh/refresh-decision.js';
 import type { Redemption, RefreshKind, RefreshTarget } from '../refresh/refresh-target.js';
 import { freshlyStored } from '../storage/leases/leased-row.js';
@@ -13,7 +13,7 @@ import type {
 import { ONLY_A_REFRESH_TOKEN } from '../storage/offline-tokens/offline-tokens.statements.js';
 import type { OfflineTokensTable } from '../storage/offline-tokens/offline-tokens.table.js';
 import { KeycloakMisconfiguredError, KeycloakSessionExpiredError, KeycloakUnavailableError } from '../tokens.errors.js';
-import type { OfflineTokenVault } from './offline-token.vault.js';
+import type { OfflineTokenVault } from './offline-token-vault.js';
 
 /** The redemption of a Keycloak offline token in `offline_tokens`. */
 export interface OfflineRefresh extends RefreshKind {

@@ -1,11 +1,11 @@
 import { IsOptional } from 'class-validator';
 
-import { lifeByStatus } from './access-token-question.js';
-import type { HttpRequest } from './http-exchange.js';
-import { basicAuthorization, OAuth2Provider } from './oauth2.provider.js';
-import { endpoint, HostedProviderRules, IsBaseUrl, questionOf, unlessMoved } from './provider.options.js';
-import { providerKind } from './provider-kind.js';
-import { completePolicy } from './refresh-policy.js';
+import { lifeByStatus } from '../access-token-question.js';
+import type { HttpRequest } from '../../oauth-http/http-exchange.js';
+import { basicAuthorization, OAuth2Provider } from '../oauth2.provider.js';
+import { endpoint, HostedProviderRules, IsBaseUrl, questionOf, unlessMoved } from '../provider.options.js';
+import { providerKind } from '../provider-kind.js';
+import { completePolicy } from '../refresh-policy.js';
 
 export class GitHubRules extends HostedProviderRules {
   /** Base of the REST API. Default: api.github.com, or `{baseUrl}/api/v3` when `baseUrl` is given. */

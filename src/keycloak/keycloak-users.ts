@@ -2,7 +2,7 @@ import { Injectable } from '@nestjs/common';
 
 import type { Fields } from '../identity-providers/token-answer.js';
 import { InvalidTokenInputError, KeycloakMisconfiguredError, KeycloakUnavailableError } from '../tokens.errors.js';
-import { KeycloakClient } from './keycloak.client.js';
+import { KeycloakClient } from './keycloak-client.js';
 
 /** Renewed before its last seconds, so that it does not expire on the way. */
 const EXPIRY_MARGIN_SECONDS = 30;

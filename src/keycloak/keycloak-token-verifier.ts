@@ -2,7 +2,7 @@ import { Injectable, Logger } from '@nestjs/common';
 import { createRemoteJWKSet, customFetch, errors, type JWTPayload, jwtVerify } from 'jose';
 
 import { KeycloakSessionExpiredError, KeycloakUnavailableError, TokensError } from '../tokens.errors.js';
-import { KeycloakClient } from './keycloak.client.js';
+import { KeycloakClient } from './keycloak-client.js';
 
 /** Signatures by public keys only: with a shared secret among them, the public key itself could be taken for one. */
 const ALGORITHMS = ['RS256', 'RS384', 'RS512', 'PS256', 'PS384', 'PS512', 'ES256', 'ES384', 'ES512', 'EdDSA'];

@@ -6,7 +6,7 @@ import { TokenDecryptionError } from '../tokens.errors.js';
 import type { EncryptionKeyOptions } from './encryption.options.js';
 import { Keyring } from './keyring.js';
 import type { TokenLocation } from './sealed-token.js';
-import { TokenCipher } from './token.cipher.js';
+import { TokenCipher } from './token-cipher.js';
 
 /*
  * Made once with Python's `cryptography` 48, which shares no code with Node's crypto: HKDFExpand(SHA256, 32, info) over

@@ -1,7 +1,7 @@
 import { IsOptional } from 'class-validator';
 
-import { bearerRequest, lifeByStatus } from './access-token-question.js';
-import { OAuth2Provider } from './oauth2.provider.js';
+import { bearerRequest, lifeByStatus } from '../access-token-question.js';
+import { OAuth2Provider } from '../oauth2.provider.js';
 import {
   endpoint,
   IsBaseUrl,
@@ -9,9 +9,9 @@ import {
   questionOf,
   RevocableProviderRules,
   unlessMoved,
-} from './provider.options.js';
-import { providerKind } from './provider-kind.js';
-import { completePolicy } from './refresh-policy.js';
+} from '../provider.options.js';
+import { providerKind } from '../provider-kind.js';
+import { completePolicy } from '../refresh-policy.js';
 
 export class GitLabRules extends RevocableProviderRules {
   /** A GitLab of one's own; may carry a path. Default: gitlab.com. */

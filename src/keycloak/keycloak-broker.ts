@@ -2,7 +2,7 @@ import { Injectable } from '@nestjs/common';
 
 import { lifetime, nonEmptyText, parseFields } from '../identity-providers/token-answer.js';
 import { KeycloakMisconfiguredError, KeycloakSessionExpiredError, KeycloakUnavailableError } from '../tokens.errors.js';
-import { KeycloakClient } from './keycloak.client.js';
+import { KeycloakClient } from './keycloak-client.js';
 
 /** A pair in plaintext as Keycloak's broker has stored it; times in epoch seconds, 0 = does not expire or not known. */
 export interface BrokeredTokens {

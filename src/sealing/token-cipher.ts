@@ -7,7 +7,7 @@ import { KEY_ID } from './encryption.options.js';
 import { FieldBytes } from './field-bytes.js';
 import { openFernet } from './fernet.js';
 import { Keyring } from './keyring.js';
-import { randomBytes } from './random.js';
+import { randomBytes } from '../postgres/random-id.js';
 import type { SealedToken, TokenLocation } from './sealed-token.js';
 
 const FORMAT = 'v1';

@@ -1,7 +1,7 @@
 import { Injectable } from '@nestjs/common';
 import * as oauth from 'oauth4webapi';
 
-import { exchange, type HttpOutcome, type HttpRequest } from '../identity-providers/http-exchange.js';
+import { exchange, type HttpOutcome, type HttpRequest } from '../oauth-http/http-exchange.js';
 import { type Fields, parseFields } from '../identity-providers/token-answer.js';
 import { KeycloakMisconfiguredError, TokensConfigurationError } from '../tokens.errors.js';
 import { type IssuedKeycloakTokens, type KeycloakRedemption, redemptionOf } from './keycloak-redemption.js';
@@ -14,7 +14,7 @@ import {
   refusalOf,
 } from './keycloak-failure.js';
 import { type KeycloakMetadata, metadataOf } from './keycloak-metadata.js';
-import { KeycloakRealm } from './keycloak.realm.js';
+import { KeycloakRealm } from './keycloak-realm.js';
 
 /**
  * The HTTP side of one Keycloak realm. Each request has one absolute deadline, follows no redirect, and is tried a second

@@ -1,6 +1,6 @@
 import type { QueryResultRow } from 'pg';
 
-import type { SealedToken } from '../../crypto/sealed-token.js';
+import type { SealedToken } from '../../sealing/sealed-token.js';
 import { type LeasedRow, readLeasedRow } from '../leases/leased-row.js';
 import type { StoredTokens } from './auth-tokens.types.js';
 

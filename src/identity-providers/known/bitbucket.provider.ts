@@ -1,7 +1,7 @@
-import { OAuth2Provider } from './oauth2.provider.js';
-import { endpoint, HostedProviderRules, IsBaseUrl, questionOf, RevocableProviderRules } from './provider.options.js';
-import { providerKind } from './provider-kind.js';
-import { completePolicy } from './refresh-policy.js';
+import { OAuth2Provider } from '../oauth2.provider.js';
+import { endpoint, HostedProviderRules, IsBaseUrl, questionOf, RevocableProviderRules } from '../provider.options.js';
+import { providerKind } from '../provider-kind.js';
+import { completePolicy } from '../refresh-policy.js';
 
 export class BitbucketRules extends HostedProviderRules {}
 

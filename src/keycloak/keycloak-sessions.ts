@@ -2,7 +2,7 @@ import { Injectable } from '@nestjs/common';
 
 import type { Fields } from '../identity-providers/token-answer.js';
 import { KeycloakSessionExpiredError } from '../tokens.errors.js';
-import { KeycloakClient } from './keycloak.client.js';
+import { KeycloakClient } from './keycloak-client.js';
 import { KeycloakTokens } from './keycloak-tokens.js';
 
 /**

@@ -1,9 +1,9 @@
 import { IsNotEmpty, IsOptional, IsString } from 'class-validator';
 
-import { OAuth2Provider } from './oauth2.provider.js';
-import { endpoint, IsBaseUrl, KnownProviderRules, questionOf } from './provider.options.js';
-import { providerKind } from './provider-kind.js';
-import { completePolicy } from './refresh-policy.js';
+import { OAuth2Provider } from '../oauth2.provider.js';
+import { endpoint, IsBaseUrl, KnownProviderRules, questionOf } from '../provider.options.js';
+import { providerKind } from '../provider-kind.js';
+import { completePolicy } from '../refresh-policy.js';
 
 /** The resource id of Azure DevOps, the same in every tenant. */
 const AZURE_DEVOPS_SCOPE = '499b84ac-1321-427f-aa17-267ca6975798/.default offline_access';
