@@ -4,7 +4,7 @@ import { InvalidTokenInputError } from './tokens.errors.js';
 const MAX_USER_ID_LENGTH = 255;
 const MAX_TOKEN_BYTES = 64 * 1024;
 /** The year 5138 in epoch seconds, and March 1973 in milliseconds: no expiry of a token lies beyond. */
-export const FIRST_MILLISECONDS = 100_000_000_000;
+export const EPOCH_SECONDS_LIMIT = 100_000_000_000;
 
 /** @throws {@link InvalidTokenInputError} unless the value is a non-blank text that fits the user id columns */
 export function checkUserId(userId: unknown): string {
@@ -72,7 +72,7 @@ export function checkExpiry(expiresAt: unknown, name: string): number {
   if (typeof expiresAt !== 'number' || !Number.isInteger(expiresAt) || expiresAt < 0) {
     throw new InvalidTokenInputError(`${rule}; it is ${typeof expiresAt === 'number' ? expiresAt : typeof expiresAt}.`);
   }
-  if (expiresAt >= FIRST_MILLISECONDS) {
+  if (expiresAt >= EPOCH_SECONDS_LIMIT) {
     throw new InvalidTokenInputError(`${rule}; ${expiresAt} looks like milliseconds. Divide it by 1000.`);
   }
   return expiresAt;

@@ -174,7 +174,7 @@ describe('AuthTokenStore.storeTokens', () => {
     await store.storeTokens(key, pair('old'));
     await database.query(
       `UPDATE auth_tokens SET status = 'reauthentication_required', failure_count = 3, lease_id = 1, open_leases = 2,
-         lease_expires_at = now(), retry_at = now(), suspect_until = now(), last_error_code = 'x', parent_version = 1
+         lease_expires_at = now(), retry_at = now(), quarantined_until = now(), last_error_code = 'x', parent_version = 1
          WHERE keycloak_user_id = $1`,
       [key.keycloakUserId],
     );
@@ -188,7 +188,7 @@ describe('AuthTokenStore.storeTokens', () => {
       lease_id: null,
       lease_expires_at: null,
       retry_at: null,
-      suspect_until: null,
+      quarantined_until: null,
       last_error_code: null,
       parent_version: null,
     });

@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, describe, expect, it, jest } from '@jest/globals';
 
-import { askAt } from './checked-answer.js';
+import { accessTokenLifeAt } from './checked-answer.js';
 import type { IdentityProvider } from './identity-provider.js';
 import { completePolicy } from './refresh-policy.js';
 
@@ -19,16 +19,16 @@ function provider(isAccessTokenAlive?: (accessToken: string) => unknown): Identi
   return { policy: completePolicy(), refresh: jest.fn(), isAccessTokenAlive } as unknown as IdentityProvider;
 }
 
-describe('askAt', () => {
+describe('accessTokenLifeAt', () => {
   it.each(['alive', 'dead', 'unknown'] as const)('passes on that a token is %s', async (life) => {
     const asked = jest.fn(() => Promise.resolve(life));
-    await expect(askAt(provider(asked), 'token')).resolves.toBe(life);
+    await expect(accessTokenLifeAt(provider(asked), 'token')).resolves.toBe(life);
     expect(asked.mock.calls).toEqual([['token']]);
   });
 
   it('takes an answer that is no promise', async () => {
     await expect(
-      askAt(
+      accessTokenLifeAt(
         provider(() => 'dead'),
         'token',
       ),
@@ -44,7 +44,7 @@ describe('askAt', () => {
         return Promise.resolve(this.#life);
       }
     }
-    await expect(askAt(new Own(), 'token')).resolves.toBe('alive');
+    await expect(accessTokenLifeAt(new Own(), 'token')).resolves.toBe('alive');
   });
 
   it.each<[string, (() => unknown) | undefined]>([
@@ -80,7 +80,7 @@ describe('askAt', () => {
         }),
     ],
   ])('knows nothing from a provider that %s', async (_, asked) => {
-    await expect(askAt(provider(asked), 'token')).resolves.toBe('unknown');
+    await expect(accessTokenLifeAt(provider(asked), 'token')).resolves.toBe('unknown');
   });
 
   it('knows nothing from a provider whose question cannot be read', async () => {
@@ -89,12 +89,12 @@ describe('askAt', () => {
         throw new Error('token');
       },
     });
-    await expect(askAt(broken, 'token')).resolves.toBe('unknown');
+    await expect(accessTokenLifeAt(broken, 'token')).resolves.toBe('unknown');
   });
 
   it('waits six seconds for an answer, and no longer', async () => {
     let life: string | undefined;
-    const asked = askAt(
+    const asked = accessTokenLifeAt(
       provider(() => new Promise(() => undefined)),
       'token',
     ).then((known) => (life = known));
@@ -107,7 +107,7 @@ describe('askAt', () => {
 
   it('takes an answer that comes just in time', async () => {
     const late = () => new Promise((resolve) => setTimeout(resolve, 5999, 'dead'));
-    const asked = askAt(provider(late), 'token');
+    const asked = accessTokenLifeAt(provider(late), 'token');
     await jest.advanceTimersByTimeAsync(5999);
     await expect(asked).resolves.toBe('dead');
   });
@@ -116,7 +116,7 @@ describe('askAt', () => {
     const unhandled = jest.fn();
     process.on('unhandledRejection', unhandled);
     const late = () => new Promise((_, reject) => setTimeout(reject, 7000, new Error('token')));
-    const asked = askAt(provider(late), 'token');
+    const asked = accessTokenLifeAt(provider(late), 'token');
     await jest.advanceTimersByTimeAsync(7000);
     await expect(asked).resolves.toBe('unknown');
     jest.useRealTimers();

@@ -18,7 +18,7 @@ const LIFE_DEADLINE_MS = QUESTION_TIMEOUT_MS + 1000;
  * promise, or answer what the types do not allow. Then the token may have been redeemed, and nothing of the answer may
  * reach a message.
  */
-export async function redeemAt(provider: IdentityProvider, refreshToken: string): Promise<RefreshAnswer> {
+export async function refreshAt(provider: IdentityProvider, refreshToken: string): Promise<RefreshAnswer> {
   let answer: Partial<Record<string, unknown>>;
   try {
     answer = { ...(await provider.refresh(refreshToken)) };
@@ -57,7 +57,7 @@ export async function revokeAt(
  * Asks a provider whether an access token still works, and makes sure of its answer: whatever a provider of the host does
  * against its promise is `unknown`, and so is an answer that takes longer than six seconds. Never rejects.
  */
-export async function askAt(provider: IdentityProvider, accessToken: string): Promise<AccessTokenLife> {
+export async function accessTokenLifeAt(provider: IdentityProvider, accessToken: string): Promise<AccessTokenLife> {
   let timer: NodeJS.Timeout | undefined;
   const late = new Promise<AccessTokenLife>((resolve) => {
     timer = setTimeout(resolve, LIFE_DEADLINE_MS, 'unknown');

@@ -40,7 +40,7 @@ export interface OAuth2ProviderProfile {
 }
 
 /** Errors that come with status 400 and say nothing against the token. @see RFC 7009 section 2.2.1, RFC 6749 section 5.2 */
-const PUT_RIGHT_IN_TIME = new Set(['invalid_client', 'unauthorized_client', 'temporarily_unavailable', 'server_error']);
+const RETRYABLE_OAUTH_ERRORS = new Set(['invalid_client', 'unauthorized_client', 'temporarily_unavailable', 'server_error']);
 
 /**
  * An OAuth 2.0 provider described by a profile. One request an attempt, with the one client authentication of the
@@ -110,7 +110,7 @@ export class OAuth2Provider implements IdentityProvider {
     if (status < 300 || status === this.#profile.unknownTokenStatus) return { kind: 'revoked' };
     const code = oauthErrorCode(parseFields(body)?.error) ?? `http_${status}`;
     // Only what is wrong with the tokens is final; credentials, URLs and rate limits are put right in time.
-    const isFinal = (status === 400 || status === 422) && !PUT_RIGHT_IN_TIME.has(code);
+    const isFinal = (status === 400 || status === 422) && !RETRYABLE_OAUTH_ERRORS.has(code);
     if (isFinal) return { kind: 'refused', code };
     return { kind: 'unavailable', code, retryAfterMs: retryAfter(headers) };
   }

@@ -13,7 +13,7 @@ export interface RefreshPolicy {
    */
   readonly leaseMs: number;
   /**
-   * How long after its first redemption the provider accepts a refresh token again; 0 = it is single-use. Counted from the
+   * How long after its first use the provider accepts a refresh token again; 0 = it is single-use. Counted from the
    * lease under which the token may first have been sent.
    */
   readonly replayWindowMs: number;

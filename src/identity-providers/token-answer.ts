@@ -6,7 +6,7 @@ import type { IssuedTokens, RefreshAnswer } from './identity-provider.js';
  * happened on the way.
  */
 const TERMINAL = new Set(['invalid_grant', 'bad_refresh_token', 'invalid_token']);
-const PASSING = new Set(['temporarily_unavailable', 'slow_down']);
+const TRANSIENT_ERRORS = new Set(['temporarily_unavailable', 'slow_down']);
 const SERVER_ERROR = 'server_error';
 /** 300 years: far beyond any lifetime, far below what a bigint of epoch seconds holds. */
 const MAX_LIFETIME_SECONDS = 1e10;
@@ -37,7 +37,7 @@ export function classifyTokenAnswer(outcome: HttpOutcome): RefreshAnswer {
   if (tokens) return { kind: 'success', tokens };
   const error = fields && oauthErrorCode(fields.error);
   if (!error) return status < 300 ? { kind: 'ambiguous', code: 'UNREADABLE_ANSWER' } : refusal(`http_${status}`);
-  if (PASSING.has(error)) return { kind: 'not-redeemed', code: error, retryAfterMs };
+  if (TRANSIENT_ERRORS.has(error)) return { kind: 'not-redeemed', code: error, retryAfterMs };
   if (error === SERVER_ERROR) return { kind: 'ambiguous', code: error };
   return TERMINAL.has(error) ? { kind: 'terminal', code: error } : refusal(error);
 }

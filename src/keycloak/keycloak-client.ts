@@ -4,7 +4,7 @@ import * as oauth from 'oauth4webapi';
 import { exchange, type HttpOutcome, type HttpRequest } from '../oauth-http/http-exchange.js';
 import { type Fields, parseFields } from '../identity-providers/token-answer.js';
 import { KeycloakMisconfiguredError, TokensConfigurationError } from '../tokens.errors.js';
-import { type IssuedKeycloakTokens, type KeycloakRedemption, redemptionOf } from './keycloak-redemption.js';
+import { type IssuedKeycloakTokens, type KeycloakRefreshAnswer, refreshAnswerOf } from './keycloak-redemption.js';
 import {
   answerOf,
   errorOf,
@@ -62,7 +62,7 @@ export class KeycloakClient {
    * @throws {@link TokensConfigurationError} when the options of the module have no `keycloak`
    * @see RFC 6749 section 6
    */
-  async redeem(refreshToken: string): Promise<KeycloakRedemption> {
+  async redeem(refreshToken: string): Promise<KeycloakRefreshAnswer> {
     const deadline = this.#newDeadline();
     const server = await this.metadata();
     if (performance.now() >= deadline) return { kind: 'not-redeemed', code: 'TIMEOUT' };
@@ -76,9 +76,9 @@ export class KeycloakClient {
    * @see RFC 6749 section 5
    */
   async token(grantType: string, parameters: Record<string, string>): Promise<IssuedKeycloakTokens> {
-    const redemption = await this.#grant(await this.metadata(), grantType, parameters, this.#newDeadline());
-    if (redemption.kind === 'success') return redemption.tokens;
-    throw errorOf(redemption);
+    const outcome = await this.#grant(await this.metadata(), grantType, parameters, this.#newDeadline());
+    if (outcome.kind === 'success') return outcome.tokens;
+    throw errorOf(outcome);
   }
 
   /**
@@ -165,13 +165,13 @@ export class KeycloakClient {
     grantType: string,
     parameters: Record<string, string>,
     deadline: number,
-  ): Promise<KeycloakRedemption> {
+  ): Promise<KeycloakRefreshAnswer> {
     const answer = await this.#ask(
       (http) =>
         oauth.genericTokenEndpointRequest(server, this.#client, this.#authentication, grantType, parameters, http),
       deadline,
     );
-    return redemptionOf(answer, this.realm.clientId);
+    return refreshAnswerOf(answer, this.realm.clientId);
   }
 
   get #client(): oauth.Client {

@@ -11,7 +11,7 @@ export interface IssuedKeycloakTokens {
 }
 
 /** What an attempt to redeem a grant came to. */
-export type KeycloakRedemption = { readonly kind: 'success'; readonly tokens: IssuedKeycloakTokens } | KeycloakFailure;
+export type KeycloakRefreshAnswer = { readonly kind: 'success'; readonly tokens: IssuedKeycloakTokens } | KeycloakFailure;
 
 /**
  * Classifies what became of a request to the token endpoint. Tokens are taken as soon as they can be read and nothing
@@ -19,7 +19,7 @@ export type KeycloakRedemption = { readonly kind: 'success'; readonly tokens: Is
  *
  * @see RFC 6749 section 5
  */
-export function redemptionOf(answer: KeycloakAnswer | KeycloakFailure, clientId: string): KeycloakRedemption {
+export function refreshAnswerOf(answer: KeycloakAnswer | KeycloakFailure, clientId: string): KeycloakRefreshAnswer {
   if (answer.kind !== 'answered') return answer;
   const fields = answer.status < 300 ? parseFields(answer.body) : undefined;
   const accessToken = nonEmptyText(fields?.access_token);

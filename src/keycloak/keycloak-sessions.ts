@@ -63,7 +63,7 @@ export class KeycloakSessions {
   }
 
   /**
-   * Redeems a refresh token. Callers of one process who pass the same token at once share one redemption, because with
+   * Redeems a refresh token. Callers of one process who pass the same token at once share one request, because with
    * Revoke Refresh Token on, Keycloak ends a session whose token comes twice.
    *
    * @throws {@link KeycloakSessionExpiredError} when the session is over

@@ -2,7 +2,7 @@ import { completePolicy } from '../identity-providers/refresh-policy.js';
 import type { KeycloakClient } from './keycloak-client.js';
 import { KeycloakTokens } from './keycloak-tokens.js';
 import type { Refusal } from '../refresh/refresh-decision.js';
-import type { Redemption, RefreshKind, RefreshTarget } from '../refresh/refresh-target.js';
+import type { ExchangeOutcome, RefreshKind, RefreshTarget } from '../refresh/refresh-target.js';
 import { freshlyStored } from '../storage/leases/leased-row.js';
 import type { Lease } from '../storage/leases/lease.js';
 import type {
@@ -15,7 +15,7 @@ import type { OfflineTokensTable } from '../storage/offline-tokens/offline-token
 import { KeycloakMisconfiguredError, KeycloakSessionExpiredError, KeycloakUnavailableError } from '../tokens.errors.js';
 import type { OfflineTokenVault } from './offline-token-vault.js';
 
-/** The redemption of a Keycloak offline token in `offline_tokens`. */
+/** The refresh with a Keycloak offline token in `offline_tokens`. */
 export interface OfflineRefresh extends RefreshKind {
   readonly key: OfflineTokenKey;
   readonly row: OfflineTokenRow;
@@ -23,7 +23,7 @@ export interface OfflineRefresh extends RefreshKind {
   readonly issued: KeycloakTokens;
 }
 
-/** What the redemption of an offline token needs of the module. */
+/** What the refresh with an offline token needs of the module. */
 export interface OfflineRefreshContext {
   readonly table: OfflineTokensTable;
   readonly vault: OfflineTokenVault;
@@ -33,7 +33,7 @@ export interface OfflineRefreshContext {
 /** The time that a lease leaves beside two requests to Keycloak, in milliseconds. */
 const LEASE_RESERVE_MS = 5000;
 
-/** The target of an offline token's redemption. With Revoke Refresh Token on, Keycloak's tokens are single-use. */
+/** The target of an offline token's refresh. With Revoke Refresh Token on, Keycloak's tokens are single-use. */
 export function offlineTarget(
   userId: string,
   { table, vault, client }: OfflineRefreshContext,
@@ -73,7 +73,7 @@ async function redeem(
   { row }: Lease<OfflineTokenRow>,
   vault: OfflineTokenVault,
   client: KeycloakClient,
-): Promise<Redemption<OfflineRefresh>> {
+): Promise<ExchangeOutcome<OfflineRefresh>> {
   let offlineToken: string;
   try {
     offlineToken = vault.open(userId, row.offlineToken);

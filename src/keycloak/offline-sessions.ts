@@ -36,7 +36,7 @@ export class OfflineSessions {
   ) {}
 
   /**
-   * Redeems the stored offline token of a user; all callers of this process share one redemption.
+   * Redeems the stored offline token of a user; all callers of this process share one exchange.
    *
    * @throws {@link KeycloakSessionExpiredError} when none is stored, or Keycloak does not accept it any more
    * @throws {@link KeycloakUnavailableError} when Keycloak gives no usable answer, when another process takes too long,
@@ -61,7 +61,7 @@ export class OfflineSessions {
       const outcome = await within(result, deadline - performance.now(), () => inProgress(target));
       switch (outcome.kind) {
         case 'refreshed':
-          // While its successor cannot be stored, callers get what a redemption brought as long as it is surely good.
+          // While its successor cannot be stored, callers get what an exchange brought as long as it is surely good.
           if (performance.now() - outcome.row.readAt < GOOD_FOR_MS) return outcome.issued;
           throw target.errorOf({ reason: 'in_progress' });
         case 'failed':

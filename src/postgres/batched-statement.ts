@@ -7,7 +7,7 @@ import { TokenStoreUnavailableError } from '../tokens.errors.js';
 const MAX_UNDER_WAY = 2;
 const MAX_BATCH = 256;
 /** A statement that takes longer no longer keeps others waiting: its connection may be dead. */
-const PATIENCE_MS = 250;
+const SLOT_TIMEOUT_MS = 250;
 const GATHERED: Promise<void> = Promise.resolve();
 
 interface Call<Request, Row> {
@@ -65,7 +65,7 @@ export class BatchedStatement<Request, Row> {
     this.#patience ??= setTimeout(() => {
       this.#underWay.clear();
       this.#send();
-    }, PATIENCE_MS);
+    }, SLOT_TIMEOUT_MS);
   }
 
   #send(): void {

@@ -52,11 +52,12 @@ export class LeasedRefresh {
     stale: Kind['row'],
     request: RefreshRequest,
   ): RefreshInFlight<Kind> {
-    const storing: Promise<unknown>[] = [];
-    const result = this.#run(target, stale, request, (work) => storing.push(work)).catch(
-      (error: unknown): RefreshResult<Kind> => ({ kind: 'failed', error }),
-    );
-    return { result, landed: result.then(() => Promise.allSettled(storing)) };
+    const pendingCommits: Promise<unknown>[] = [];
+    const result = this.#run(target, stale, request, pendingCommits).catch((error: unknown): RefreshResult<Kind> => ({
+      kind: 'failed',
+      error,
+    }));
+    return { result, settled: result.then(() => Promise.allSettled(pendingCommits)) };
   }
 
   /** One step after the other, until there is a result. */
@@ -64,7 +65,7 @@ export class LeasedRefresh {
     target: RefreshTarget<Kind>,
     stale: Kind['row'],
     request: RefreshRequest,
-    land: (work: Promise<unknown>) => void,
+    pendingCommits: Promise<unknown>[],
   ): Promise<RefreshResult<Kind>> {
     const deadline = performance.now() + this.options.waitTimeoutMs;
     let row: Kind['row'] | null = stale;
@@ -76,7 +77,7 @@ export class LeasedRefresh {
         if (!(await this.#pace.turn())) return shuttingDown(target);
         const { isRejected } = request;
         const grant: LeaseGrant<Kind['row']> = await this.#acquire(target, row, isRejected);
-        if (grant.kind === 'granted') return this.#redeem(target, row, grant.lease, isRejected, land);
+        if (grant.kind === 'granted') return this.#redeem(target, row, grant.lease, isRejected, pendingCommits);
         row = grant.row;
         // A refusal for another reason than a lock tells of another row: that is decided on at once, the first times.
         if (grant.reason !== 'locked' && attempt < 2) continue;
@@ -111,18 +112,18 @@ export class LeasedRefresh {
     seen: Kind['row'],
     lease: Lease<Kind['row']>,
     isRejected: boolean,
-    land: (work: Promise<unknown>) => void,
+    pendingCommits: Promise<unknown>[],
   ): Promise<RefreshResult<Kind>> {
     // Time has passed since the decision: a replay window or an access token may have ended.
-    const { state, openLeases, isUnanswered } = seen;
-    const leased = { ...lease.row, state, openLeases, isUnanswered };
+    const { state, openLeases, outcomeUnknown } = seen;
+    const leased = { ...lease.row, state, openLeases, outcomeUnknown };
     const step = decide(leased, { isMet: false, isRejected }, target.rules, performance.now());
     if (step.kind !== 'lease') {
       return this.ending.giveBack(target, lease, { kind: 'moved', row: leased });
     }
-    if (!step.takeover) return this.exchange.run(target, lease, isRejected, land);
+    if (!step.takeover) return this.exchange.run(target, lease, isRejected, pendingCommits);
     const prepared = await this.takeover.prepare(target, lease, step.takeover, isRejected);
-    return prepared.kind === 'ready' ? this.exchange.run(target, prepared.lease, isRejected, land) : prepared;
+    return prepared.kind === 'ready' ? this.exchange.run(target, prepared.lease, isRejected, pendingCommits) : prepared;
   }
 }
 

@@ -14,7 +14,7 @@ import {
   RefreshUnavailableError,
 } from '../tokens.errors.js';
 import type { Refusal } from './refresh-decision.js';
-import type { RedeemedTokens, Redemption, RefreshKind, RefreshTarget } from './refresh-target.js';
+import type { NewTokens, ExchangeOutcome, RefreshKind, RefreshTarget } from './refresh-target.js';
 
 /** The refresh of a token pair in `auth_tokens`. */
 export interface PairRefresh extends RefreshKind {
@@ -33,7 +33,7 @@ export interface Redeemer {
   /** The client that redeems, if that is known. */
   readonly clientId?: string;
   /** @see {@link RefreshTarget.redeem} */
-  redeem(lease: Lease<AuthTokensRow>): Promise<Redemption<PairRefresh>>;
+  redeem(lease: Lease<AuthTokensRow>): Promise<ExchangeOutcome<PairRefresh>>;
   /** @see {@link RefreshTarget.askWitness} */
   askWitness?(row: AuthTokensRow): Promise<AccessTokenLife>;
 }
@@ -72,7 +72,7 @@ export function pairTarget(
   };
 }
 
-function committedRow({ rowId, successor }: RedeemedTokens<PairRefresh>, now: number): AuthTokensRow {
+function committedRow({ rowId, successor }: NewTokens<PairRefresh>, now: number): AuthTokensRow {
   const { accessToken, refreshToken, accessTokenExpiresAt, refreshTokenExpiresAt, issuedAt, version } = successor;
   const { redeemedVersion: parentVersion, clientId, rejections } = successor;
   return {

@@ -5,7 +5,7 @@ import { Injectable, Logger } from '@nestjs/common';
 import type { Lease } from '../storage/leases/lease.js';
 import { TokenStoreUnavailableError } from '../tokens.errors.js';
 import { RefreshDrain } from './refresh-drain.js';
-import type { RedeemedTokens, RefreshKind, RefreshTarget } from './refresh-target.js';
+import type { NewTokens, RefreshKind, RefreshTarget } from './refresh-target.js';
 
 /** What became of redeemed tokens. */
 export type CommitOutcome<Kind extends RefreshKind> =
@@ -41,7 +41,7 @@ export class RefreshCommitter {
    */
   async commit<Kind extends RefreshKind>(
     target: RefreshTarget<Kind>,
-    tokens: RedeemedTokens<Kind>,
+    tokens: NewTokens<Kind>,
     lease: Lease<Kind['row']>,
   ): Promise<CommitOutcome<Kind>> {
     for (let attempt = 0; ; attempt++) {
@@ -65,14 +65,14 @@ export class RefreshCommitter {
 
   async #tryCommit<Kind extends RefreshKind>(
     target: RefreshTarget<Kind>,
-    tokens: RedeemedTokens<Kind>,
+    tokens: NewTokens<Kind>,
   ): Promise<CommitOutcome<Kind>> {
     const { key, leases } = target;
     const { successor, rowId } = tokens;
     if (await leases.commit(key, successor)) return { kind: 'stored' };
     let row = await target.load();
     if (row?.parentVersion === successor.redeemedVersion && row.version !== successor.version) {
-      if (await leases.supersede(key, successor)) return { kind: 'stored' };
+      if (await leases.commitNewerSibling(key, successor)) return { kind: 'stored' };
       row = await target.load();
     }
     // An earlier try reached the table and only its answer was lost: the version is random, so it is this very one.
@@ -83,18 +83,18 @@ export class RefreshCommitter {
     return row ? { kind: 'replaced', row } : { kind: 'deleted' };
   }
 
-  async #disown<Kind extends RefreshKind>(target: RefreshTarget<Kind>, tokens: RedeemedTokens<Kind>): Promise<void> {
+  async #disown<Kind extends RefreshKind>(target: RefreshTarget<Kind>, tokens: NewTokens<Kind>): Promise<void> {
     for (let attempt = 0; ; attempt++) {
       try {
         await target.disown(tokens);
         return;
       } catch (error) {
-        const isPassing = error instanceof TokenStoreUnavailableError && error.retryable && !this.drain.isOver;
-        const outlook = isPassing ? 'yet' : 'and stay valid until they expire';
+        const isTransient = error instanceof TokenStoreUnavailableError && error.retryable && !this.drain.isOver;
+        const outlook = isTransient ? 'yet' : 'and stay valid until they expire';
         this.#logger.error(
           `Refreshed ${target.subject}, which were deleted, are not noted for revocation ${outlook}: ${String(error)}`,
         );
-        if (!isPassing) return;
+        if (!isTransient) return;
         await delay(pauseMs(attempt));
       }
     }

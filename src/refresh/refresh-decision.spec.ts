@@ -14,15 +14,15 @@ function row(state: LeaseState, changes: Partial<RefreshableRow> = {}): Refresha
     parentVersion: null,
     clientId: 'client',
     state,
-    leasedForMs: state === 'leased' || state === 'unanswered' ? 20_000 : 0,
-    openLeases: state === 'leased' || state === 'unanswered' || state === 'abandoned' ? 1 : 0,
+    leasedForMs: state === 'leased' || state === 'outcome_unknown' ? 20_000 : 0,
+    openLeases: state === 'leased' || state === 'outcome_unknown' || state === 'abandoned' ? 1 : 0,
     firstLeasedMsAgo: state === 'abandoned' ? 40_000 : 0,
-    isUnanswered: state === 'unanswered',
+    outcomeUnknown: state === 'outcome_unknown',
     backingOffForMs: state === 'backing_off' ? 7000 : 0,
-    suspectForMs: state === 'suspect' ? 9000 : 0,
+    quarantinedForMs: state === 'quarantined' ? 9000 : 0,
     failureCount: 0,
-    failureKind: state === 'backing_off' ? 'passing' : null,
-    lastErrorCode: state === 'backing_off' || state === 'unanswered' ? 'http_503' : null,
+    failureKind: state === 'backing_off' ? 'transient' : null,
+    lastErrorCode: state === 'backing_off' || state === 'outcome_unknown' ? 'http_503' : null,
     rejections: 0,
     wasRejected: false,
     issuedSecondsAgo: 3600,
@@ -69,7 +69,7 @@ const TABLE: [LeaseState, PolicyName, Record<DemandName, string>][] = [
     (policy): [LeaseState, PolicyName, Record<DemandName, string>][] => [
       ['idle', policy, { fresh: 'serve', stale: 'lease', expired: 'lease', rejected: 'lease' }],
       ['backing_off', policy, { fresh: 'serve', stale: 'serve', expired: 'unavailable', rejected: 'unavailable' }],
-      ['suspect', policy, { fresh: 'serve', stale: 'serve', expired: 'unavailable', rejected: 'unavailable' }],
+      ['quarantined', policy, { fresh: 'serve', stale: 'serve', expired: 'unavailable', rejected: 'unavailable' }],
       [
         'ended',
         policy,
@@ -86,18 +86,26 @@ const TABLE: [LeaseState, PolicyName, Record<DemandName, string>][] = [
   ['leased', 'refresh ends the access token', { fresh: 'wait', stale: 'wait', expired: 'wait', rejected: 'wait' }],
   ['leased', 'refresh ends it, with a witness', { fresh: 'wait', stale: 'wait', expired: 'wait', rejected: 'wait' }],
   ['leased', 'replay window', { fresh: 'serve', stale: 'serve', expired: 'wait', rejected: 'wait' }],
-  ['unanswered', 'single-use', { fresh: 'serve', stale: 'serve', expired: 'unavailable', rejected: 'unavailable' }],
   [
-    'unanswered',
+    'outcome_unknown',
+    'single-use',
+    { fresh: 'serve', stale: 'serve', expired: 'unavailable', rejected: 'unavailable' },
+  ],
+  [
+    'outcome_unknown',
     'refresh ends the access token',
     { fresh: 'unavailable', stale: 'unavailable', expired: 'unavailable', rejected: 'unavailable' },
   ],
   [
-    'unanswered',
+    'outcome_unknown',
     'refresh ends it, with a witness',
     { fresh: 'unavailable', stale: 'unavailable', expired: 'unavailable', rejected: 'unavailable' },
   ],
-  ['unanswered', 'replay window', { fresh: 'serve', stale: 'serve', expired: 'unavailable', rejected: 'unavailable' }],
+  [
+    'outcome_unknown',
+    'replay window',
+    { fresh: 'serve', stale: 'serve', expired: 'unavailable', rejected: 'unavailable' },
+  ],
   [
     'abandoned',
     'single-use',
@@ -170,7 +178,7 @@ describe('A takeover', () => {
   });
 
   it('is not delayed when the only holder has said that it will not come', () => {
-    const gone = { isUnanswered: true, accessTokenValidForSeconds: -1 };
+    const gone = { outcomeUnknown: true, accessTokenValidForSeconds: -1 };
     expect(word(step(row('abandoned', gone)))).toBe('take over');
     expect(word(step(row('abandoned', { ...gone, openLeases: 2 })))).toBe('take over later');
   });
@@ -234,7 +242,7 @@ describe('A row that cannot be refreshed', () => {
       const decided = step(row(state, expired), STALE, SINGLE_USE, later);
       return decided.kind === 'refuse' && decided.refusal.reason === 'unavailable' && decided.refusal.retryAfterMs;
     };
-    expect(['unanswered', 'suspect', 'backing_off'].map((state) => retryAfter(state as LeaseState))).toEqual([
+    expect(['outcome_unknown', 'quarantined', 'backing_off'].map((state) => retryAfter(state as LeaseState))).toEqual([
       19_000, 8000, 6000,
     ]);
   });

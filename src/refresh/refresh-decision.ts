@@ -89,13 +89,13 @@ export function decide(row: RefreshableRow, demand: RefreshDemand, rules: Refres
       return { kind: 'lease', takeover: null };
     case 'leased':
       return policy.oldAccessTokenSurvives && isUsable(row, demand, policy, now) ? SERVE : { kind: 'wait' };
-    case 'unanswered':
+    case 'outcome_unknown':
       return refuse(lastTryFailed(row, row.leasedForMs - elapsedMs));
-    case 'suspect':
+    case 'quarantined':
       return refuse(
         unavailable(
           `"${row.lastErrorCode ?? ''}" may be due to a race and is being watched`,
-          row.suspectForMs - elapsedMs,
+          row.quarantinedForMs - elapsedMs,
         ),
       );
     case 'backing_off': {
@@ -139,7 +139,7 @@ function takeoverOf(row: RefreshableRow, demand: RefreshDemand, rules: RefreshRu
   const latestArrivalMs = row.firstLeasedMsAgo + elapsedMs + policy.exchangeTimeoutMs;
   if (policy.replayWindowMs > 0 && latestArrivalMs <= policy.replayWindowMs) return { delayMs: 0, asksWitness: false };
 
-  const isHolderGone = row.isUnanswered && row.openLeases === 1;
+  const isHolderGone = row.outcomeUnknown && row.openLeases === 1;
   const delayMs = isHolderGone ? 0 : policy.takeoverDelayMs;
   const isExpired = row.accessTokenValidForSeconds * 1000 <= elapsedMs;
   if (isExpired) return { delayMs, asksWitness: false };

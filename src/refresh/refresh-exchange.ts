@@ -11,8 +11,8 @@ import { RefreshDrain } from './refresh-drain.js';
 import { RefreshTakeover } from './refresh-takeover.js';
 import {
   failed,
-  type RedeemedTokens,
-  type Redemption,
+  type NewTokens,
+  type ExchangeOutcome,
   type RefreshKind,
   type RefreshResult,
   type RefreshTarget,
@@ -28,7 +28,7 @@ const READING_GRACE_MS = 100;
 
 /** What one attempt came to, and when it began in epoch seconds of the database. */
 interface Attempt<Kind extends RefreshKind> {
-  readonly redemption: Redemption<Kind>;
+  readonly outcome: ExchangeOutcome<Kind>;
   readonly startedAt: number;
 }
 
@@ -37,8 +37,8 @@ interface Exchange<Kind extends RefreshKind> {
   readonly target: RefreshTarget<Kind>;
   readonly lease: Lease<Kind['row']>;
   readonly isRejected: boolean;
-  /** Has the flight last until some tokens are stored. */
-  readonly land: (storing: Promise<unknown>) => void;
+  /** Takes every commit that this exchange starts. */
+  readonly pendingCommits: Promise<unknown>[];
 }
 
 /**
@@ -57,46 +57,46 @@ export class RefreshExchange {
     private readonly options: RefreshOptions,
   ) {}
 
-  /** @param land takes the work that goes on after the result: a second exchange must not start before it is done */
+  /** @param pendingCommits takes every commit that the exchange starts; a commit may go on after the result */
   async run<Kind extends RefreshKind>(
     target: RefreshTarget<Kind>,
     lease: Lease<Kind['row']>,
     isRejected: boolean,
-    land: (storing: Promise<unknown>) => void,
+    pendingCommits: Promise<unknown>[],
   ): Promise<RefreshResult<Kind>> {
-    const exchange = { target, lease, isRejected, land };
+    const exchange = { target, lease, isRejected, pendingCommits };
     const { exchangeTimeoutMs } = target.rules.policy;
     const hasTime = () => lease.leftMs() >= exchangeTimeoutMs + LEASE_MARGIN_MS;
     if (!this.drain.mayStart()) return this.ending.giveBack(target, lease, shuttingDown(target));
     if (!hasTime()) return this.ending.giveBack(target, lease, unavailable(target, 'the lease was granted too late'));
 
-    const first = await this.#redeemInTime(exchange);
+    const first = await this.#redeemWithinLease(exchange);
     if (!first) return overdue(target);
-    if (first.redemption.kind !== 'ambiguous') return this.#end(exchange, first);
+    if (first.outcome.kind !== 'ambiguous') return this.#end(exchange, first);
 
     // With the answer lost, the old access token may tell whether there is anything left to send.
     const life = await this.#ask(exchange);
     const mayResend = target.mayResend && life !== 'dead' && this.drain.mayStart() && hasTime();
-    if (!mayResend) return this.#endUnanswered(exchange, first.redemption.code, life);
+    if (!mayResend) return this.#endUnanswered(exchange, first.outcome.code, life);
 
     // The only resend there is. The provider may have redeemed the token the first time, but then its answer is lost
     // for good and there is nothing left to lose. What the resend did not settle stays as ambiguous as it was.
-    const second = await this.#redeemInTime(exchange);
+    const second = await this.#redeemWithinLease(exchange);
     if (!second) return overdue(target);
-    const isSettled = second.redemption.kind === 'success' || second.redemption.kind === 'terminal';
+    const isSettled = second.outcome.kind === 'success' || second.outcome.kind === 'terminal';
     if (isSettled) return this.#end(exchange, second);
-    return this.#endUnanswered(exchange, first.redemption.code, await this.#ask(exchange));
+    return this.#endUnanswered(exchange, first.outcome.code, await this.#ask(exchange));
   }
 
   /** Redeems within the lease; a redeemer that overruns it still gets its success stored. */
-  async #redeemInTime<Kind extends RefreshKind>(exchange: Exchange<Kind>): Promise<Attempt<Kind> | null> {
+  async #redeemWithinLease<Kind extends RefreshKind>(exchange: Exchange<Kind>): Promise<Attempt<Kind> | null> {
     const { target, lease } = exchange;
     const startedAt = lease.now();
     const pending = target.redeem(lease);
-    const redemption =
+    const outcome =
       (await within(pending, lease.leftMs(), () => undefined)) ??
       (await within(pending, READING_GRACE_MS, () => undefined));
-    if (redemption) return { redemption, startedAt };
+    if (outcome) return { outcome, startedAt };
     // The flight does not wait for it: a callback that never settles would keep the row from every other refresh.
     this.drain.track(
       pending.then((late) =>
@@ -110,43 +110,43 @@ export class RefreshExchange {
 
   async #end<Kind extends RefreshKind>(
     exchange: Exchange<Kind>,
-    { redemption, startedAt }: Attempt<Kind>,
+    { outcome, startedAt }: Attempt<Kind>,
   ): Promise<RefreshResult<Kind>> {
     const { target, lease } = exchange;
-    switch (redemption.kind) {
+    switch (outcome.kind) {
       case 'success':
-        return this.#commit(exchange, redeemed(exchange, redemption.tokens, startedAt), redemption.issued);
+        return this.#commit(exchange, redeemed(exchange, outcome.tokens, startedAt), outcome.issued);
       case 'unchanged':
         return this.ending.giveBack(target, lease, { kind: 'unchanged', row: lease.row });
       case 'threw':
-        return this.ending.giveBack(target, lease, { kind: 'threw', error: redemption.error });
+        return this.ending.giveBack(target, lease, { kind: 'threw', error: outcome.error });
       case 'terminal':
-        return this.ending.reject(target, lease, redemption.code);
+        return this.ending.reject(target, lease, outcome.code);
       case 'configuration': {
-        await this.ending.fail(target, lease, 'configuration', redemption.code);
+        await this.ending.fail(target, lease, 'configuration', outcome.code);
         return {
           kind: 'failed',
-          error: redemption.error ?? target.errorOf({ reason: 'misconfigured', code: redemption.code }),
+          error: outcome.error ?? target.errorOf({ reason: 'misconfigured', code: outcome.code }),
         };
       }
       case 'not-redeemed': {
-        const { code, retryAfterMs } = redemption;
-        const backoffMs = await this.ending.fail(target, lease, 'passing', code, retryAfterMs);
+        const { code, retryAfterMs } = outcome;
+        const backoffMs = await this.ending.fail(target, lease, 'transient', code, retryAfterMs);
         return unavailable(target, `the provider did not serve the request (${code})`, backoffMs);
       }
       case 'ambiguous':
-        return this.#endUnanswered(exchange, redemption.code, 'unknown');
+        return this.#endUnanswered(exchange, outcome.code, 'unknown');
     }
   }
 
   async #commit<Kind extends RefreshKind>(
-    { target, lease, land }: Exchange<Kind>,
-    tokens: RedeemedTokens<Kind>,
+    { target, lease, pendingCommits }: Exchange<Kind>,
+    tokens: NewTokens<Kind>,
     issued: Kind['issued'],
   ): Promise<RefreshResult<Kind>> {
-    const storing = this.committer.commit(target, tokens, lease);
-    land(storing);
-    const outcome = await within(storing, this.options.commitWaitMs, () => undefined);
+    const commit = this.committer.commit(target, tokens, lease);
+    pendingCommits.push(commit);
+    const outcome = await within(commit, this.options.commitWaitMs, () => undefined);
     if (outcome?.kind === 'replaced') return { kind: 'moved', row: outcome.row, issued };
     if (outcome?.kind === 'deleted') return { kind: 'moved', row: null, issued };
     if (!outcome) this.#logger.warn(`Callers get ${target.subject} that are not stored yet.`);
@@ -161,7 +161,7 @@ export class RefreshExchange {
   ): Promise<RefreshResult<Kind>> {
     if (life === 'dead') return this.ending.declareSpent(target, lease);
     const cause = `the provider's answer was lost (${code})`;
-    if (life === 'alive') return unavailable(target, cause, await this.ending.fail(target, lease, 'passing', code));
+    if (life === 'alive') return unavailable(target, cause, await this.ending.fail(target, lease, 'transient', code));
     await this.ending.giveUp(target, lease, code);
     return unavailable(target, cause, Math.max(1, lease.leftMs()));
   }
@@ -185,7 +185,7 @@ function redeemed<Kind extends RefreshKind>(
   { target, lease: { row }, isRejected }: Exchange<Kind>,
   tokens: Kind['tokens'],
   issuedAt: number,
-): RedeemedTokens<Kind> {
+): NewTokens<Kind> {
   const successor = {
     version: randomId(),
     redeemedVersion: row.version,

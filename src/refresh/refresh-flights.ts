@@ -12,7 +12,7 @@ interface Flight {
   readonly version: string;
   readonly request: RefreshRequest;
   readonly result: Promise<unknown>;
-  readonly landed: Promise<unknown>;
+  readonly settled: Promise<unknown>;
 }
 
 /**
@@ -49,7 +49,7 @@ export class RefreshFlights {
   ): { readonly source: string; readonly result: Promise<RefreshResult<Kind>> } {
     const underWay = this.#flights.get(target.name);
     if (underWay && underWay.version !== stale.version) {
-      const result = underWay.landed
+      const result = underWay.settled
         .then(async (): Promise<RefreshResult<Kind>> => ({ kind: 'moved', row: await target.load() }))
         .catch((error: unknown): RefreshResult<Kind> => ({ kind: 'failed', error }));
       return { source, result };
@@ -58,11 +58,11 @@ export class RefreshFlights {
     // The name says the table, and with it the kind.
     if (underWay) return underWay as { source: string; result: Promise<RefreshResult<Kind>> };
     const request = { isRejected };
-    const { result, landed }: RefreshInFlight<Kind> = this.scope.detached(() =>
+    const { result, settled }: RefreshInFlight<Kind> = this.scope.detached(() =>
       this.leasedRefresh.start(target, stale, request),
     );
-    const over = landed.finally(() => this.#flights.delete(target.name));
-    this.#flights.set(target.name, { source, version: stale.version, request, result, landed: over });
+    const over = settled.finally(() => this.#flights.delete(target.name));
+    this.#flights.set(target.name, { source, version: stale.version, request, result, settled: over });
     this.drain.track(over);
     return { source, result };
   }

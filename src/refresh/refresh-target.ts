@@ -16,7 +16,7 @@ export interface RefreshKind {
 }
 
 /** What one attempt to redeem a leased refresh token came to. `code` is an OAuth or transport code. */
-export type Redemption<Kind extends RefreshKind> =
+export type ExchangeOutcome<Kind extends RefreshKind> =
   | { readonly kind: 'success'; readonly tokens: Kind['tokens']; readonly issued: Kind['issued'] }
   /** The provider says that the refresh token is no longer good. */
   | { readonly kind: 'terminal'; readonly code: string }
@@ -32,7 +32,7 @@ export type Redemption<Kind extends RefreshKind> =
   | { readonly kind: 'threw'; readonly error: unknown };
 
 /** Tokens that were redeemed, on their way into the row with this id. */
-export interface RedeemedTokens<Kind extends RefreshKind> {
+export interface NewTokens<Kind extends RefreshKind> {
   readonly rowId: string;
   readonly successor: Kind['tokens'] & Successor;
 }
@@ -55,13 +55,13 @@ export interface RefreshTarget<Kind extends RefreshKind> {
   /**
    * Redeems the refresh token of a leased row, which it opens before anything is sent. Must not reject.
    */
-  redeem(lease: Lease<Kind['row']>): Promise<Redemption<Kind>>;
+  redeem(lease: Lease<Kind['row']>): Promise<ExchangeOutcome<Kind>>;
   /** Asks whether the old access token is alive; must not reject. */
   askWitness?(row: Kind['row']): Promise<AccessTokenLife>;
   /** The row as a commit leaves it. @param now epoch seconds of the database */
-  committed(tokens: RedeemedTokens<Kind>, now: number): Kind['row'];
+  committed(tokens: NewTokens<Kind>, now: number): Kind['row'];
   /** Takes care of tokens whose row was deleted while they were redeemed. */
-  disown(tokens: RedeemedTokens<Kind>): Promise<void>;
+  disown(tokens: NewTokens<Kind>): Promise<void>;
   /** The typed error of a refusal. */
   errorOf(refusal: Refusal): Error;
 }
@@ -87,11 +87,11 @@ export interface RefreshRequest {
   isRejected: boolean;
 }
 
-/** A refresh under way, and the storing of its tokens. */
+/** A refresh that this process has under way. */
 export interface RefreshInFlight<Kind extends RefreshKind> {
   readonly result: Promise<RefreshResult<Kind>>;
-  /** Settles when the refresh is over and its tokens are stored: until then no other may start. */
-  readonly landed: Promise<unknown>;
+  /** Settles after the result, when no commit is pending any more. Until then no other refresh of the row may start. */
+  readonly settled: Promise<unknown>;
 }
 
 /** A refresh that ends with a refusal. */

@@ -1,10 +1,10 @@
 import { Injectable } from '@nestjs/common';
 
 import { TokenCipher } from '../sealing/token-cipher.js';
-import { askAt, redeemAt } from '../identity-providers/checked-answer.js';
+import { accessTokenLifeAt, refreshAt } from '../identity-providers/checked-answer.js';
 import type { AccessTokenLife, IdentityProvider, IssuedTokens } from '../identity-providers/identity-provider.js';
 import type { PairRefresh, Redeemer } from './pair-refresh.js';
-import type { Redemption } from './refresh-target.js';
+import type { ExchangeOutcome } from './refresh-target.js';
 import type { AuthTokensRow } from '../storage/auth-tokens/auth-tokens-row.js';
 import type { RefreshedTokens } from '../storage/auth-tokens/auth-tokens.types.js';
 import type { Lease } from '../storage/leases/lease.js';
@@ -30,7 +30,7 @@ export class RefreshTokenRedeemer {
     key: TokenKey,
     provider: IdentityProvider,
     lease: Lease<AuthTokensRow>,
-  ): Promise<Redemption<PairRefresh>> {
+  ): Promise<ExchangeOutcome<PairRefresh>> {
     let refreshToken: string;
     try {
       refreshToken = this.cipher.open(lease.row.tokens.refreshToken, authTokenLocation(key, 'refresh_token'));
@@ -38,7 +38,7 @@ export class RefreshTokenRedeemer {
       return { kind: 'threw', error };
     }
     const sentAt = Math.floor(lease.now());
-    const answer = await redeemAt(provider, refreshToken);
+    const answer = await refreshAt(provider, refreshToken);
     if (answer.kind !== 'success') return answer;
     const tokens = this.#seal(key, { ...lease.row.tokens, refreshToken }, answer.tokens, sentAt);
     return { kind: 'success', tokens, issued: undefined };
@@ -49,9 +49,9 @@ export class RefreshTokenRedeemer {
     try {
       accessToken = this.cipher.open(tokens.accessToken, authTokenLocation(key, 'access_token'));
     } catch {
-      return 'unknown'; // the redemption says which key is missing
+      return 'unknown'; // the exchange says which key is missing
     }
-    return askAt(provider, accessToken);
+    return accessTokenLifeAt(provider, accessToken);
   }
 
   /** An omitted refresh token means that the old one stays good: it is sealed anew. @see RFC 6749 section 6 */

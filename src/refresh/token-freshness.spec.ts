@@ -26,7 +26,7 @@ function row({ left, lifetime = 8 * HOUR }: Times): AuthTokensRow {
     lease_expires_at: null,
     first_leased_at: null,
     retry_at: null,
-    suspect_until: null,
+    quarantined_until: null,
   });
 }
 

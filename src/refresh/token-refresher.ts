@@ -63,10 +63,10 @@ export class TokenRefresher {
       if (step.kind === 'serve') return row;
       if (step.kind === 'refuse') throw target.errorOf(step.refusal);
 
-      const obstacle = await this.#obstacle(target, row);
-      if (obstacle) {
+      const blockingError = await this.#findBlockingError(target, row);
+      if (blockingError) {
         if (this.#isUsable(target, row, request)) return row;
-        throw obstacle;
+        throw blockingError;
       }
       const flight = this.flights.join(target, row, demand.isRejected, redeemer.source);
       const arrival = () => within(flight.result, deadline - performance.now(), () => inProgress(target));
@@ -120,8 +120,8 @@ export class TokenRefresher {
 
   /** A refresh that this process has under way may not have its lease yet, or store its tokens when that has run out. */
   #asSeenHere(row: AuthTokensRow, name: string): AuthTokensRow {
-    const isNobodys = row.state === 'idle' || row.state === 'abandoned';
-    return isNobodys && this.flights.has(name, row.version) ? { ...row, state: 'leased' } : row;
+    const isUnheld = row.state === 'idle' || row.state === 'abandoned';
+    return isUnheld && this.flights.has(name, row.version) ? { ...row, state: 'leased' } : row;
   }
 
   #target(key: TokenKey, redeemer: Redeemer): RefreshTarget<PairRefresh> {
@@ -131,7 +131,7 @@ export class TokenRefresher {
   }
 
   /** Why this row cannot be refreshed at all, if so. */
-  async #obstacle(target: RefreshTarget<PairRefresh>, row: AuthTokensRow): Promise<Error | undefined> {
+  async #findBlockingError(target: RefreshTarget<PairRefresh>, row: AuthTokensRow): Promise<Error | undefined> {
     const unavailable = (cause: string) => target.errorOf({ reason: 'unavailable', cause });
     if (!this.drain.mayStart()) return unavailable('the application is shutting down');
     if (!(await this.table.isUncommitted(target.key, row))) return undefined;

@@ -1,6 +1,6 @@
 import { Injectable } from '@nestjs/common';
 
-import { asText, checkExpiry, checkKey, checkPresent, checkSealed, FIRST_MILLISECONDS } from '../token-input.js';
+import { asText, checkExpiry, checkKey, checkPresent, checkSealed, EPOCH_SECONDS_LIMIT } from '../token-input.js';
 import { AuthTokensTable } from '../storage/auth-tokens/auth-tokens.table.js';
 import type {
   CheckExpirationAndRefresh,
@@ -65,7 +65,7 @@ export class AuthTokenStore {
   async loadTokens(key: TokenKey, checkExpirationAndRefresh?: CheckExpirationAndRefresh): Promise<StoredTokens | null> {
     const { keycloakUserId, idp } = checkKey(key);
     const row = checkExpirationAndRefresh
-      ? await this.refresher.load({ keycloakUserId, idp }, redeemerOf(checkExpirationAndRefresh, idp))
+      ? await this.refresher.load({ keycloakUserId, idp }, callbackRedeemer(checkExpirationAndRefresh, idp))
       : await this.table.load({ keycloakUserId, idp });
     return row && row.tokens;
   }
@@ -102,7 +102,7 @@ export class AuthTokenStore {
 }
 
 /** Makes a redeemer of a callback: only its author knows whether a rejection came before or after the exchange. */
-function redeemerOf(checkExpirationAndRefresh: CheckExpirationAndRefresh, idp: string): Redeemer {
+function callbackRedeemer(checkExpirationAndRefresh: CheckExpirationAndRefresh, idp: string): Redeemer {
   return {
     source: 'callback',
     async redeem({ row: { tokens } }) {
@@ -138,5 +138,5 @@ function storable(refreshed: SealedTokens, old: StoredTokens): SealedTokens {
 function wholeSeconds(expiresAt: unknown): number {
   const seconds = Number(expiresAt);
   if (!Number.isFinite(seconds) || seconds <= 0) return 0;
-  return Math.floor(seconds < FIRST_MILLISECONDS ? seconds : Math.min(seconds / 1000, FIRST_MILLISECONDS));
+  return Math.floor(seconds < EPOCH_SECONDS_LIMIT ? seconds : Math.min(seconds / 1000, EPOCH_SECONDS_LIMIT));
 }

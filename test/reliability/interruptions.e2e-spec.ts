@@ -274,18 +274,18 @@ describe('an invalid_grant', () => {
 
   it('after a takeover is not believed at once: the holder’s late success lands and both go on', async () => {
     const { other, taker, holder, answerToHolder } = await takeOverAndBeRefused();
-    await expect(row()).resolves.toMatchObject({ status: 'active', suspect_until: expect.any(Date) });
+    await expect(row()).resolves.toMatchObject({ status: 'active', quarantined_until: expect.any(Date) });
     answerToHolder(newPair({ access_token: 'access-new' }));
     await expect(holder).resolves.toMatchObject({ accessToken: 'access-new' });
     await expect(taker.getIdpToken(user, 'acme')).resolves.toMatchObject({ accessToken: 'access-new' });
-    await expect(row()).resolves.toMatchObject({ status: 'active', suspect_until: null, open_leases: 0 });
+    await expect(row()).resolves.toMatchObject({ status: 'active', quarantined_until: null, open_leases: 0 });
     await other.app.close();
     recovered('invalid_grant to the loser of a takeover');
   });
 
   it('that comes again after the quarantine is believed', async () => {
     const { other, taker, holder, answerToHolder } = await takeOverAndBeRefused();
-    await database.query('UPDATE auth_tokens SET suspect_until = now() WHERE keycloak_user_id = $1', [user]);
+    await database.query('UPDATE auth_tokens SET quarantined_until = now() WHERE keycloak_user_id = $1', [user]);
     const verdict = { code: 'ERR_TOKENS_REAUTHENTICATION_REQUIRED', reason: 'refresh_rejected' };
     await expect(taker.getIdpToken(user, 'acme')).rejects.toMatchObject(verdict);
     answerToHolder({ status: 400, body: { error: 'invalid_grant' } });

@@ -119,7 +119,7 @@ async function perform(user: string, { kind, client }: Step): Promise<void> {
       return get(user, client, await version(user));
     case 'end-lease':
       await database.query(
-        'UPDATE auth_tokens SET lease_expires_at = now() WHERE keycloak_user_id = $1 AND NOT lease_unanswered',
+        'UPDATE auth_tokens SET lease_expires_at = now() WHERE keycloak_user_id = $1 AND NOT lease_outcome_unknown',
         [user],
       );
       return;

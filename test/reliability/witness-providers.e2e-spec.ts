@@ -201,7 +201,7 @@ describe('An access token that the provider’s API refused before its refresh',
     await expect(manager.getIdpToken('refused-twice', 'own', { rejectedVersion })).rejects.toMatchObject({
       code: UNAVAILABLE,
     });
-    await expect(row('refused-twice')).resolves.toMatchObject({ status: 'active', lease_unanswered: true });
+    await expect(row('refused-twice')).resolves.toMatchObject({ status: 'active', lease_outcome_unknown: true });
     // Nor does it for the process that takes over: the refresh token decides.
     await database.query("UPDATE auth_tokens SET lease_expires_at = now() WHERE keycloak_user_id = 'refused-twice'");
     await expect(manager.getIdpToken('refused-twice', 'own')).resolves.toMatchObject({ accessToken: 'access-new' });

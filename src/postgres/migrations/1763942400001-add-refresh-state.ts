@@ -20,7 +20,7 @@ const LEASED: Readonly<Record<string, ColumnShape>> = {
   issued_at: ['timestamp with time zone', 'NOT NULL DEFAULT now()'],
   lease_id: ['bigint'],
   lease_expires_at: ['timestamp with time zone'],
-  lease_unanswered: ['boolean', 'NOT NULL DEFAULT false'],
+  lease_outcome_unknown: ['boolean', 'NOT NULL DEFAULT false'],
   open_leases: ['smallint', 'NOT NULL DEFAULT 0'],
   first_leased_at: ['timestamp with time zone'],
   retry_at: ['timestamp with time zone'],
@@ -29,7 +29,7 @@ const LEASED: Readonly<Record<string, ColumnShape>> = {
   last_error_code: ['character varying'],
   rejections: ['smallint', 'NOT NULL DEFAULT 0'],
   access_token_rejected: ['boolean', 'NOT NULL DEFAULT false'],
-  suspect_until: ['timestamp with time zone'],
+  quarantined_until: ['timestamp with time zone'],
   status: ['character varying', "NOT NULL DEFAULT 'active'::character varying"],
 };
 
@@ -135,7 +135,7 @@ export class AddRefreshState1763942400001 implements MigrationInterface {
 function leasedChecks(table: string): Record<string, string> {
   return {
     [statusCheck(table)]: "CHECK (status IN ('active', 'reauthentication_required'))",
-    [`${table}_failure_kind_check`]: "CHECK (failure_kind IN ('configuration', 'passing', 'undecided'))",
+    [`${table}_failure_kind_check`]: "CHECK (failure_kind IN ('configuration', 'transient', 'undecided'))",
   };
 }
 

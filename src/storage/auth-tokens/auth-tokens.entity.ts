@@ -10,7 +10,7 @@ import { LeasedEntity } from '../leases/leased.entity.js';
 @Index('idx_auth_tokens_keycloak_user_id', ['keycloakUserId'])
 @Index('idx_auth_tokens_keycloak_user_identity_provider', ['keycloakUserId', 'identityProvider'], { unique: true })
 @Check('auth_tokens_status_check', `"status" IN ('active', 'reauthentication_required')`)
-@Check('auth_tokens_failure_kind_check', `"failure_kind" IN ('configuration', 'passing', 'undecided')`)
+@Check('auth_tokens_failure_kind_check', `"failure_kind" IN ('configuration', 'transient', 'undecided')`)
 export class AuthTokens extends LeasedEntity {
   @PrimaryGeneratedColumn('identity', {
     type: 'integer',

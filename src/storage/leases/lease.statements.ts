@@ -55,10 +55,10 @@ export interface LeaseStatements<Key extends object, Tokens extends object, Row>
   readonly renew: Statement<Key & RenewRequest, number>;
   readonly commit: Statement<Key & Tokens & Successor, true>;
   readonly commitMany: Statement<Columns<Key & Tokens & Successor>, { readonly position: number }>;
-  readonly supersede: Statement<Key & Tokens & Successor, true>;
+  readonly commitNewerSibling: Statement<Key & Tokens & Successor, true>;
   readonly release: Statement<Key & LeaseEnd, true>;
   readonly giveUp: Statement<Key & { leaseId: string; errorCode: string }, true>;
-  readonly reject: Statement<Key & Rejection, 'suspect' | 'ended'>;
+  readonly reject: Statement<Key & Rejection, 'quarantined' | 'ended'>;
 }
 
 /** Each parameter of many callers as an array. */
@@ -140,7 +140,7 @@ export function leaseStatements<Key extends object, Tokens extends object, Row e
       text: `WITH ${unlocked(request)},
        granted AS (
          UPDATE ${table} AS stored SET lease_id = unlocked.lease_id,
-             lease_expires_at = now() + unlocked.lease_ms * interval '1 ms', lease_unanswered = false,
+             lease_expires_at = now() + unlocked.lease_ms * interval '1 ms', lease_outcome_unknown = false,
              open_leases = least(stored.open_leases + CASE WHEN stored.lease_id = unlocked.lease_id THEN 0 ELSE 1 END, 32767),
              first_leased_at = coalesce(stored.first_leased_at, now()), retry_at = NULL, updated_at = now(),
              access_token_rejected = stored.access_token_rejected OR unlocked.is_rejected AND stored.open_leases = 0
@@ -200,7 +200,7 @@ export function leaseStatements<Key extends object, Tokens extends object, Row e
     }),
 
     // Two exchanges of one token in the provider's replay window both got tokens: the newer ones are live.
-    supersede: defineStatement({
+    commitNewerSibling: defineStatement({
       label: `supersede_${label}`,
       action: `store refreshed ${content}`,
       isRepeatable: true,
@@ -231,7 +231,7 @@ export function leaseStatements<Key extends object, Tokens extends object, Row e
       label: `give_up_${label}`,
       action: 'note a lost answer',
       isRepeatable: true,
-      text: `UPDATE ${table} AS stored SET lease_unanswered = true, failure_kind = 'passing', last_error_code = $errorCode,
+      text: `UPDATE ${table} AS stored SET lease_outcome_unknown = true, failure_kind = 'transient', last_error_code = $errorCode,
            failure_count = least(stored.failure_count + 1, 32767), updated_at = now()
          WHERE ${unlockedRow} AND stored.lease_id = $leaseId RETURNING stored.lease_id`,
       read: noColumns,
@@ -244,15 +244,15 @@ export function leaseStatements<Key extends object, Tokens extends object, Row e
       action: 'record a rejected refresh token',
       isRepeatable: true,
       text: `UPDATE ${table} AS stored SET lease_id = NULL, lease_expires_at = NULL, last_error_code = $errorCode,
-           failure_kind = 'passing', open_leases = greatest(stored.open_leases - 1, 0), updated_at = now(),
+           failure_kind = 'transient', open_leases = greatest(stored.open_leases - 1, 0), updated_at = now(),
            first_leased_at = CASE WHEN stored.open_leases > 1 THEN stored.first_leased_at END,
-           status = CASE WHEN $isCertain::boolean OR stored.open_leases <= 1 OR stored.suspect_until IS NOT NULL
+           status = CASE WHEN $isCertain::boolean OR stored.open_leases <= 1 OR stored.quarantined_until IS NOT NULL
              THEN 'reauthentication_required' ELSE stored.status END,
-           suspect_until = CASE WHEN $isCertain::boolean OR stored.open_leases <= 1 OR stored.suspect_until IS NOT NULL
+           quarantined_until = CASE WHEN $isCertain::boolean OR stored.open_leases <= 1 OR stored.quarantined_until IS NOT NULL
              THEN NULL ELSE now() + $quarantineMs::float8 * interval '1 ms' END
          WHERE ${unlockedRow} AND stored.lease_id = $leaseId AND stored.token_version = $seenVersion
          RETURNING stored.status`,
-      read: (row) => (row.status === 'active' ? 'suspect' : 'ended'),
+      read: (row) => (row.status === 'active' ? 'quarantined' : 'ended'),
     }),
   };
 }

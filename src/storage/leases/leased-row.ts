@@ -3,11 +3,11 @@ import type { QueryResultRow } from 'pg';
 import type { FailureKind } from './leased.entity.js';
 
 /**
- * How the refresh of a row stands. `idle`: nothing is under way. `leased`: an exchange may redeem its token. `unanswered`:
+ * How the refresh of a row stands. `idle`: nothing is under way. `leased`: an exchange may redeem its token. `outcome_unknown`:
  * leased by an exchange that has given up. `abandoned`: a lease ran out, and what became of its exchange is not known.
- * `backing_off`: no try before a time. `suspect`: an `invalid_grant` is being watched. `ended`: the grant is over.
+ * `backing_off`: no try before a time. `quarantined`: an `invalid_grant` is being watched. `ended`: the grant is over.
  */
-export type LeaseState = 'idle' | 'leased' | 'unanswered' | 'abandoned' | 'backing_off' | 'suspect' | 'ended';
+export type LeaseState = 'idle' | 'leased' | 'outcome_unknown' | 'abandoned' | 'backing_off' | 'quarantined' | 'ended';
 
 /** What every row with a redeemable refresh token tells of its refresh; times are distances from its reading. */
 export interface LeasedRow {
@@ -27,11 +27,11 @@ export interface LeasedRow {
   /** Milliseconds since the first of them was taken; 0 = there is none. */
   readonly firstLeasedMsAgo: number;
   /** Whether the last holder has said that its answer is lost. */
-  readonly isUnanswered: boolean;
+  readonly outcomeUnknown: boolean;
   /** Milliseconds during which no refresh may be tried after a failure; 0 = none. */
   readonly backingOffForMs: number;
   /** Milliseconds during which an `invalid_grant` is not trusted; 0 = none. */
-  readonly suspectForMs: number;
+  readonly quarantinedForMs: number;
   readonly failureCount: number;
   readonly failureKind: FailureKind | null;
   readonly lastErrorCode: string | null;
@@ -55,8 +55,8 @@ export interface LeasedRow {
 export function leaseState(row: string, present: string): string {
   return `CASE
     WHEN ${row}.status <> 'active' THEN 'ended'
-    WHEN ${row}.lease_expires_at > ${present} THEN CASE WHEN ${row}.lease_unanswered THEN 'unanswered' ELSE 'leased' END
-    WHEN ${row}.suspect_until > ${present} THEN 'suspect'
+    WHEN ${row}.lease_expires_at > ${present} THEN CASE WHEN ${row}.lease_outcome_unknown THEN 'outcome_unknown' ELSE 'leased' END
+    WHEN ${row}.quarantined_until > ${present} THEN 'quarantined'
     WHEN ${row}.retry_at > ${present} THEN 'backing_off'
     WHEN ${row}.open_leases > 0 THEN 'abandoned'
     ELSE 'idle' END`;
@@ -73,8 +73,8 @@ export function leaseColumns(row: string): string {
   const epoch = (column: string) => `date_part('epoch', ${row}.${column}) AS ${column}`;
   return `${row}.token_version::text AS token_version, ${row}.parent_version::text AS parent_version, ${row}.client_id,
   ${leaseState(row, 'clock_timestamp()')} AS lease_state, date_part('epoch', clock_timestamp()) AS present,
-  ${['issued_at', 'lease_expires_at', 'first_leased_at', 'retry_at', 'suspect_until'].map(epoch).join(', ')},
-  ${row}.lease_unanswered, ${row}.open_leases, ${row}.failure_count, ${row}.failure_kind, ${row}.last_error_code, ${row}.rejections,
+  ${['issued_at', 'lease_expires_at', 'first_leased_at', 'retry_at', 'quarantined_until'].map(epoch).join(', ')},
+  ${row}.lease_outcome_unknown, ${row}.open_leases, ${row}.failure_count, ${row}.failure_kind, ${row}.last_error_code, ${row}.rejections,
   ${row}.access_token_rejected`;
 }
 
@@ -90,9 +90,9 @@ export function readLeasedRow(row: QueryResultRow): LeasedRow {
     leasedForMs: millisecondsUntil(row.lease_expires_at, present),
     openLeases: Number(row.open_leases),
     firstLeasedMsAgo: row.first_leased_at === null ? 0 : (present - Number(row.first_leased_at)) * 1000,
-    isUnanswered: row.lease_unanswered as boolean,
+    outcomeUnknown: row.lease_outcome_unknown as boolean,
     backingOffForMs: millisecondsUntil(row.retry_at, present),
-    suspectForMs: millisecondsUntil(row.suspect_until, present),
+    quarantinedForMs: millisecondsUntil(row.quarantined_until, present),
     failureCount: Number(row.failure_count),
     failureKind: row.failure_kind as FailureKind | null,
     lastErrorCode: row.last_error_code as string | null,
@@ -113,9 +113,9 @@ export function freshlyStored(
     leasedForMs: 0,
     openLeases: 0,
     firstLeasedMsAgo: 0,
-    isUnanswered: false,
+    outcomeUnknown: false,
     backingOffForMs: 0,
-    suspectForMs: 0,
+    quarantinedForMs: 0,
     failureCount: 0,
     failureKind: null,
     lastErrorCode: null,

@@ -26,9 +26,9 @@ export interface LeasedTableShape<Key, Tokens, Row> {
 }
 
 /** What new tokens clear: the state of the refresh that led to them, or of those that they make obsolete. */
-export const RESET = `lease_id = NULL, lease_expires_at = NULL, lease_unanswered = false, open_leases = 0,
+export const RESET = `lease_id = NULL, lease_expires_at = NULL, lease_outcome_unknown = false, open_leases = 0,
   first_leased_at = NULL, retry_at = NULL, failure_count = 0, failure_kind = NULL, last_error_code = NULL,
-  access_token_rejected = false, suspect_until = NULL, status = 'active', updated_at = clock_timestamp()`;
+  access_token_rejected = false, quarantined_until = NULL, status = 'active', updated_at = clock_timestamp()`;
 
 /** The condition that names the row of a key. @param row alias of the table */
 export function keyCondition({ key }: { key: readonly ParameterColumn[] }, row: string): string {

@@ -4,10 +4,10 @@ import { Column } from 'typeorm';
 export type GrantStatus = 'active' | 'reauthentication_required';
 
 /**
- * Why the last refresh failed. `configuration`: the provider refuses the application. `passing`: it can succeed later.
+ * Why the last refresh failed. `configuration`: the provider refuses the application. `transient`: it can succeed later.
  * `undecided`: nothing tells whether the refresh token is spent.
  */
-export type FailureKind = 'configuration' | 'passing' | 'undecided';
+export type FailureKind = 'configuration' | 'transient' | 'undecided';
 
 /** 63 random bits. Written as TypeORM reads it back from PostgreSQL, so that its schema builder sees no difference. */
 export const RANDOM_VERSION = "(uuid_hash_extended(gen_random_uuid(), (0)) & '9223372036854775807')";
@@ -38,8 +38,8 @@ export abstract class LeasedEntity {
   leaseExpiresAt!: Date | null;
 
   /** Whether the holder of the lease has said that the answer is lost: it will not bring a successor any more. */
-  @Column({ name: 'lease_unanswered', type: 'boolean', default: false })
-  leaseUnanswered!: boolean;
+  @Column({ name: 'lease_outcome_unknown', type: 'boolean', default: false })
+  leaseOutcomeUnknown!: boolean;
 
   /** Leases whose exchange did not end in an answer; above 0 without a live lease, the token may be spent. */
   @Column({ name: 'open_leases', type: 'smallint', default: 0 })
@@ -73,8 +73,8 @@ export abstract class LeasedEntity {
   accessTokenRejected!: boolean;
 
   /** Until then an `invalid_grant` may have been caused by a race of our own. */
-  @Column({ name: 'suspect_until', type: 'timestamptz', nullable: true })
-  suspectUntil!: Date | null;
+  @Column({ name: 'quarantined_until', type: 'timestamptz', nullable: true })
+  quarantinedUntil!: Date | null;
 
   @Column({ name: 'status', type: 'varchar', default: 'active' })
   status!: GrantStatus;

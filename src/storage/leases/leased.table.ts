@@ -74,8 +74,8 @@ export class LeasedTable<Key extends object, Tokens extends object, Row> {
   }
 
   /** Stores what was redeemed over something older that was redeemed from the same version; false otherwise. */
-  supersede(key: Key, successor: Tokens & Successor): Promise<boolean> {
-    return this.#hasEffect(this.statements().supersede, { ...key, ...successor });
+  commitNewerSibling(key: Key, successor: Tokens & Successor): Promise<boolean> {
+    return this.#hasEffect(this.statements().commitNewerSibling, { ...key, ...successor });
   }
 
   /** Gives a lease back. With a backoff, no process refreshes before it is over. */
@@ -89,8 +89,8 @@ export class LeasedTable<Key extends object, Tokens extends object, Row> {
   }
 
   /** Records a verdict about the token; null when the lease or the version is another by now. */
-  async reject(key: Key, rejection: Rejection): Promise<'suspect' | 'ended' | null> {
-    const [state] = await this.executor.executeUnlocked(this.statements().reject, { ...key, ...rejection });
+  async reject(key: Key, rejection: Rejection): Promise<'quarantined' | 'ended' | null> {
+    const [state] = await this.executor.executeWithLockRetry(this.statements().reject, { ...key, ...rejection });
     return state ?? null;
   }
 
@@ -119,7 +119,7 @@ export class LeasedTable<Key extends object, Tokens extends object, Row> {
   }
 
   async #hasEffect<Params extends object>(statement: Statement<Params, unknown>, params: Params): Promise<boolean> {
-    return (await this.executor.executeUnlocked(statement, params)).length > 0;
+    return (await this.executor.executeWithLockRetry(statement, params)).length > 0;
   }
 }
 

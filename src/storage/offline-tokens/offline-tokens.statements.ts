@@ -22,7 +22,7 @@ export const ONLY_A_REFRESH_TOKEN = {
   accessTokenValidForSeconds: 0,
 };
 
-/** A stored offline token with the state of its redemption. */
+/** A stored offline token with the state of its refresh. */
 export type OfflineTokenRow = LeasedRow & SealedOfflineToken & typeof ONLY_A_REFRESH_TOKEN;
 
 /** A text to store, and the version and the client that it gets. */

@@ -62,7 +62,7 @@ export class OfflineTokensTable {
   /** Replaces the text that was loaded, outside of every transaction; false when another one is stored by now. */
   async replace(userId: string, loaded: string, token: NewOfflineToken): Promise<boolean> {
     const params = { userId, loaded, ...token, version: randomId() };
-    return (await this.executor.executeUnlocked(this.#sql.replace, params)).length > 0;
+    return (await this.executor.executeWithLockRetry(this.#sql.replace, params)).length > 0;
   }
 
   /** Deletes the token in the surrounding transaction; whether there was one. */
