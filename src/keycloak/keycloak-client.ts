@@ -4,7 +4,7 @@ import * as oauth from 'oauth4webapi';
 import { exchange, type HttpOutcome, type HttpRequest } from '../oauth-http/http-exchange.js';
 import { type Fields, parseFields } from '../identity-providers/token-answer.js';
 import { KeycloakMisconfiguredError, TokensConfigurationError } from '../tokens.errors.js';
-import { type IssuedKeycloakTokens, type KeycloakRefreshAnswer, refreshAnswerOf } from './keycloak-redemption.js';
+import { type IssuedKeycloakTokens, type KeycloakRefreshAnswer, refreshAnswerOf } from './keycloak-refresh-answer.js';
 import {
   answerOf,
   errorOf,
