@@ -6,9 +6,9 @@ import { mkdir, writeFile } from 'node:fs/promises';
 import { cpus } from 'node:os';
 
 import { startScript } from '../examples/support/child-process.js';
+import { type Results, SUITES, type SuiteName } from './suites.js';
 import { plots } from './support/plots.js';
 import { tables } from './support/tables.js';
-import { type Results, SUITES, type SuiteName } from './suites.js';
 
 const OUTPUT = new URL('../docs/performance/', import.meta.url);
 

@@ -3,8 +3,8 @@ import { once } from 'node:events';
 import type { CommandLine } from './command-line.js';
 import { RunningParts } from './running-parts.js';
 import { ACCESS_TOKEN_TTL_SECONDS, startDemo } from './start.js';
-import { StepList } from './tour/step-list.js';
 import { takeKeycloakTour } from './tour/keycloak-tour.js';
+import { StepList } from './tour/step-list.js';
 import { takeTour } from './tour/tour.js';
 
 /**

@@ -1,5 +1,6 @@
-import { runTokenMigrations } from 'nestjs-idp-tokens';
 import { DataSource } from 'typeorm';
+
+import { runTokenMigrations } from 'nestjs-idp-tokens';
 
 /**
  * Brings the tables of the module up to date, as a deployment does before it starts the application.

@@ -4,13 +4,13 @@ import type { INestApplication } from '@nestjs/common';
 
 import { AppConfig } from './app.config.js';
 import { createApp } from './app.factory.js';
+import { brokerRedirectUri, demoRealm } from './keycloak/demo-realm.js';
 import { migrate } from './migrate.js';
 import type { RunningParts } from './running-parts.js';
 import { type AuthorizationServer, startAuthorizationServer } from './support/authorization-server.js';
 import { freePort } from './support/free-port.js';
-import { type PostgresServer, startPostgres } from './support/postgres.js';
-import { brokerRedirectUri, demoRealm } from './keycloak/demo-realm.js';
 import { startKeycloak } from './support/keycloak.js';
+import { type PostgresServer, startPostgres } from './support/postgres.js';
 import type { StepList } from './tour/step-list.js';
 
 /** Short, so that the tour need not wait long; long enough for all of its requests. */

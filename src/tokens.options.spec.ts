@@ -1,8 +1,8 @@
 import { describe, expect, it, jest } from '@jest/globals';
 
-import { completePolicy } from './identity-providers/refresh-policy.js';
 import type { IdentityProvider } from './identity-providers/identity-provider.js';
 import { ProviderType } from './identity-providers/provider-type.js';
+import { completePolicy } from './identity-providers/refresh-policy.js';
 import { TokensConfigurationError } from './tokens.errors.js';
 import { readTokensOptions, type TokensModuleOptions } from './tokens.options.js';
 

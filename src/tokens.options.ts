@@ -1,19 +1,19 @@
 import { IsBoolean, IsEmpty, IsInt, IsObject, IsOptional, Max, Min, ValidateBy } from 'class-validator';
 import type { QueryRunner } from 'typeorm';
 
-import { RefreshOptions } from './refresh/refresh.options.js';
-import type { EncryptionOptions } from './sealing/encryption.options.js';
-import { Keyring } from './sealing/keyring.js';
-import { encryptionFaults } from './sealing/encryption-faults.js';
 import { subjectOfUser, type UserIdResolver } from './http/http.options.js';
+import type { IdentityProvider } from './identity-providers/identity-provider.js';
 import {
   type IdentityProvidersOptions,
   readIdentityProviders,
 } from './identity-providers/identity-providers.options.js';
-import type { IdentityProvider } from './identity-providers/identity-provider.js';
-import { type KeycloakModuleOptions, KeycloakOptions } from './keycloak/keycloak.options.js';
 import { KeycloakRealm } from './keycloak/keycloak-realm.js';
+import { type KeycloakModuleOptions, KeycloakOptions } from './keycloak/keycloak.options.js';
 import { faultsOf, instantiate } from './options-validation.js';
+import { RefreshOptions } from './refresh/refresh.options.js';
+import { encryptionFaults } from './sealing/encryption-faults.js';
+import type { EncryptionOptions } from './sealing/encryption.options.js';
+import { Keyring } from './sealing/keyring.js';
 import { TokensConfigurationError } from './tokens.errors.js';
 
 /** Options of {@link TokensModule}. Durations carry their unit in the name. */

@@ -10,9 +10,9 @@ import {
   type SealedToken,
   TokenManager,
 } from '../src/index.js';
+import { everythingPrinted } from './support/secrets.js';
 import { createTestDatabase, type TestDatabase } from './support/test-database.js';
 import { createTokensApp } from './support/tokens-app.js';
-import { everythingPrinted } from './support/secrets.js';
 import { until } from './support/until.js';
 
 let database: TestDatabase;

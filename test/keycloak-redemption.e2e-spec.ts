@@ -12,8 +12,8 @@ import {
   TokensConfigurationError,
 } from '../src/index.js';
 import { KeycloakClient } from '../src/keycloak/keycloak-client.js';
-import { KeycloakOptions } from '../src/keycloak/keycloak.options.js';
 import { KeycloakRealm } from '../src/keycloak/keycloak-realm.js';
+import { KeycloakOptions } from '../src/keycloak/keycloak.options.js';
 import { everythingPrinted } from './support/secrets.js';
 
 /** For the tests that wait for it. */

@@ -5,10 +5,10 @@ import { type IncomingMessage, request as httpRequest } from 'node:http';
 
 import { afterAll, beforeAll, beforeEach, describe, expect, it, jest } from '@jest/globals';
 import type { INestApplication } from '@nestjs/common';
-import type { DataSource } from 'typeorm';
 import { decodeJwt } from 'jose';
 import pg from 'pg';
 import request from 'supertest';
+import type { DataSource } from 'typeorm';
 
 import {
   InvalidTokenInputError,

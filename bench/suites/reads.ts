@@ -1,7 +1,7 @@
 import pg from 'pg';
 
-import { startBetterAuth } from '../rivals/better-auth.js';
 import { bareReads, seedPlainTokens } from '../rivals/bare-pg.js';
+import { startBetterAuth } from '../rivals/better-auth.js';
 import { IDPS, moduleReads, seedModule, startModule } from '../rivals/module.js';
 import { openPlainTokens, repositoryReads } from '../rivals/repository.js';
 import type { BenchServer } from '../support/database.js';

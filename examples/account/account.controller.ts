@@ -1,11 +1,12 @@
 import { Controller, Get, UseGuards } from '@nestjs/common';
 import { ApiBearerAuth, ApiOkResponse, ApiOperation, ApiTags } from '@nestjs/swagger';
-import { IdpToken, IdpTokenGuard, RequireIdpToken } from 'nestjs-idp-tokens';
 
 import { SessionGuard } from '../session/session.guard.js';
 import { UserId } from '../session/user-id.decorator.js';
 import { AccountDto } from './account.dto.js';
 import { AccountService } from './account.service.js';
+
+import { IdpToken, IdpTokenGuard, RequireIdpToken } from 'nestjs-idp-tokens';
 
 /** Calls the identity provider in the name of the user, with a token that is fresh however long ago it was linked. */
 @ApiTags('3. Account')

@@ -1,4 +1,5 @@
 import { ApiProperty } from '@nestjs/swagger';
+
 import type { IdpToken } from 'nestjs-idp-tokens';
 
 /** What the identity provider says of the account of the user, and with which token it was asked. */

@@ -1,5 +1,4 @@
 import { BadGatewayException, BadRequestException, Injectable } from '@nestjs/common';
-import type { IdpTokens } from 'nestjs-idp-tokens';
 import {
   authorizationCodeGrant,
   AuthorizationResponseError,
@@ -17,6 +16,8 @@ import {
 } from 'openid-client';
 
 import { AppConfig } from '../app.config.js';
+
+import type { IdpTokens } from 'nestjs-idp-tokens';
 
 /** Where to send the browser, and the secrets that the answer will be checked with. */
 export interface AuthorizationRequest {

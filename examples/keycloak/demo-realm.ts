@@ -1,8 +1,8 @@
 import { randomBytes } from 'node:crypto';
 
-import type { KeycloakModuleOptions } from 'nestjs-idp-tokens';
-
 import type { IdpConfig } from '../app.config.js';
+
+import type { KeycloakModuleOptions } from 'nestjs-idp-tokens';
 
 /** Alias of the identity provider at Keycloak's broker, and its name here: imports need them to be one. */
 export const IDP_ALIAS = 'demo';

@@ -2,8 +2,8 @@ import { Body, Controller, Post } from '@nestjs/common';
 import { ApiCreatedResponse, ApiOperation, ApiTags } from '@nestjs/swagger';
 
 import { CreateSessionDto } from './create-session.dto.js';
-import { SessionDto } from './session.dto.js';
 import { SESSION_TTL_SECONDS, SessionTokens } from './session-tokens.service.js';
+import { SessionDto } from './session.dto.js';
 
 /** Signs users in. */
 @ApiTags('1. Session')

@@ -1,7 +1,7 @@
 import { Module } from '@nestjs/common';
 
-import { SessionController } from './session.controller.js';
 import { SessionTokens } from './session-tokens.service.js';
+import { SessionController } from './session.controller.js';
 
 /** Sessions of this application's users. */
 @Module({

@@ -1,6 +1,7 @@
+import { parseFields } from '../oauth-http/answer-fields.js';
+import { bearerRequest } from '../oauth-http/authorization.js';
 import { exchange, type HttpRequest } from '../oauth-http/http-exchange.js';
 import type { AccessTokenLife } from './identity-provider.js';
-import { parseFields } from './token-answer.js';
 
 /** Within this time every question about an access token has its answer, in milliseconds. */
 export const QUESTION_TIMEOUT_MS = 5000;
@@ -35,19 +36,6 @@ export async function accessTokenLife(
 /** Reads a provider's answer by its status alone: 200 = alive, one other = dead, every other status says nothing. */
 export function lifeByStatus(deadStatus: number): AccessTokenQuestion['meaning'] {
   return (status) => (status === 200 ? 'alive' : status === deadStatus ? 'dead' : 'unknown');
-}
-
-/** Presents an access token at an endpoint that serves every token that works. @see RFC 6750 section 2.1 */
-export function bearerRequest(url: string, accessToken: string): HttpRequest {
-  return {
-    method: 'GET',
-    url,
-    headers: {
-      accept: 'application/json',
-      authorization: `Bearer ${accessToken}`,
-      'user-agent': 'nestjs-idp-tokens',
-    },
-  };
 }
 
 /**

@@ -1,3 +1,5 @@
+import { lifetime, nonEmptyText } from '../oauth-http/answer-fields.js';
+import { MAX_RETRY_AFTER_MS } from '../oauth-http/retry-after.js';
 import { QUESTION_TIMEOUT_MS } from './access-token-question.js';
 import type {
   AccessTokenLife,
@@ -6,7 +8,6 @@ import type {
   RevocationAnswer,
   TokenPair,
 } from './identity-provider.js';
-import { lifetime, MAX_RETRY_AFTER_MS, nonEmptyText } from './token-answer.js';
 
 const FAILURES = ['terminal', 'configuration', 'not-redeemed', 'ambiguous'] as const;
 const LIVES = ['alive', 'dead', 'unknown'] as const;

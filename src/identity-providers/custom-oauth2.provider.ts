@@ -1,8 +1,9 @@
 import { IsIn, IsNotEmpty, IsOptional, IsString } from 'class-validator';
 
+import { IsEndpoint } from '../oauth-http/endpoint-url.js';
 import { type ClientAuthentication, OAuth2Provider } from './oauth2.provider.js';
-import { IsEndpoint, ProviderRules, questionOf } from './provider.options.js';
 import { providerKind } from './provider-kind.js';
+import { ProviderRules, questionOf } from './provider.options.js';
 import { completePolicy } from './refresh-policy.js';
 
 /** Any other OAuth 2.0 provider. */

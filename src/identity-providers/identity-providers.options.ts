@@ -1,15 +1,11 @@
 import type { OptionsOf } from '../options-validation.js';
-import { type AzureDevOpsRules, azureDevOps } from './known/azure-devops.provider.js';
-import {
-  type BitbucketDataCenterRules,
-  type BitbucketRules,
-  bitbucketCloud,
-  bitbucketDataCenter,
-} from './known/bitbucket.provider.js';
 import { customOAuth2, type OAuth2Rules } from './custom-oauth2.provider.js';
+import { type IdentityProvider, isIdentityProvider } from './identity-provider.js';
+import { type AzureDevOpsRules, azureDevOps } from './known/azure-devops.provider.js';
+import { type BitbucketDataCenterRules, bitbucketDataCenter } from './known/bitbucket-data-center.provider.js';
+import { type BitbucketRules, bitbucketCloud } from './known/bitbucket.provider.js';
 import { type GitHubRules, gitHub } from './known/github.provider.js';
 import { type GitLabRules, gitLab } from './known/gitlab.provider.js';
-import { type IdentityProvider, isIdentityProvider } from './identity-provider.js';
 import { checkedProvider, type ProviderKind } from './provider-kind.js';
 import { ProviderType } from './provider-type.js';
 

@@ -1,12 +1,15 @@
 import { inspect } from 'node:util';
 
+import { oauthErrorCode, parseFields } from '../oauth-http/answer-fields.js';
+import { basicAuthorization } from '../oauth-http/authorization.js';
+import { exchange, type HttpRequest } from '../oauth-http/http-exchange.js';
+import { retryAfter } from '../oauth-http/retry-after.js';
 import {
   accessTokenLife,
   type AccessTokenQuestion,
   introspectedLife,
   QUESTION_TIMEOUT_MS,
 } from './access-token-question.js';
-import { exchange, type HttpRequest } from '../oauth-http/http-exchange.js';
 import type {
   AccessTokenLife,
   IdentityProvider,
@@ -15,7 +18,7 @@ import type {
   TokenPair,
 } from './identity-provider.js';
 import type { RefreshPolicy } from './refresh-policy.js';
-import { classifyTokenAnswer, oauthErrorCode, parseFields, retryAfter } from './token-answer.js';
+import { classifyTokenAnswer } from './token-answer.js';
 
 /** How an application authenticates at a token endpoint. @see RFC 6749 section 2.3.1 */
 export type ClientAuthentication = 'client_secret_basic' | 'client_secret_post' | 'none';
@@ -40,7 +43,12 @@ export interface OAuth2ProviderProfile {
 }
 
 /** Errors that come with status 400 and say nothing against the token. @see RFC 7009 section 2.2.1, RFC 6749 section 5.2 */
-const RETRYABLE_OAUTH_ERRORS = new Set(['invalid_client', 'unauthorized_client', 'temporarily_unavailable', 'server_error']);
+const RETRYABLE_OAUTH_ERRORS = new Set([
+  'invalid_client',
+  'unauthorized_client',
+  'temporarily_unavailable',
+  'server_error',
+]);
 
 /**
  * An OAuth 2.0 provider described by a profile. One request an attempt, with the one client authentication of the
@@ -131,11 +139,6 @@ export class OAuth2Provider implements IdentityProvider {
     }
     return { method: 'POST', url, headers, body: form.toString() };
   }
-}
-
-/** Value of an `Authorization` header. @see RFC 7617 */
-export function basicAuthorization(user: string, password: string): string {
-  return `Basic ${Buffer.from(`${user}:${password}`).toString('base64')}`;
 }
 
 /** RFC 6749 section 2.3.1 wants both halves form-encoded before they are joined. */

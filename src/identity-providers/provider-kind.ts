@@ -1,8 +1,8 @@
+import { nonEmptyText } from '../oauth-http/answer-fields.js';
 import { faultsOf, instantiate } from '../options-validation.js';
 import type { IdentityProvider } from './identity-provider.js';
 import type { ProviderRules } from './provider.options.js';
 import { completePolicy, policyFault, type RefreshPolicy, RefreshPolicyRules } from './refresh-policy.js';
-import { nonEmptyText } from './token-answer.js';
 
 /** A provider made from an options entry, or everything that is wrong with the entry. */
 export type ProviderReading = { readonly provider: IdentityProvider } | { readonly faults: string[] };

@@ -1,4 +1,6 @@
+import { type Fields, lifetime, nonEmptyText, oauthErrorCode, parseFields } from '../oauth-http/answer-fields.js';
 import type { HttpOutcome } from '../oauth-http/http-exchange.js';
+import { retryAfter } from '../oauth-http/retry-after.js';
 import type { IssuedTokens, RefreshAnswer } from './identity-provider.js';
 
 /**
@@ -8,10 +10,6 @@ import type { IssuedTokens, RefreshAnswer } from './identity-provider.js';
 const TERMINAL = new Set(['invalid_grant', 'bad_refresh_token', 'invalid_token']);
 const TRANSIENT_ERRORS = new Set(['temporarily_unavailable', 'slow_down']);
 const SERVER_ERROR = 'server_error';
-/** 300 years: far beyond any lifetime, far below what a bigint of epoch seconds holds. */
-const MAX_LIFETIME_SECONDS = 1e10;
-/** An hour: what a provider asks for beyond that is a mistake more often than a wish. */
-export const MAX_RETRY_AFTER_MS = 3_600_000;
 
 /**
  * Classifies what a token endpoint answered to a refresh. Errors are recognised at any 2xx and 4xx status, because
@@ -46,35 +44,6 @@ function refusal(code: string): RefreshAnswer {
   return { kind: 'configuration', code };
 }
 
-/** `Retry-After` in milliseconds, from seconds or an HTTP date; at most one hour. @see RFC 9110 section 10.2.3 */
-export function retryAfter(headers: Headers): number | undefined {
-  const value = headers.get('retry-after');
-  if (!value) return undefined;
-  const delayMs = /^\d+$/.test(value)
-    ? Number(value) * 1000
-    : Date.parse(value) - Date.parse(headers.get('date') ?? new Date().toUTCString());
-  return Number.isNaN(delayMs) ? undefined : Math.min(Math.max(delayMs, 0), MAX_RETRY_AFTER_MS);
-}
-
-export type Fields = Record<string, unknown>;
-
-/** Reads JSON or a form by what the body is: labels are wrong at times, and a pair in it would be lost. */
-export function parseFields(body: string): Fields | undefined {
-  const text = body.replace(/^\uFEFF/, '').trim();
-  try {
-    const parsed: unknown = JSON.parse(text);
-    return typeof parsed === 'object' && parsed !== null ? { ...parsed } : undefined;
-  } catch {
-    return /(^|&)(access_token|error)=/.test(text) ? Object.fromEntries(new URLSearchParams(text)) : undefined;
-  }
-}
-
-/** An error code of the provider if it looks like one: anything else could be an echo of what was sent. */
-export function oauthErrorCode(value: unknown): string | undefined {
-  if (value === undefined || value === null || value === '') return undefined;
-  return typeof value === 'string' && /^[a-z][a-z_]{0,63}$/.test(value) ? value : 'unknown_error';
-}
-
 function issuedTokens(fields: Fields): IssuedTokens | undefined {
   const accessToken = nonEmptyText(fields.access_token);
   if (!accessToken) return undefined;
@@ -84,17 +53,4 @@ function issuedTokens(fields: Fields): IssuedTokens | undefined {
     accessTokenExpiresIn: lifetime(fields.expires_in),
     refreshTokenExpiresIn: lifetime(fields.refresh_token_expires_in ?? fields.refresh_expires_in),
   };
-}
-
-/** A text with something in it. */
-export function nonEmptyText(value: unknown): string | undefined {
-  return typeof value === 'string' && value !== '' ? value : undefined;
-}
-
-/** Seconds as a number or, in form-encoded answers, as text; 0 means "does not expire" and is left out. */
-export function lifetime(value: unknown): number | undefined {
-  const seconds = typeof value === 'string' && value !== '' ? Number(value) : value;
-  return typeof seconds === 'number' && Number.isFinite(seconds) && seconds >= 1
-    ? Math.min(Math.floor(seconds), MAX_LIFETIME_SECONDS)
-    : undefined;
 }

@@ -1,6 +1,6 @@
 import { Injectable } from '@nestjs/common';
 
-import { lifetime, nonEmptyText, parseFields } from '../identity-providers/token-answer.js';
+import { lifetime, nonEmptyText, parseFields } from '../oauth-http/answer-fields.js';
 import { KeycloakMisconfiguredError, KeycloakSessionExpiredError, KeycloakUnavailableError } from '../tokens.errors.js';
 import { KeycloakClient } from './keycloak-client.js';
 

@@ -1,10 +1,9 @@
 import { Injectable } from '@nestjs/common';
 import * as oauth from 'oauth4webapi';
 
+import { type Fields, parseFields } from '../oauth-http/answer-fields.js';
 import { exchange, type HttpOutcome, type HttpRequest } from '../oauth-http/http-exchange.js';
-import { type Fields, parseFields } from '../identity-providers/token-answer.js';
 import { KeycloakMisconfiguredError, TokensConfigurationError } from '../tokens.errors.js';
-import { type IssuedKeycloakTokens, type KeycloakRefreshAnswer, refreshAnswerOf } from './keycloak-refresh-answer.js';
 import {
   answerOf,
   errorOf,
@@ -15,6 +14,7 @@ import {
 } from './keycloak-failure.js';
 import { type KeycloakMetadata, metadataOf } from './keycloak-metadata.js';
 import { KeycloakRealm } from './keycloak-realm.js';
+import { type IssuedKeycloakTokens, type KeycloakRefreshAnswer, refreshAnswerOf } from './keycloak-refresh-answer.js';
 
 /**
  * The HTTP side of one Keycloak realm. Each request has one absolute deadline, follows no redirect, and is tried a second

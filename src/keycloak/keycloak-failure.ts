@@ -1,5 +1,6 @@
+import { nonEmptyText, oauthErrorCode, parseFields } from '../oauth-http/answer-fields.js';
 import type { HttpOutcome } from '../oauth-http/http-exchange.js';
-import { nonEmptyText, oauthErrorCode, parseFields, retryAfter } from '../identity-providers/token-answer.js';
+import { retryAfter } from '../oauth-http/retry-after.js';
 import { KeycloakMisconfiguredError, KeycloakSessionExpiredError, KeycloakUnavailableError } from '../tokens.errors.js';
 
 /** An answer of Keycloak that says something about the request: 2xx, or 4xx but for the statuses that say "later". */

@@ -1,27 +1,27 @@
 import { Injectable } from '@nestjs/common';
 import { decodeJwt, type JWTPayload } from 'jose';
 
-import { AuthTokensTable } from '../storage/auth-tokens/auth-tokens.table.js';
-import { keyName, type TokenKey } from '../token-key.js';
+import { IdentityProviderRegistry } from '../identity-providers/identity-provider.registry.js';
+import type { Fields } from '../oauth-http/answer-fields.js';
+import { QueryRunnerScope } from '../postgres/query-runner-scope.js';
+import { IdpTokenReader } from '../refresh/idp-token-reader.js';
+import type { IdpToken } from '../refresh/idp-token.js';
 import { TokenRefresher } from '../refresh/token-refresher.js';
 import { TokenCipher } from '../sealing/token-cipher.js';
-import { QueryRunnerScope } from '../postgres/query-runner-scope.js';
-import { IdentityProviderRegistry } from '../identity-providers/identity-provider.registry.js';
-import type { Fields } from '../identity-providers/token-answer.js';
-import { KeycloakBroker } from './keycloak-broker.js';
-import { KeycloakClient } from './keycloak-client.js';
-import { KeycloakUsers } from './keycloak-users.js';
+import { AuthTokensTable } from '../storage/auth-tokens/auth-tokens.table.js';
+import { authTokenLocation } from '../storage/token-locations.js';
 import { checkKey, checkToken } from '../token-input.js';
+import { keyName, type TokenKey } from '../token-key.js';
 import {
   InvalidTokenInputError,
   KeycloakSessionExpiredError,
   TokenDecryptionError,
   TokensNotFoundError,
 } from '../tokens.errors.js';
-import type { IdpToken } from '../refresh/idp-token.js';
-import { IdpTokenReader } from '../refresh/idp-token-reader.js';
+import { KeycloakBroker } from './keycloak-broker.js';
+import { KeycloakClient } from './keycloak-client.js';
+import { KeycloakUsers } from './keycloak-users.js';
 import { OfflineSessions } from './offline-sessions.js';
-import { authTokenLocation } from '../storage/token-locations.js';
 
 /** Tokens of identity providers for whoever has a Keycloak token, imported from Keycloak's broker where need be. */
 @Injectable()

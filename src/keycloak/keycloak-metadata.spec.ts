@@ -2,8 +2,8 @@ import { describe, expect, it } from '@jest/globals';
 
 import { KeycloakMisconfiguredError, KeycloakUnavailableError } from '../tokens.errors.js';
 import { metadataOf } from './keycloak-metadata.js';
-import { KeycloakOptions } from './keycloak.options.js';
 import { KeycloakRealm } from './keycloak-realm.js';
+import { KeycloakOptions } from './keycloak.options.js';
 
 const realm = realmAt('https://keycloak.example');
 const metadata = metadataAt('https://keycloak.example');

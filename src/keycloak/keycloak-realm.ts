@@ -1,6 +1,6 @@
 import { inspect } from 'node:util';
 
-import { endpoint } from '../identity-providers/provider.options.js';
+import { endpoint } from '../oauth-http/endpoint-url.js';
 import type { KeycloakOptions, RefreshOwner } from './keycloak.options.js';
 
 /** The realm of the options, with every default filled in. Prints without the client secret, however it is logged. */

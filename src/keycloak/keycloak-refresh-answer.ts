@@ -1,4 +1,4 @@
-import { nonEmptyText, parseFields } from '../identity-providers/token-answer.js';
+import { nonEmptyText, parseFields } from '../oauth-http/answer-fields.js';
 import { type KeycloakAnswer, type KeycloakFailure, refusalOf } from './keycloak-failure.js';
 
 /** What the token endpoint issued. */
@@ -11,7 +11,8 @@ export interface IssuedKeycloakTokens {
 }
 
 /** What an attempt to redeem a grant came to. */
-export type KeycloakRefreshAnswer = { readonly kind: 'success'; readonly tokens: IssuedKeycloakTokens } | KeycloakFailure;
+export type KeycloakRefreshAnswer =
+  { readonly kind: 'success'; readonly tokens: IssuedKeycloakTokens } | KeycloakFailure;
 
 /**
  * Classifies what became of a request to the token endpoint. Tokens are taken as soon as they can be read and nothing

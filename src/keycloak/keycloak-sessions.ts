@@ -1,6 +1,6 @@
 import { Injectable } from '@nestjs/common';
 
-import type { Fields } from '../identity-providers/token-answer.js';
+import type { Fields } from '../oauth-http/answer-fields.js';
 import { KeycloakSessionExpiredError } from '../tokens.errors.js';
 import { KeycloakClient } from './keycloak-client.js';
 import { KeycloakTokens } from './keycloak-tokens.js';

@@ -3,9 +3,9 @@ import { describe, expect, it, jest } from '@jest/globals';
 import { KeycloakMisconfiguredError, KeycloakSessionExpiredError, KeycloakUnavailableError } from '../tokens.errors.js';
 import { KeycloakClient } from './keycloak-client.js';
 import type { KeycloakMetadata } from './keycloak-metadata.js';
-import { KeycloakOptions } from './keycloak.options.js';
 import { KeycloakRealm } from './keycloak-realm.js';
 import { KeycloakTokenVerifier } from './keycloak-token-verifier.js';
+import { KeycloakOptions } from './keycloak.options.js';
 
 const part = (value: object) => Buffer.from(JSON.stringify(value)).toString('base64url');
 const TOKEN = `${part({ alg: 'RS256', kid: 'a' })}.${part({ sub: 'ada' })}.c2ln`;

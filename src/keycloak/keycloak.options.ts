@@ -1,6 +1,6 @@
 import { IsIn, IsInt, IsNotEmpty, IsOptional, IsString, Max, Min } from 'class-validator';
 
-import { IsBaseUrl } from '../identity-providers/provider.options.js';
+import { IsBaseUrl } from '../oauth-http/endpoint-url.js';
 
 /** Who redeems the provider's refresh tokens that Keycloak's broker stores: both at once would end the grants. */
 export type RefreshOwner = 'module' | 'keycloak';

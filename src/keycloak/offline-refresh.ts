@@ -1,10 +1,8 @@
 import { completePolicy } from '../identity-providers/refresh-policy.js';
-import type { KeycloakClient } from './keycloak-client.js';
-import { KeycloakTokens } from './keycloak-tokens.js';
 import type { Refusal } from '../refresh/refresh-decision.js';
 import type { ExchangeOutcome, RefreshKind, RefreshTarget } from '../refresh/refresh-target.js';
-import { freshlyStored } from '../storage/leases/leased-row.js';
 import type { Lease } from '../storage/leases/lease.js';
+import { freshlyStored } from '../storage/leases/leased-row.js';
 import type {
   OfflineTokenKey,
   OfflineTokenRow,
@@ -13,6 +11,8 @@ import type {
 import { ONLY_A_REFRESH_TOKEN } from '../storage/offline-tokens/offline-tokens.statements.js';
 import type { OfflineTokensTable } from '../storage/offline-tokens/offline-tokens.table.js';
 import { KeycloakMisconfiguredError, KeycloakSessionExpiredError, KeycloakUnavailableError } from '../tokens.errors.js';
+import type { KeycloakClient } from './keycloak-client.js';
+import { KeycloakTokens } from './keycloak-tokens.js';
 import type { OfflineTokenVault } from './offline-token-vault.js';
 
 /** The refresh with a Keycloak offline token in `offline_tokens`. */

@@ -1,7 +1,5 @@
 import { Injectable } from '@nestjs/common';
 
-import { KeycloakClient } from './keycloak-client.js';
-import type { KeycloakTokens } from './keycloak-tokens.js';
 import { QueryRunnerScope } from '../postgres/query-runner-scope.js';
 import { within } from '../postgres/within.js';
 import { decide } from '../refresh/refresh-decision.js';
@@ -11,6 +9,8 @@ import { inProgress } from '../refresh/refresh-target.js';
 import { RefreshOptions } from '../refresh/refresh.options.js';
 import { OfflineTokensTable } from '../storage/offline-tokens/offline-tokens.table.js';
 import { KeycloakSessionExpiredError, KeycloakUnavailableError, TokenDecryptionError } from '../tokens.errors.js';
+import { KeycloakClient } from './keycloak-client.js';
+import type { KeycloakTokens } from './keycloak-tokens.js';
 import { offlineTarget } from './offline-refresh.js';
 import { OfflineTokenVault } from './offline-token-vault.js';
 

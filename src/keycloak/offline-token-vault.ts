@@ -1,9 +1,9 @@
 import { Injectable } from '@nestjs/common';
 
 import { TokenCipher } from '../sealing/token-cipher.js';
+import { offlineTokenLocation } from '../storage/token-locations.js';
 import { checkToken, checkUserId } from '../token-input.js';
 import { TokenDecryptionError } from '../tokens.errors.js';
-import { offlineTokenLocation } from '../storage/token-locations.js';
 
 /** Seals offline tokens and opens them, in the form of the adopted system: `{"tokens": sealed {"refresh_token": …}}`. */
 @Injectable()

@@ -2,8 +2,8 @@ import { setImmediate as nextTurn, setTimeout as delay } from 'node:timers/promi
 
 import { describe, expect, it } from '@jest/globals';
 
-import { TokenStoreUnavailableError } from '../tokens.errors.js';
 import type { TokenKey } from '../token-key.js';
+import { TokenStoreUnavailableError } from '../tokens.errors.js';
 import { BatchedStatement } from './batched-statement.js';
 
 /** A database that answers when the test says so, with a row for each user but "nobody". */

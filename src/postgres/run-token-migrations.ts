@@ -2,8 +2,8 @@ import { type DataSource, QueryFailedError, type QueryRunner } from 'typeorm';
 
 import { TokensConfigurationError, TokenStoreUnavailableError } from '../tokens.errors.js';
 import { translateDriverError } from './driver-error.js';
-import { AddRefreshState1763942400001 } from './migrations/1763942400001-add-refresh-state.js';
 import { CreateTokenTables1763942400000 } from './migrations/1763942400000-create-token-tables.js';
+import { AddRefreshState1763942400001 } from './migrations/1763942400001-add-refresh-state.js';
 import { TokensMigrationExecutor } from './migrations/tokens-migration-executor.js';
 
 /** The migrations of this module in their order, for the `migrations` option of a data source. */

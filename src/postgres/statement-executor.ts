@@ -80,7 +80,10 @@ export class StatementExecutor {
    * transaction of the host has the row locked. Waiting inside PostgreSQL would hold a connection meanwhile, which that
    * transaction may itself be waiting for.
    */
-  async executeWithLockRetry<Params extends object, Row>(statement: Statement<Params, Row>, params: Params): Promise<Row[]> {
+  async executeWithLockRetry<Params extends object, Row>(
+    statement: Statement<Params, Row>,
+    params: Params,
+  ): Promise<Row[]> {
     for (let pauseMs = 10; ; pauseMs *= 2) {
       try {
         return await this.executeDetached(statement, params);

@@ -1,13 +1,13 @@
 import { Injectable } from '@nestjs/common';
 
-import { type FreshTokenRequest, TokenRefresher } from './token-refresher.js';
-import { TokenCipher } from '../sealing/token-cipher.js';
 import { IdentityProviderRegistry } from '../identity-providers/identity-provider.registry.js';
+import { TokenCipher } from '../sealing/token-cipher.js';
+import { authTokenLocation } from '../storage/token-locations.js';
 import { checkKey, checkSeconds } from '../token-input.js';
 import { TokensNotFoundError } from '../tokens.errors.js';
 import { IdpToken } from './idp-token.js';
 import { RefreshTokenRedeemer } from './refresh-token-redeemer.js';
-import { authTokenLocation } from '../storage/token-locations.js';
+import { type FreshTokenRequest, TokenRefresher } from './token-refresher.js';
 
 /** Reads fresh access tokens and opens them: what {@link TokenManager.getIdpToken} does. */
 @Injectable()

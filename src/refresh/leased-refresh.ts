@@ -3,14 +3,16 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { Injectable } from '@nestjs/common';
 
 import { randomId } from '../postgres/random-id.js';
+import { AuthTokensTable } from '../storage/auth-tokens/auth-tokens.table.js';
 import type { Lease } from '../storage/leases/lease.js';
 import type { LeaseGrant } from '../storage/leases/leased.table.js';
-import { AuthTokensTable } from '../storage/auth-tokens/auth-tokens.table.js';
 import { TokenStoreUnavailableError } from '../tokens.errors.js';
+import { LeaseEnding } from './lease-ending.js';
 import { decide } from './refresh-decision.js';
 import { RefreshDrain } from './refresh-drain.js';
 import { RefreshExchange } from './refresh-exchange.js';
 import { RefreshPace } from './refresh-pace.js';
+import { RefreshTakeover } from './refresh-takeover.js';
 import {
   inProgress,
   type RefreshInFlight,
@@ -20,8 +22,6 @@ import {
   type RefreshTarget,
   shuttingDown,
 } from './refresh-target.js';
-import { LeaseEnding } from './lease-ending.js';
-import { RefreshTakeover } from './refresh-takeover.js';
 import { RefreshOptions } from './refresh.options.js';
 
 const FIRST_PAUSE_MS = 50;

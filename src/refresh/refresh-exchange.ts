@@ -1,8 +1,8 @@
 import { Injectable, Logger } from '@nestjs/common';
 
-import { randomId } from '../postgres/random-id.js';
 import type { AccessTokenLife } from '../identity-providers/identity-provider.js';
 import { LEASE_MARGIN_MS } from '../identity-providers/refresh-policy.js';
+import { randomId } from '../postgres/random-id.js';
 import { within } from '../postgres/within.js';
 import type { Lease } from '../storage/leases/lease.js';
 import { LeaseEnding } from './lease-ending.js';

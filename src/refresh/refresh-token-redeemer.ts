@@ -1,15 +1,15 @@
 import { Injectable } from '@nestjs/common';
 
-import { TokenCipher } from '../sealing/token-cipher.js';
 import { accessTokenLifeAt, refreshAt } from '../identity-providers/checked-answer.js';
 import type { AccessTokenLife, IdentityProvider, IssuedTokens } from '../identity-providers/identity-provider.js';
-import type { PairRefresh, Redeemer } from './pair-refresh.js';
-import type { ExchangeOutcome } from './refresh-target.js';
+import { TokenCipher } from '../sealing/token-cipher.js';
 import type { AuthTokensRow } from '../storage/auth-tokens/auth-tokens-row.js';
 import type { RefreshedTokens } from '../storage/auth-tokens/auth-tokens.types.js';
 import type { Lease } from '../storage/leases/lease.js';
-import type { TokenKey } from '../token-key.js';
 import { authTokenLocation } from '../storage/token-locations.js';
+import type { TokenKey } from '../token-key.js';
+import type { PairRefresh, Redeemer } from './pair-refresh.js';
+import type { ExchangeOutcome } from './refresh-target.js';
 
 /** Redeems leased refresh tokens at their provider: opens them, sends them once, seals what comes back. */
 @Injectable()

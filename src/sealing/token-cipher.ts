@@ -2,12 +2,12 @@ import { createCipheriv, createDecipheriv } from 'node:crypto';
 
 import { Injectable } from '@nestjs/common';
 
+import { randomBytes } from '../postgres/random-id.js';
 import { TokenDecryptionError } from '../tokens.errors.js';
 import { KEY_ID } from './encryption.options.js';
-import { FieldBytes } from './field-bytes.js';
 import { openFernet } from './fernet.js';
+import { FieldBytes } from './field-bytes.js';
 import { Keyring } from './keyring.js';
-import { randomBytes } from '../postgres/random-id.js';
 import type { SealedToken, TokenLocation } from './sealed-token.js';
 
 const FORMAT = 'v1';

@@ -1,5 +1,5 @@
-import type { TokenKey } from '../token-key.js';
 import type { TokenLocation } from '../sealing/sealed-token.js';
+import type { TokenKey } from '../token-key.js';
 
 /** Where the sealed texts of this module live. Stored texts are bound to these names: changing one makes them unreadable. */
 export function authTokenLocation(key: TokenKey, column: 'access_token' | 'refresh_token'): TokenLocation {

@@ -1,15 +1,15 @@
 import { Injectable } from '@nestjs/common';
 
-import { asText, checkExpiry, checkKey, checkPresent, checkSealed, EPOCH_SECONDS_LIMIT } from '../token-input.js';
+import { IdentityProviderRegistry } from '../identity-providers/identity-provider.registry.js';
+import type { Redeemer } from '../refresh/pair-refresh.js';
+import { TokenRefresher } from '../refresh/token-refresher.js';
 import { AuthTokensTable } from '../storage/auth-tokens/auth-tokens.table.js';
 import type {
   CheckExpirationAndRefresh,
   SealedTokens,
   StoredTokens,
 } from '../storage/auth-tokens/auth-tokens.types.js';
-import type { Redeemer } from '../refresh/pair-refresh.js';
-import { TokenRefresher } from '../refresh/token-refresher.js';
-import { IdentityProviderRegistry } from '../identity-providers/identity-provider.registry.js';
+import { asText, checkExpiry, checkKey, checkPresent, checkSealed, EPOCH_SECONDS_LIMIT } from '../token-input.js';
 import type { TokenKey } from '../token-key.js';
 import { UserAuthTokens } from './user-auth-tokens.js';
 

@@ -1,8 +1,8 @@
 import { Injectable } from '@nestjs/common';
 
 import { QueryRunnerScope } from '../postgres/query-runner-scope.js';
-import { asText, checkSealed, checkUserId } from '../token-input.js';
 import { OfflineTokensTable } from '../storage/offline-tokens/offline-tokens.table.js';
+import { asText, checkSealed, checkUserId } from '../token-input.js';
 import { UserOfflineToken } from './user-offline-token.js';
 
 /**

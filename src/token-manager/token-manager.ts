@@ -1,21 +1,21 @@
 import { Injectable } from '@nestjs/common';
 
-import { AuthTokenStore } from './auth-token.store.js';
-import { AuthTokensTable } from '../storage/auth-tokens/auth-tokens.table.js';
-import type { FreshTokenRequest } from '../refresh/token-refresher.js';
-import { TokenCipher } from '../sealing/token-cipher.js';
 import { IdentityProviderRegistry } from '../identity-providers/identity-provider.registry.js';
-import { OfflineTokensTable } from '../storage/offline-tokens/offline-tokens.table.js';
 import { KeycloakClient } from '../keycloak/keycloak-client.js';
-import { checkExpiry, checkKey, checkPresent, checkToken, checkUserId } from '../token-input.js';
-import { KeycloakSessionExpiredError } from '../tokens.errors.js';
-import type { IdpToken } from '../refresh/idp-token.js';
-import { IdpTokenReader } from '../refresh/idp-token-reader.js';
 import { KeycloakIdpTokens } from '../keycloak/keycloak-idp-tokens.js';
 import { OfflineSessions } from '../keycloak/offline-sessions.js';
 import { OfflineTokenVault } from '../keycloak/offline-token-vault.js';
-import { TokenRevoker } from './token-revoker.js';
+import { IdpTokenReader } from '../refresh/idp-token-reader.js';
+import type { IdpToken } from '../refresh/idp-token.js';
+import type { FreshTokenRequest } from '../refresh/token-refresher.js';
+import { TokenCipher } from '../sealing/token-cipher.js';
+import { AuthTokensTable } from '../storage/auth-tokens/auth-tokens.table.js';
+import { OfflineTokensTable } from '../storage/offline-tokens/offline-tokens.table.js';
 import { authTokenLocation } from '../storage/token-locations.js';
+import { checkExpiry, checkKey, checkPresent, checkToken, checkUserId } from '../token-input.js';
+import { KeycloakSessionExpiredError } from '../tokens.errors.js';
+import { AuthTokenStore } from './auth-token.store.js';
+import { TokenRevoker } from './token-revoker.js';
 
 /** Tokens in plaintext as an identity provider issued them. */
 export interface IdpTokens {

@@ -2,15 +2,15 @@ import { setTimeout as delay } from 'node:timers/promises';
 
 import { Injectable, Logger, type OnApplicationBootstrap, type OnModuleDestroy } from '@nestjs/common';
 
-import { TokenCipher } from '../sealing/token-cipher.js';
 import { revokeAt } from '../identity-providers/checked-answer.js';
 import type { RevocationAnswer } from '../identity-providers/identity-provider.js';
-import { LEASE_MARGIN_MS } from '../identity-providers/refresh-policy.js';
 import { IdentityProviderRegistry } from '../identity-providers/identity-provider.registry.js';
+import { LEASE_MARGIN_MS } from '../identity-providers/refresh-policy.js';
 import { RefreshDrain } from '../refresh/refresh-drain.js';
+import { TokenCipher } from '../sealing/token-cipher.js';
+import { authTokenLocation } from '../storage/token-locations.js';
 import type { ClaimedRevocation } from '../storage/token-revocations/token-revocations.statements.js';
 import { TokenRevocationsTable } from '../storage/token-revocations/token-revocations.table.js';
-import { authTokenLocation } from '../storage/token-locations.js';
 
 const POLL_INTERVAL_MS = 10_000;
 const BATCH = 20;

@@ -1,10 +1,10 @@
-import type { TokenKey } from '../token-key.js';
-import type { AuthTokenStore } from './auth-token.store.js';
 import type {
   CheckExpirationAndRefresh,
   SealedTokens,
   StoredTokens,
 } from '../storage/auth-tokens/auth-tokens.types.js';
+import type { TokenKey } from '../token-key.js';
+import type { AuthTokenStore } from './auth-token.store.js';
 
 /** The methods of {@link AuthTokenStore} for one user and one identity provider. Holds no state but the key. */
 export class UserAuthTokens {

@@ -245,7 +245,9 @@ class Play {
     let rejectedVersion: string | undefined;
     for (let attempt = 0; attempt < 20; attempt++) {
       await this.#sql('lease_expires_at = now()', 'lease_id IS NOT NULL');
-      await this.#sql('quarantined_until = CASE WHEN quarantined_until IS NULL THEN NULL ELSE now() END, retry_at = NULL');
+      await this.#sql(
+        'quarantined_until = CASE WHEN quarantined_until IS NULL THEN NULL ELSE now() END, retry_at = NULL',
+      );
       try {
         const token = await this.#get(this.#managers[attempt % CLIENTS], rejectedVersion);
         if (token && (await this.#provider.isAlive(token.accessToken))) return 'works';

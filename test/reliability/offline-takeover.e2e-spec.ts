@@ -185,7 +185,11 @@ describe('An offline token that Keycloak does not accept', () => {
     await expect(holder.validateOfflineToken(user)).resolves.toBe(true);
     await leaseOver();
     await expect(other.validateOfflineToken(user)).rejects.toThrow(KeycloakUnavailableError);
-    await expect(row()).resolves.toMatchObject({ status: 'active', quarantined_until: expect.any(Date), open_leases: 1 });
+    await expect(row()).resolves.toMatchObject({
+      status: 'active',
+      quarantined_until: expect.any(Date),
+      open_leases: 1,
+    });
     expect(keycloak.redemptions).toBe(2);
     await expect(other.validateOfflineToken(user)).rejects.toThrow(/being watched/);
     expect(keycloak.redemptions).toBe(2);

@@ -6,8 +6,8 @@ import { QueryRunnerScope, TokenManager } from '../../src/index.js';
 import { type Fault, type HostileProvider, startHostileProvider } from '../support/hostile-provider.js';
 import { connectionsInUse, createTestDatabase, type TestDatabase } from '../support/test-database.js';
 import { createTokensApp, newKey } from '../support/tokens-app.js';
-import { until } from '../support/until.js';
 import { startTokensWorker, type TokensWorker } from '../support/tokens-worker.js';
+import { until } from '../support/until.js';
 
 const PROCESSES = 4;
 const keys = [{ id: 'test', secret: newKey() }];

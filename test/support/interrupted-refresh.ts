@@ -10,9 +10,9 @@ import {
 } from './hostile-provider.js';
 import { RowLock } from './row-lock.js';
 import { createTestDatabase, type TestDatabase } from './test-database.js';
+import { TokenWatch } from './token-watch.js';
 import { createTokensApp, newKey } from './tokens-app.js';
 import { startTokensWorker, type TokensWorker, type WorkerDemand } from './tokens-worker.js';
-import { TokenWatch } from './token-watch.js';
 import { until } from './until.js';
 
 const key = { id: 'test', secret: newKey() };

@@ -1,8 +1,9 @@
 import { IsNotEmpty, IsOptional, IsString } from 'class-validator';
 
+import { endpoint, IsBaseUrl } from '../../oauth-http/endpoint-url.js';
 import { OAuth2Provider } from '../oauth2.provider.js';
-import { endpoint, IsBaseUrl, KnownProviderRules, questionOf } from '../provider.options.js';
 import { providerKind } from '../provider-kind.js';
+import { KnownProviderRules, questionOf } from '../provider.options.js';
 import { completePolicy } from '../refresh-policy.js';
 
 /** The resource id of Azure DevOps, the same in every tenant. */

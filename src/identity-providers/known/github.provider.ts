@@ -1,10 +1,12 @@
 import { IsOptional } from 'class-validator';
 
-import { lifeByStatus } from '../access-token-question.js';
+import { basicAuthorization } from '../../oauth-http/authorization.js';
+import { endpoint, IsBaseUrl } from '../../oauth-http/endpoint-url.js';
 import type { HttpRequest } from '../../oauth-http/http-exchange.js';
-import { basicAuthorization, OAuth2Provider } from '../oauth2.provider.js';
-import { endpoint, HostedProviderRules, IsBaseUrl, questionOf, unlessMoved } from '../provider.options.js';
+import { lifeByStatus } from '../access-token-question.js';
+import { OAuth2Provider } from '../oauth2.provider.js';
 import { providerKind } from '../provider-kind.js';
+import { HostedProviderRules, questionOf, unlessMoved } from '../provider.options.js';
 import { completePolicy } from '../refresh-policy.js';
 
 export class GitHubRules extends HostedProviderRules {

@@ -1,16 +1,11 @@
 import { IsOptional } from 'class-validator';
 
-import { bearerRequest, lifeByStatus } from '../access-token-question.js';
+import { bearerRequest } from '../../oauth-http/authorization.js';
+import { endpoint, IsBaseUrl, IsEndpoint } from '../../oauth-http/endpoint-url.js';
+import { lifeByStatus } from '../access-token-question.js';
 import { OAuth2Provider } from '../oauth2.provider.js';
-import {
-  endpoint,
-  IsBaseUrl,
-  IsEndpoint,
-  questionOf,
-  RevocableProviderRules,
-  unlessMoved,
-} from '../provider.options.js';
 import { providerKind } from '../provider-kind.js';
+import { questionOf, RevocableProviderRules, unlessMoved } from '../provider.options.js';
 import { completePolicy } from '../refresh-policy.js';
 
 export class GitLabRules extends RevocableProviderRules {

@@ -1,17 +1,17 @@
 import { Inject, Injectable } from '@nestjs/common';
 import { DataSource } from 'typeorm';
 
-import { randomId } from '../../postgres/random-id.js';
 import { BatchedStatement } from '../../postgres/batched-statement.js';
 import { TOKENS_DATA_SOURCE } from '../../postgres/database.options.js';
 import { QueryRunnerScope } from '../../postgres/query-runner-scope.js';
+import { randomId } from '../../postgres/random-id.js';
 import { StatementExecutor } from '../../postgres/statement-executor.js';
 import { tablePathOf } from '../../postgres/table-path.js';
 import type { TokenKey } from '../../token-key.js';
 import { columnsOf, LeasedTable } from '../leases/leased.table.js';
 import { TokenRevocation } from '../token-revocations/token-revocation.entity.js';
-import { AuthTokens } from './auth-tokens.entity.js';
 import type { AccessTokenRow, AuthTokensRow } from './auth-tokens-row.js';
+import { AuthTokens } from './auth-tokens.entity.js';
 import {
   type AuthTokensStatements,
   authTokensStatements,

@@ -1,7 +1,7 @@
 import { defineStatement, noColumns, type Statement } from '../../postgres/statement.js';
-import { type FailureKind } from './leased.entity.js';
 import { leaseColumns, type LeasedRow, leaseState } from './leased-row.js';
 import { keyCondition, type LeasedTableShape, type ParameterColumn, RESET } from './leased-table-shape.js';
+import { type FailureKind } from './leased.entity.js';
 
 /** What a caller asks a lease for. */
 export interface LeaseRequest {

@@ -1,9 +1,9 @@
 import { Inject, Injectable } from '@nestjs/common';
 import { DataSource } from 'typeorm';
 
-import { randomId } from '../../postgres/random-id.js';
 import { TOKENS_DATA_SOURCE } from '../../postgres/database.options.js';
 import { QueryRunnerScope } from '../../postgres/query-runner-scope.js';
+import { randomId } from '../../postgres/random-id.js';
 import { StatementExecutor } from '../../postgres/statement-executor.js';
 import { tablePathOf } from '../../postgres/table-path.js';
 import { LeasedTable } from '../leases/leased.table.js';

@@ -1,0 +1,30 @@
+import { IsUrl } from 'class-validator';
+
+const URL_RULES = {
+  require_protocol: true,
+  protocols: ['http', 'https'],
+  require_tld: false,
+  allow_underscores: true,
+  allow_fragments: false,
+  disallow_auth: true, // fetch refuses to send to such a URL
+};
+
+/** An absolute http or https URL that paths are appended to; hosts without a dot and IP addresses are fine. */
+export function IsBaseUrl(): PropertyDecorator {
+  return IsUrl(
+    { ...URL_RULES, allow_query_components: false },
+    { message: '$property must be an absolute http or https URL without credentials, query and fragment' },
+  );
+}
+
+/** An absolute http or https URL that is used as it is. @see RFC 6749 section 3.2 */
+export function IsEndpoint(): PropertyDecorator {
+  return IsUrl(URL_RULES, {
+    message: '$property must be an absolute http or https URL without credentials and fragment',
+  });
+}
+
+/** Appends a path to a base URL that may carry a path of its own, with or without a slash at its end. */
+export function endpoint(baseUrl: string, path: string): string {
+  return baseUrl.replace(/\/+$/, '') + path;
+}
