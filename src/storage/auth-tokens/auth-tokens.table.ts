@@ -18,7 +18,7 @@ import {
   type Lookups,
   type PairToImport,
   type PairToStore,
-} from './auth-tokens.statements.js';
+} from './auth-tokens-write.statements.js';
 import type { SealedTokens, StoredTokens } from './auth-tokens.types.js';
 
 /** The table `auth_tokens`: one method a statement. Every method throws {@link TokenStoreUnavailableError}. */
