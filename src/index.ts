@@ -1,14 +1,10 @@
 export { AuthTokenStore } from './token-manager/auth-token.store.js';
 export { AuthTokens } from './storage/auth-tokens/auth-tokens.entity.js';
 export type { FailureKind, GrantStatus } from './storage/leases/leased.entity.js';
-export type {
-  CheckExpirationAndRefresh,
-  RefreshedTokens,
-  SealedTokens,
-  StoredTokens,
-} from './storage/auth-tokens/auth-tokens.types.js';
+export type { CheckExpirationAndRefresh, RefreshedTokens } from './token-manager/auth-token.store.js';
+export type { SealedTokens, StoredTokens } from './storage/auth-tokens/stored-tokens.js';
 export type { RefreshOptions } from './refresh/refresh.options.js';
-export { UserAuthTokens } from './token-manager/user-auth-tokens.js';
+export { UserAuthTokens } from './token-manager/auth-token.store.js';
 export type {
   EncryptionKeyOptions,
   EncryptionOptions,
@@ -54,7 +50,7 @@ export { KeycloakTokens } from './keycloak/keycloak-tokens.js';
 export { KeycloakUsers } from './keycloak/keycloak-users.js';
 export { OfflineTokenStore } from './token-manager/offline-token.store.js';
 export { StoredOfflineToken } from './storage/offline-tokens/stored-offline-token.entity.js';
-export { UserOfflineToken } from './token-manager/user-offline-token.js';
+export { UserOfflineToken } from './token-manager/offline-token.store.js';
 export { type GetIdpTokenOptions, type IdpTokens, TokenManager } from './token-manager/token-manager.js';
 export { TokenRevocation } from './storage/token-revocations/token-revocation.entity.js';
 export { tokensEntities } from './storage/tokens.entities.js';

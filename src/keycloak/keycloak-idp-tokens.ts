@@ -58,15 +58,18 @@ export class KeycloakIdpTokens {
     const isRefreshedHere = this.client.realm.refreshOwner === 'module';
     const sealed = (token: string, column: 'access_token' | 'refresh_token') =>
       this.cipher.seal(checkToken(token, `The ${column} that Keycloak has stored`), authTokenLocation(key, column));
-    return this.table.import(key, {
-      accessToken: sealed(tokens.accessToken, 'access_token'),
-      refreshToken: isRefreshedHere && tokens.refreshToken ? sealed(tokens.refreshToken, 'refresh_token') : '',
-      accessTokenExpiresAt: tokens.accessTokenExpiresAt,
-      refreshTokenExpiresAt: isRefreshedHere ? tokens.refreshTokenExpiresAt : 0,
-      issuedAt: tokens.issuedAt,
-      mayDropRefreshToken: !isRefreshedHere,
-      clientId: this.providers.get(idp).clientId ?? null,
-    });
+    return this.table.import(
+      key,
+      {
+        accessToken: sealed(tokens.accessToken, 'access_token'),
+        refreshToken: isRefreshedHere && tokens.refreshToken ? sealed(tokens.refreshToken, 'refresh_token') : '',
+        accessTokenExpiresAt: tokens.accessTokenExpiresAt,
+        refreshTokenExpiresAt: isRefreshedHere ? tokens.refreshTokenExpiresAt : 0,
+        issuedAt: tokens.issuedAt,
+        mayDropRefreshToken: !isRefreshedHere,
+      },
+      this.providers.get(idp).clientId ?? null,
+    );
   }
 
   /** @see {@link TokenManager.getIdpTokenForAccessToken} */

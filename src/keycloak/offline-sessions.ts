@@ -82,8 +82,9 @@ export class OfflineSessions {
    */
   async refreshWith(userId: string, offlineToken: string): Promise<KeycloakTokens> {
     await this.#assertCommitted(userId, true);
-    const token = { offlineToken: this.vault.seal(userId, offlineToken), clientId: this.client.realm.clientId };
-    await this.table.storeFirst(userId, token);
+    const token = { offlineToken: this.vault.seal(userId, offlineToken) };
+    const { clientId } = this.client.realm;
+    await this.table.storeFirst(userId, token, clientId);
     const before = await this.table.loadCommitted(userId);
     try {
       return await this.refresh(userId);
@@ -92,7 +93,8 @@ export class OfflineSessions {
       if (!isOver || !before) throw error;
       // What is stored by now may be the successor of this very token: only what was there before the verdict gives way.
       const rejected = await this.table.loadCommitted(userId);
-      if (rejected?.version === before.version) await this.table.replace(userId, rejected.offlineToken, token);
+      if (rejected?.version === before.version)
+        await this.table.replace(userId, rejected.offlineToken, token, clientId);
       return this.refresh(userId);
     }
   }

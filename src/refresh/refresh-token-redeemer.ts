@@ -4,7 +4,7 @@ import { accessTokenLifeAt, refreshAt } from '../identity-providers/checked-answ
 import type { AccessTokenLife, IdentityProvider, IssuedTokens } from '../identity-providers/identity-provider.js';
 import { TokenCipher } from '../sealing/token-cipher.js';
 import type { AuthTokensRow } from '../storage/auth-tokens/auth-tokens-row.js';
-import type { RefreshedTokens } from '../storage/auth-tokens/auth-tokens.types.js';
+import type { SealedTokens } from '../storage/auth-tokens/stored-tokens.js';
 import type { Lease } from '../storage/leases/lease.js';
 import { authTokenLocation } from '../storage/token-locations.js';
 import type { TokenKey } from '../token-key.js';
@@ -60,7 +60,7 @@ export class RefreshTokenRedeemer {
     old: { refreshToken: string; refreshTokenExpiresAt: number },
     issued: IssuedTokens,
     sentAt: number,
-  ): RefreshedTokens {
+  ): SealedTokens {
     const { accessToken, refreshToken, accessTokenExpiresIn, refreshTokenExpiresIn } = issued;
     return {
       accessToken: this.cipher.seal(accessToken, authTokenLocation(key, 'access_token')),

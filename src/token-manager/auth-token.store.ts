@@ -3,15 +3,25 @@ import { Injectable } from '@nestjs/common';
 import { IdentityProviderRegistry } from '../identity-providers/identity-provider.registry.js';
 import type { Redeemer } from '../refresh/pair-refresh.js';
 import { TokenRefresher } from '../refresh/token-refresher.js';
+import type { SealedToken } from '../sealing/sealed-token.js';
 import { AuthTokensTable } from '../storage/auth-tokens/auth-tokens.table.js';
-import type {
-  CheckExpirationAndRefresh,
-  SealedTokens,
-  StoredTokens,
-} from '../storage/auth-tokens/auth-tokens.types.js';
+import type { SealedTokens, StoredTokens } from '../storage/auth-tokens/stored-tokens.js';
 import { asText, checkExpiry, checkKey, checkPresent, checkSealed, EPOCH_SECONDS_LIMIT } from '../token-input.js';
 import type { TokenKey } from '../token-key.js';
-import { UserAuthTokens } from './user-auth-tokens.js';
+
+/** What a refresh callback brought back. */
+export type RefreshedTokens = SealedTokens;
+
+/**
+ * Decides about a stale pair and refreshes it: receives the sealed refresh token and both expiries, and resolves to
+ * the new sealed pair, or to `null` to keep the stored one.
+ */
+export type CheckExpirationAndRefresh = (
+  idp: string,
+  sealedRefreshToken: SealedToken,
+  accessTokenExpiresAt: number,
+  refreshTokenExpiresAt: number,
+) => Promise<RefreshedTokens | null>;
 
 /** How long a token must stay valid to be called valid, in seconds: the time a request may take to reach the provider. */
 const VALIDITY_MARGIN_SECONDS = 30;
@@ -46,8 +56,8 @@ export class AuthTokenStore {
     checkExpiry(tokens.accessTokenExpiresAt, 'accessTokenExpiresAt');
     checkExpiry(tokens.refreshTokenExpiresAt, 'refreshTokenExpiresAt');
     const { accessToken, refreshToken, accessTokenExpiresAt, refreshTokenExpiresAt } = tokens;
-    const clientId = this.providers.find(row.idp)?.clientId ?? null;
-    await this.table.store(row, { accessToken, refreshToken, accessTokenExpiresAt, refreshTokenExpiresAt, clientId });
+    const pair = { accessToken, refreshToken, accessTokenExpiresAt, refreshTokenExpiresAt };
+    await this.table.store(row, pair, this.providers.find(row.idp)?.clientId ?? null);
   }
 
   /**
@@ -98,6 +108,47 @@ export class AuthTokenStore {
   /** A handle for one user and provider, with the methods of this store. */
   getInstance(keycloakUserId: string | number, idp: string): UserAuthTokens {
     return new UserAuthTokens(this, checkKey({ keycloakUserId: asText(keycloakUserId), idp }));
+  }
+}
+
+/** The methods of {@link AuthTokenStore} for one user and one identity provider. Holds no state but the key. */
+export class UserAuthTokens {
+  constructor(
+    private readonly store: AuthTokenStore,
+    private readonly key: TokenKey,
+  ) {}
+
+  get keycloakUserId(): string {
+    return this.key.keycloakUserId;
+  }
+
+  get idp(): string {
+    return this.key.idp;
+  }
+
+  /** @see {@link AuthTokenStore.storeTokens} */
+  storeTokens(tokens: SealedTokens): Promise<void> {
+    return this.store.storeTokens(this.key, tokens);
+  }
+
+  /** @see {@link AuthTokenStore.loadTokens} */
+  loadTokens(checkExpirationAndRefresh?: CheckExpirationAndRefresh): Promise<StoredTokens | null> {
+    return this.store.loadTokens(this.key, checkExpirationAndRefresh);
+  }
+
+  /** @see {@link AuthTokenStore.isAccessTokenValid} */
+  isAccessTokenValid(): Promise<boolean> {
+    return this.store.isAccessTokenValid(this.key);
+  }
+
+  /** @see {@link AuthTokenStore.isRefreshTokenValid} */
+  isRefreshTokenValid(): Promise<boolean> {
+    return this.store.isRefreshTokenValid(this.key);
+  }
+
+  /** @see {@link AuthTokenStore.deleteTokens} */
+  deleteTokens(): Promise<StoredTokens | null> {
+    return this.store.deleteTokens(this.key);
   }
 }
 

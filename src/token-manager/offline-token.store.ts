@@ -3,7 +3,6 @@ import { Injectable } from '@nestjs/common';
 import { QueryRunnerScope } from '../postgres/query-runner-scope.js';
 import { OfflineTokensTable } from '../storage/offline-tokens/offline-tokens.table.js';
 import { asText, checkSealed, checkUserId } from '../token-input.js';
-import { UserOfflineToken } from './user-offline-token.js';
 
 /**
  * Stores one offline token for each user, as the text it is given: {@link TokenManager} seals it. Joins the transaction
@@ -20,7 +19,7 @@ export class OfflineTokenStore {
   /** Inserts or replaces the token of a user, in one atomic statement. */
   async storeToken(userId: string, offlineToken: string): Promise<void> {
     checkSealed(offlineToken, 'The offline token');
-    await this.table.store(checkUserId(userId), { offlineToken, clientId: null });
+    await this.table.store(checkUserId(userId), { offlineToken }, null);
   }
 
   /**
@@ -32,7 +31,7 @@ export class OfflineTokenStore {
   async replaceToken(userId: string, loaded: string, successor: string): Promise<boolean> {
     checkSealed(successor, 'The offline token');
     this.scope.transaction()?.assertOpen();
-    return this.table.replace(checkUserId(userId), loaded, { offlineToken: successor, clientId: null });
+    return this.table.replace(checkUserId(userId), loaded, { offlineToken: successor }, null);
   }
 
   /** The token of a user as it was stored; `null` when there is none. */
@@ -48,5 +47,33 @@ export class OfflineTokenStore {
   /** A handle for one user, with the methods of this store. */
   getInstance(userId: string | number): UserOfflineToken {
     return new UserOfflineToken(this, checkUserId(asText(userId)));
+  }
+}
+
+/** The methods of {@link OfflineTokenStore} for one user. Holds no state but the user id. */
+export class UserOfflineToken {
+  constructor(
+    private readonly store: OfflineTokenStore,
+    readonly userId: string,
+  ) {}
+
+  /** @see {@link OfflineTokenStore.storeToken} */
+  storeToken(offlineToken: string): Promise<void> {
+    return this.store.storeToken(this.userId, offlineToken);
+  }
+
+  /** @see {@link OfflineTokenStore.replaceToken} */
+  replaceToken(loaded: string, successor: string): Promise<boolean> {
+    return this.store.replaceToken(this.userId, loaded, successor);
+  }
+
+  /** @see {@link OfflineTokenStore.loadToken} */
+  loadToken(): Promise<string | null> {
+    return this.store.loadToken(this.userId);
+  }
+
+  /** @see {@link OfflineTokenStore.deleteToken} */
+  deleteToken(): Promise<boolean> {
+    return this.store.deleteToken(this.userId);
   }
 }

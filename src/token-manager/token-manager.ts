@@ -161,7 +161,7 @@ export class TokenManager {
   /** Seals and stores the Keycloak offline token of a user, replacing the one that was there. */
   async storeOfflineToken(userId: string, offlineToken: string): Promise<void> {
     const sealed = this.vault.seal(userId, offlineToken);
-    await this.offlineTokens.store(userId, { offlineToken: sealed, clientId: this.keycloakClient.clientId });
+    await this.offlineTokens.store(userId, { offlineToken: sealed }, this.keycloakClient.clientId);
   }
 
   /**

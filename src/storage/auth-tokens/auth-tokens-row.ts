@@ -2,7 +2,7 @@ import type { QueryResultRow } from 'pg';
 
 import type { SealedToken } from '../../sealing/sealed-token.js';
 import { type LeasedRow, readLeasedRow } from '../leases/leased-row.js';
-import type { StoredTokens } from './auth-tokens.types.js';
+import type { StoredTokens } from './stored-tokens.js';
 
 /** What a caller needs of a row whose access token is fresh; times are distances from its reading, a moment ago. */
 export interface AccessTokenRow {
@@ -20,6 +20,9 @@ export interface AuthTokensRow extends AccessTokenRow, LeasedRow {
   /** Seconds until the refresh token expires, negative when it has; Infinity = never. */
   readonly refreshTokenValidForSeconds: number;
 }
+
+/** The condition that names the row of a {@link TokenKey}, of the alias `stored`. */
+export const KEY_CONDITION = 'stored.keycloak_user_id = $keycloakUserId AND stored.identity_provider = $idp';
 
 /** The pair itself, of the alias `stored`. */
 export const TOKEN_COLUMNS = `stored.access_token, stored.refresh_token, stored.access_token_expires_at,

@@ -3,6 +3,7 @@ import { DataSource } from 'typeorm';
 
 import { BatchedStatement } from '../../postgres/batched-statement.js';
 import { TOKENS_DATA_SOURCE } from '../../postgres/database.options.js';
+import { once } from '../../postgres/once.js';
 import { QueryRunnerScope } from '../../postgres/query-runner-scope.js';
 import { randomId } from '../../postgres/random-id.js';
 import { StatementExecutor } from '../../postgres/statement-executor.js';
@@ -10,34 +11,34 @@ import { tablePathOf } from '../../postgres/table-path.js';
 import type { TokenKey } from '../../token-key.js';
 import { columnsOf, LeasedTable } from '../leases/leased.table.js';
 import { TokenRevocation } from '../token-revocations/token-revocation.entity.js';
+import { authTokensLeases } from './auth-tokens-lease.statements.js';
+import { authTokensLookups, type Lookups } from './auth-tokens-lookup.statements.js';
 import type { AccessTokenRow, AuthTokensRow } from './auth-tokens-row.js';
+import { authTokensWrites, type ImportRules } from './auth-tokens-write.statements.js';
 import { AuthTokens } from './auth-tokens.entity.js';
-import {
-  type AuthTokensStatements,
-  authTokensStatements,
-  type Lookups,
-  type PairToImport,
-  type PairToStore,
-} from './auth-tokens-write.statements.js';
-import type { SealedTokens, StoredTokens } from './auth-tokens.types.js';
+import type { SealedTokens, StoredTokens } from './stored-tokens.js';
 
 /** The table `auth_tokens`: one method a statement. Every method throws {@link TokenStoreUnavailableError}. */
 @Injectable()
 export class AuthTokensTable {
   /** The leases of its rows. */
   readonly leases: LeasedTable<TokenKey, SealedTokens, AuthTokensRow>;
-  readonly #rows = new BatchedStatement((keys: readonly TokenKey[]) => this.#lookUp(this.#sql.rows, keys));
+  readonly #sql = once(() => {
+    const table = tablePathOf(this.dataSource, AuthTokens);
+    const revocations = tablePathOf(this.dataSource, TokenRevocation);
+    return { ...authTokensLookups(table), ...authTokensWrites(table, revocations), ...authTokensLeases(table) };
+  });
+  readonly #rows = new BatchedStatement((keys: readonly TokenKey[]) => this.#lookUp(this.#sql().rows, keys));
   readonly #accessTokens = new BatchedStatement((keys: readonly TokenKey[]) =>
-    this.#lookUp(this.#sql.accessTokens, keys),
+    this.#lookUp(this.#sql().accessTokens, keys),
   );
-  #statements: AuthTokensStatements | undefined;
 
   constructor(
     @Inject(TOKENS_DATA_SOURCE) private readonly dataSource: DataSource,
     private readonly executor: StatementExecutor,
     private readonly scope: QueryRunnerScope,
   ) {
-    this.leases = new LeasedTable(executor, () => this.#sql);
+    this.leases = new LeasedTable(executor, this.#sql);
   }
 
   /** Whether access tokens are being looked up at this moment. */
@@ -50,12 +51,12 @@ export class AuthTokensTable {
    * every other row.
    */
   findAccessToken(key: TokenKey): Promise<AccessTokenRow | null> {
-    return this.scope.isInside() ? this.#inside(this.#sql.accessTokens, key) : this.#accessTokens.run(key);
+    return this.scope.isInside() ? this.#inside(this.#sql().accessTokens, key) : this.#accessTokens.run(key);
   }
 
   /** Loads a row in the surrounding transaction; outside of one, concurrent loads share statements. */
   load(key: TokenKey): Promise<AuthTokensRow | null> {
-    return this.scope.isInside() ? this.#inside(this.#sql.rows, key) : this.#rows.run(key);
+    return this.scope.isInside() ? this.#inside(this.#sql().rows, key) : this.#rows.run(key);
   }
 
   /** Loads a row as it is committed, whatever transaction surrounds the call; concurrent loads share statements. */
@@ -64,28 +65,28 @@ export class AuthTokensTable {
   }
 
   /** Inserts or replaces the pair in one statement: of two concurrent first stores both succeed and the later wins. */
-  async store(key: TokenKey, pair: Omit<PairToStore, 'version'>): Promise<void> {
+  async store(key: TokenKey, pair: SealedTokens, clientId: string | null): Promise<void> {
     const version = randomId();
-    const [transactionId] = await this.executor.execute(this.#sql.store, { ...key, ...pair, version });
+    const [transactionId] = await this.executor.execute(this.#sql().store, { ...key, ...pair, clientId, version });
     if (transactionId) this.scope.transaction()?.markWritten(version, transactionId);
   }
 
   /** Inserts another system's copy of the pair, or replaces an older one with it; false when what is stored is as new. */
-  async import(key: TokenKey, pair: Omit<PairToImport, 'version'>): Promise<boolean> {
+  async import(key: TokenKey, pair: SealedTokens & ImportRules, clientId: string | null): Promise<boolean> {
     const version = randomId();
-    const [transactionId] = await this.executor.execute(this.#sql.import, { ...key, ...pair, version });
+    const [transactionId] = await this.executor.execute(this.#sql().import, { ...key, ...pair, clientId, version });
     if (transactionId) this.scope.transaction()?.markWritten(version, transactionId);
     return transactionId !== undefined;
   }
 
   async delete(key: TokenKey): Promise<StoredTokens | null> {
-    const [deleted] = await this.executor.execute(this.#sql.delete, key);
+    const [deleted] = await this.executor.execute(this.#sql().delete, key);
     return deleted ?? null;
   }
 
   /** Deletes the pair and notes it for revocation; whether there was one. */
   async deleteForRevocation(key: TokenKey): Promise<boolean> {
-    return (await this.executor.execute(this.#sql.deleteForRevocation, key)).length > 0;
+    return (await this.executor.execute(this.#sql().deleteForRevocation, key)).length > 0;
   }
 
   /**
@@ -94,14 +95,6 @@ export class AuthTokensTable {
    */
   async isUncommitted(key: TokenKey, row: AuthTokensRow | null): Promise<boolean> {
     return this.scope.isUncommitted(row, () => this.loadCommitted(key));
-  }
-
-  get #sql(): AuthTokensStatements {
-    this.#statements ??= authTokensStatements(
-      tablePathOf(this.dataSource, AuthTokens),
-      tablePathOf(this.dataSource, TokenRevocation),
-    );
-    return this.#statements;
   }
 
   async #inside<Row>({ one, read }: Lookups<Row>, key: TokenKey): Promise<Row | null> {

@@ -8,6 +8,13 @@ export interface ParameterColumn<Parameter extends string = string> {
   readonly parameter: Parameter;
 }
 
+/** What a store writes beside the tokens: the version that names them, and the client that they were issued to. */
+export interface Stamp {
+  readonly version: string;
+  /** Null when it is not known. */
+  readonly clientId: string | null;
+}
+
 /** What tells one table with redeemable refresh tokens from another. */
 export interface LeasedTableShape<Key, Tokens, Row> {
   /** Part of the names of its statements. */

@@ -3,7 +3,7 @@ import type { QueryResultRow } from 'pg';
 import { defineStatement, noColumns, type Statement } from '../../postgres/statement.js';
 import { leaseStatements, type LeaseStatements } from '../leases/lease.statements.js';
 import { leaseColumns, type LeasedRow, readLeasedRow } from '../leases/leased-row.js';
-import { type LeasedTableShape, RESET } from '../leases/leased-table-shape.js';
+import { type LeasedTableShape, RESET, type Stamp } from '../leases/leased-table-shape.js';
 
 /** Names the row of a user. */
 export interface OfflineTokenKey {
@@ -25,16 +25,13 @@ export const ONLY_A_REFRESH_TOKEN = {
 /** A stored offline token with the state of its refresh. */
 export type OfflineTokenRow = LeasedRow & SealedOfflineToken & typeof ONLY_A_REFRESH_TOKEN;
 
-/** A text to store, and the version and the client that it gets. */
-export type OfflineTokenToStore = OfflineTokenKey & SealedOfflineToken & { version: string; clientId: string | null };
-
 /** The statements on `offline_tokens`, by what they do. Each is one round trip. */
 export interface OfflineTokensStatements extends LeaseStatements<OfflineTokenKey, SealedOfflineToken, OfflineTokenRow> {
   readonly load: Statement<OfflineTokenKey, OfflineTokenRow>;
   /** Gives the id of the transaction that stored the token. */
-  readonly store: Statement<OfflineTokenToStore, string>;
-  readonly storeFirst: Statement<OfflineTokenToStore, true>;
-  readonly replace: Statement<OfflineTokenToStore & { loaded: string }, true>;
+  readonly store: Statement<OfflineTokenKey & SealedOfflineToken & Stamp, string>;
+  readonly storeFirst: Statement<OfflineTokenKey & SealedOfflineToken & Stamp, true>;
+  readonly replace: Statement<OfflineTokenKey & SealedOfflineToken & Stamp & { loaded: string }, true>;
   readonly delete: Statement<OfflineTokenKey, true>;
 }
 

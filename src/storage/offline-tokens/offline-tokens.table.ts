@@ -2,6 +2,7 @@ import { Inject, Injectable } from '@nestjs/common';
 import { DataSource } from 'typeorm';
 
 import { TOKENS_DATA_SOURCE } from '../../postgres/database.options.js';
+import { once } from '../../postgres/once.js';
 import { QueryRunnerScope } from '../../postgres/query-runner-scope.js';
 import { randomId } from '../../postgres/random-id.js';
 import { StatementExecutor } from '../../postgres/statement-executor.js';
@@ -10,64 +11,60 @@ import { LeasedTable } from '../leases/leased.table.js';
 import {
   type OfflineTokenKey,
   type OfflineTokenRow,
-  type OfflineTokensStatements,
   offlineTokensStatements,
   type SealedOfflineToken,
 } from './offline-tokens.statements.js';
 import { StoredOfflineToken } from './stored-offline-token.entity.js';
-
-/** A sealed text to store, and the client that its grant was issued to. */
-export type NewOfflineToken = SealedOfflineToken & { readonly clientId: string | null };
 
 /** The table `offline_tokens`: one method a statement. Every method throws {@link TokenStoreUnavailableError}. */
 @Injectable()
 export class OfflineTokensTable {
   /** The leases of its rows. */
   readonly leases: LeasedTable<OfflineTokenKey, SealedOfflineToken, OfflineTokenRow>;
-  #statements: OfflineTokensStatements | undefined;
+  readonly #sql = once(() => offlineTokensStatements(tablePathOf(this.dataSource, StoredOfflineToken)));
 
   constructor(
     @Inject(TOKENS_DATA_SOURCE) private readonly dataSource: DataSource,
     private readonly executor: StatementExecutor,
     private readonly scope: QueryRunnerScope,
   ) {
-    this.leases = new LeasedTable(executor, () => this.#sql);
+    this.leases = new LeasedTable(executor, this.#sql);
   }
 
   /** Loads a row in the surrounding transaction. */
   async load(userId: string): Promise<OfflineTokenRow | null> {
     if (!this.scope.isInside()) return this.loadCommitted(userId);
-    const [row] = await this.executor.execute(this.#sql.load, { userId });
+    const [row] = await this.executor.execute(this.#sql().load, { userId });
     return row ?? null;
   }
 
   /** Loads a row as it is committed, whatever transaction surrounds the call. */
   async loadCommitted(userId: string): Promise<OfflineTokenRow | null> {
-    const [row] = await this.executor.executeDetached(this.#sql.load, { userId });
+    const [row] = await this.executor.executeDetached(this.#sql().load, { userId });
     return row ?? null;
   }
 
   /** Inserts or replaces the token of a user in the surrounding transaction, in one atomic statement. */
-  async store(userId: string, token: NewOfflineToken): Promise<void> {
+  async store(userId: string, token: SealedOfflineToken, clientId: string | null): Promise<void> {
     const version = randomId();
-    const [transactionId] = await this.executor.execute(this.#sql.store, { userId, ...token, version });
+    const [transactionId] = await this.executor.execute(this.#sql().store, { userId, ...token, clientId, version });
     if (transactionId) this.scope.transaction()?.markWritten(version, transactionId);
   }
 
   /** Stores the token of a user who has none, outside of every transaction; otherwise what is stored stays. */
-  async storeFirst(userId: string, token: NewOfflineToken): Promise<void> {
-    await this.executor.executeDetached(this.#sql.storeFirst, { userId, ...token, version: randomId() });
+  async storeFirst(userId: string, token: SealedOfflineToken, clientId: string | null): Promise<void> {
+    await this.executor.executeDetached(this.#sql().storeFirst, { userId, ...token, clientId, version: randomId() });
   }
 
   /** Replaces the text that was loaded, outside of every transaction; false when another one is stored by now. */
-  async replace(userId: string, loaded: string, token: NewOfflineToken): Promise<boolean> {
-    const params = { userId, loaded, ...token, version: randomId() };
-    return (await this.executor.executeWithLockRetry(this.#sql.replace, params)).length > 0;
+  async replace(userId: string, loaded: string, token: SealedOfflineToken, clientId: string | null): Promise<boolean> {
+    const params = { userId, loaded, ...token, clientId, version: randomId() };
+    return (await this.executor.executeWithLockRetry(this.#sql().replace, params)).length > 0;
   }
 
   /** Deletes the token in the surrounding transaction; whether there was one. */
   async delete(userId: string): Promise<boolean> {
-    return (await this.executor.execute(this.#sql.delete, { userId })).length > 0;
+    return (await this.executor.execute(this.#sql().delete, { userId })).length > 0;
   }
 
   /**
@@ -76,10 +73,5 @@ export class OfflineTokensTable {
    */
   async isUncommitted(userId: string, row: OfflineTokenRow | null): Promise<boolean> {
     return this.scope.isUncommitted(row, () => this.loadCommitted(userId));
-  }
-
-  get #sql(): OfflineTokensStatements {
-    this.#statements ??= offlineTokensStatements(tablePathOf(this.dataSource, StoredOfflineToken));
-    return this.#statements;
   }
 }

@@ -2,20 +2,20 @@ import { Inject, Injectable } from '@nestjs/common';
 import { DataSource } from 'typeorm';
 
 import { TOKENS_DATA_SOURCE } from '../../postgres/database.options.js';
+import { once } from '../../postgres/once.js';
 import { StatementExecutor } from '../../postgres/statement-executor.js';
 import { tablePathOf } from '../../postgres/table-path.js';
 import { TokenRevocation } from './token-revocation.entity.js';
 import {
   type ClaimedRevocation,
   type DeletedPair,
-  type TokenRevocationsStatements,
   tokenRevocationsStatements,
 } from './token-revocations.statements.js';
 
 /** The table `token_revocations`: one method a statement. Every method throws {@link TokenStoreUnavailableError}. */
 @Injectable()
 export class TokenRevocationsTable {
-  #statements: TokenRevocationsStatements | undefined;
+  readonly #sql = once(() => tokenRevocationsStatements(tablePathOf(this.dataSource, TokenRevocation)));
 
   constructor(
     @Inject(TOKENS_DATA_SOURCE) private readonly dataSource: DataSource,
@@ -24,7 +24,7 @@ export class TokenRevocationsTable {
 
   /** Adds a pair in the surrounding transaction, so that it is revoked if and only if its deletion is committed. */
   async add(pair: DeletedPair): Promise<void> {
-    await this.executor.execute(this.#sql.add, pair);
+    await this.executor.execute(this.#sql().add, pair);
   }
 
   /**
@@ -32,19 +32,14 @@ export class TokenRevocationsTable {
    * gets them before their backoff is over.
    */
   claim(idps: readonly string[], limit: number): Promise<ClaimedRevocation[]> {
-    return this.executor.executeDetached(this.#sql.claim, { idps, limit });
+    return this.executor.executeDetached(this.#sql().claim, { idps, limit });
   }
 
   async postpone(id: string, errorCode: string, delayMs = 0): Promise<void> {
-    await this.executor.executeDetached(this.#sql.postpone, { id, errorCode, delayMs });
+    await this.executor.executeDetached(this.#sql().postpone, { id, errorCode, delayMs });
   }
 
   async remove(id: string): Promise<void> {
-    await this.executor.executeDetached(this.#sql.remove, { id });
-  }
-
-  get #sql(): TokenRevocationsStatements {
-    this.#statements ??= tokenRevocationsStatements(tablePathOf(this.dataSource, TokenRevocation));
-    return this.#statements;
+    await this.executor.executeDetached(this.#sql().remove, { id });
   }
 }

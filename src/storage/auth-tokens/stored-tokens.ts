@@ -14,17 +14,3 @@ export interface StoredTokens extends SealedTokens {
   /** Names the stored refresh-token instance: a 63-bit integer in decimal. */
   readonly version: string;
 }
-
-/** What a refresh callback brought back. */
-export type RefreshedTokens = SealedTokens;
-
-/**
- * Decides about a stale pair and refreshes it: receives the sealed refresh token and both expiries, and resolves to
- * the new sealed pair, or to `null` to keep the stored one.
- */
-export type CheckExpirationAndRefresh = (
-  idp: string,
-  sealedRefreshToken: SealedToken,
-  accessTokenExpiresAt: number,
-  refreshTokenExpiresAt: number,
-) => Promise<RefreshedTokens | null>;
