@@ -19,6 +19,7 @@ const LAYERS = [
   'oauth-http',
   'sealing',
   'postgres',
+  'within.ts',
   'options-validation.ts',
   'token-input.ts',
   'tokens.errors.ts',

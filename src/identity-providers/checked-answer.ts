@@ -1,5 +1,6 @@
 import { lifetime, nonEmptyText } from '../oauth-http/answer-fields.js';
 import { MAX_RETRY_AFTER_MS } from '../oauth-http/retry-after.js';
+import { within } from '../within.js';
 import { QUESTION_TIMEOUT_MS } from './access-token-question.js';
 import type {
   AccessTokenLife,
@@ -59,17 +60,12 @@ export async function revokeAt(
  * against its promise is `unknown`, and so is an answer that takes longer than six seconds. Never rejects.
  */
 export async function accessTokenLifeAt(provider: IdentityProvider, accessToken: string): Promise<AccessTokenLife> {
-  let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<AccessTokenLife>((resolve) => {
-    timer = setTimeout(resolve, LIFE_DEADLINE_MS, 'unknown');
-  });
   try {
-    const life: unknown = await Promise.race([provider.isAccessTokenAlive?.(accessToken), late]);
+    const answer = Promise.resolve(provider.isAccessTokenAlive?.(accessToken));
+    const life: unknown = await within(answer, LIFE_DEADLINE_MS, () => 'unknown');
     return LIVES.find((known) => known === life) ?? 'unknown';
   } catch {
     return 'unknown';
-  } finally {
-    clearTimeout(timer);
   }
 }
 

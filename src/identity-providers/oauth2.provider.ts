@@ -1,9 +1,8 @@
-import { inspect } from 'node:util';
-
 import { oauthErrorCode, parseFields } from '../oauth-http/answer-fields.js';
 import { basicAuthorization } from '../oauth-http/authorization.js';
 import { exchange, type HttpRequest } from '../oauth-http/http-exchange.js';
 import { retryAfter } from '../oauth-http/retry-after.js';
+import { SecretHolder } from '../sealing/secret-holder.js';
 import {
   accessTokenLife,
   type AccessTokenQuestion,
@@ -54,7 +53,7 @@ const RETRYABLE_OAUTH_ERRORS = new Set([
  * An OAuth 2.0 provider described by a profile. One request an attempt, with the one client authentication of the
  * profile: trying a second style after a failure could redeem the refresh token twice.
  */
-export class OAuth2Provider implements IdentityProvider {
+export class OAuth2Provider extends SecretHolder implements IdentityProvider {
   readonly clientId: string;
   readonly policy: RefreshPolicy;
   readonly #profile: OAuth2ProviderProfile;
@@ -62,6 +61,7 @@ export class OAuth2Provider implements IdentityProvider {
   readonly isAccessTokenAlive?: (accessToken: string) => Promise<AccessTokenLife>;
 
   constructor(profile: OAuth2ProviderProfile) {
+    super();
     this.#profile = profile;
     this.clientId = profile.clientId;
     this.policy = profile.policy;
@@ -89,10 +89,6 @@ export class OAuth2Provider implements IdentityProvider {
   toJSON(): object {
     const { tokenEndpoint, clientId, clientAuthentication } = this.#profile;
     return { tokenEndpoint, clientId, clientAuthentication, policy: this.policy };
-  }
-
-  [inspect.custom](): string {
-    return `OAuth2Provider ${inspect(this.toJSON())}`;
   }
 
   /** Revoking the refresh token ends the access tokens of the same grant too. @see RFC 7009 section 2.1 */

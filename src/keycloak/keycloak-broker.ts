@@ -1,15 +1,13 @@
 import { Injectable } from '@nestjs/common';
 
+import type { TokenPair } from '../identity-providers/identity-provider.js';
 import { lifetime, nonEmptyText, parseFields } from '../oauth-http/answer-fields.js';
 import { KeycloakMisconfiguredError, KeycloakSessionExpiredError, KeycloakUnavailableError } from '../tokens.errors.js';
 import { KeycloakClient } from './keycloak-client.js';
 
 /** A pair in plaintext as Keycloak's broker has stored it; times in epoch seconds, 0 = does not expire or not known. */
-export interface BrokeredTokens {
-  readonly accessToken: string;
+export interface BrokeredTokens extends TokenPair {
   readonly issuedAt: number;
-  /** Empty when there is none. */
-  readonly refreshToken: string;
   readonly accessTokenExpiresAt: number;
   readonly refreshTokenExpiresAt: number;
 }

@@ -1,6 +1,7 @@
 import { Injectable } from '@nestjs/common';
 import * as oauth from 'oauth4webapi';
 
+import type { IssuedTokens } from '../identity-providers/identity-provider.js';
 import { type Fields, parseFields } from '../oauth-http/answer-fields.js';
 import { exchange, type HttpOutcome, type HttpRequest } from '../oauth-http/http-exchange.js';
 import { KeycloakMisconfiguredError, TokensConfigurationError } from '../tokens.errors.js';
@@ -14,7 +15,7 @@ import {
 } from './keycloak-failure.js';
 import { type KeycloakMetadata, metadataOf } from './keycloak-metadata.js';
 import { KeycloakRealm } from './keycloak-realm.js';
-import { type IssuedKeycloakTokens, type KeycloakRefreshAnswer, refreshAnswerOf } from './keycloak-refresh-answer.js';
+import { type KeycloakRefreshAnswer, refreshAnswerOf } from './keycloak-refresh-answer.js';
 
 /**
  * The HTTP side of one Keycloak realm. Each request has one absolute deadline, follows no redirect, and is tried a second
@@ -75,7 +76,7 @@ export class KeycloakClient {
    * @throws {@link KeycloakSessionExpiredError} when Keycloak does not accept the grant any more
    * @see RFC 6749 section 5
    */
-  async token(grantType: string, parameters: Record<string, string>): Promise<IssuedKeycloakTokens> {
+  async token(grantType: string, parameters: Record<string, string>): Promise<IssuedTokens> {
     const outcome = await this.#grant(await this.metadata(), grantType, parameters, this.#newDeadline());
     if (outcome.kind === 'success') return outcome.tokens;
     throw errorOf(outcome);

@@ -1,10 +1,9 @@
-import { inspect } from 'node:util';
-
 import { endpoint } from '../oauth-http/endpoint-url.js';
+import { SecretHolder } from '../sealing/secret-holder.js';
 import type { KeycloakOptions, RefreshOwner } from './keycloak.options.js';
 
 /** The realm of the options, with every default filled in. Prints without the client secret, however it is logged. */
-export class KeycloakRealm {
+export class KeycloakRealm extends SecretHolder {
   /** URL below which the realm's own endpoints are. */
   readonly url: string;
   /** URL below which the realm is administered. */
@@ -17,6 +16,7 @@ export class KeycloakRealm {
   readonly #clientSecret: string;
 
   constructor({ serverUrl, realm, issuer, clientId, clientSecret, audience, ...rest }: KeycloakOptions) {
+    super();
     const name = encodeURIComponent(realm);
     this.url = endpoint(serverUrl, `/realms/${name}`);
     this.adminUrl = endpoint(serverUrl, `/admin/realms/${name}`);
@@ -34,9 +34,5 @@ export class KeycloakRealm {
 
   toJSON(): object {
     return { url: this.url, clientId: this.clientId };
-  }
-
-  [inspect.custom](): string {
-    return `KeycloakRealm ${inspect(this.toJSON())}`;
   }
 }

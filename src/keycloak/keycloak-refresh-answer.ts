@@ -1,18 +1,9 @@
+import type { IssuedTokens } from '../identity-providers/identity-provider.js';
 import { nonEmptyText, parseFields } from '../oauth-http/answer-fields.js';
 import { type KeycloakAnswer, type KeycloakFailure, refusalOf } from './keycloak-failure.js';
 
-/** What the token endpoint issued. */
-export interface IssuedKeycloakTokens {
-  readonly accessToken: string;
-  /** Absent for the service account, and where the old one stays good. */
-  readonly refreshToken?: string;
-  /** Seconds; absent when Keycloak did not say. */
-  readonly expiresIn?: number;
-}
-
 /** What an attempt to redeem a grant came to. */
-export type KeycloakRefreshAnswer =
-  { readonly kind: 'success'; readonly tokens: IssuedKeycloakTokens } | KeycloakFailure;
+export type KeycloakRefreshAnswer = { readonly kind: 'success'; readonly tokens: IssuedTokens } | KeycloakFailure;
 
 /**
  * Classifies what became of a request to the token endpoint. Tokens are taken as soon as they can be read and nothing
@@ -26,6 +17,6 @@ export function refreshAnswerOf(answer: KeycloakAnswer | KeycloakFailure, client
   const accessToken = nonEmptyText(fields?.access_token);
   if (!accessToken) return refusalOf(answer, 'the token endpoint', clientId);
   const refreshToken = nonEmptyText(fields?.refresh_token);
-  const expiresIn = typeof fields?.expires_in === 'number' ? fields.expires_in : undefined;
-  return { kind: 'success', tokens: { accessToken, refreshToken, expiresIn } };
+  const accessTokenExpiresIn = typeof fields?.expires_in === 'number' ? fields.expires_in : undefined;
+  return { kind: 'success', tokens: { accessToken, refreshToken, accessTokenExpiresIn } };
 }

@@ -1,14 +1,15 @@
-import { inspect } from 'node:util';
+import { SecretHolder } from '../sealing/secret-holder.js';
 
 /**
  * The tokens of a Keycloak session. Print and serialise without the tokens, however they are logged or returned: the
  * tokens are no fields of the object.
  */
-export class KeycloakTokens {
+export class KeycloakTokens extends SecretHolder {
   readonly #accessToken: string;
   readonly #refreshToken: string;
 
   constructor(accessToken: string, refreshToken: string) {
+    super();
     this.#accessToken = accessToken;
     this.#refreshToken = refreshToken;
   }
@@ -25,9 +26,5 @@ export class KeycloakTokens {
 
   toJSON(): object {
     return { accessToken: '[redacted]', refreshToken: '[redacted]' };
-  }
-
-  [inspect.custom](): string {
-    return `KeycloakTokens ${inspect(this.toJSON())}`;
   }
 }

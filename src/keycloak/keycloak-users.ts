@@ -86,8 +86,8 @@ export class KeycloakUsers {
   async #adminToken(): Promise<string> {
     if (this.#admin && performance.now() < this.#admin.validUntil) return this.#admin.token;
     const askedAt = performance.now();
-    const { accessToken, expiresIn = 0 } = await this.client.token('client_credentials', {});
-    this.#admin = { token: accessToken, validUntil: askedAt + (expiresIn - EXPIRY_MARGIN_SECONDS) * 1000 };
+    const { accessToken, accessTokenExpiresIn = 0 } = await this.client.token('client_credentials', {});
+    this.#admin = { token: accessToken, validUntil: askedAt + (accessTokenExpiresIn - EXPIRY_MARGIN_SECONDS) * 1000 };
     return accessToken;
   }
 }

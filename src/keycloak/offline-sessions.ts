@@ -1,7 +1,6 @@
 import { Injectable } from '@nestjs/common';
 
 import { QueryRunnerScope } from '../postgres/query-runner-scope.js';
-import { within } from '../postgres/within.js';
 import { decide } from '../refresh/refresh-decision.js';
 import { RefreshDrain } from '../refresh/refresh-drain.js';
 import { RefreshFlights } from '../refresh/refresh-flights.js';
@@ -9,6 +8,7 @@ import { inProgress } from '../refresh/refresh-target.js';
 import { RefreshOptions } from '../refresh/refresh.options.js';
 import { OfflineTokensTable } from '../storage/offline-tokens/offline-tokens.table.js';
 import { KeycloakSessionExpiredError, KeycloakUnavailableError, TokenDecryptionError } from '../tokens.errors.js';
+import { within } from '../within.js';
 import { KeycloakClient } from './keycloak-client.js';
 import type { KeycloakTokens } from './keycloak-tokens.js';
 import { offlineTarget } from './offline-refresh.js';

@@ -1,4 +1,4 @@
-import { TokenStoreUnavailableError } from '../tokens.errors.js';
+import { isValueRefused } from './driver-error.js';
 
 /**
  * Two statements share the work of a busy process: while the callers of one use what it brought, PostgreSQL executes
@@ -87,7 +87,7 @@ export class BatchedStatement<Request, Row> {
         resolve(rows[position] ?? null);
       });
     } catch (error) {
-      if (calls.length > 1 && isAboutAValue(error)) this.#executeEach(calls);
+      if (calls.length > 1 && isValueRefused(error)) this.#executeEach(calls);
       else for (const { reject } of calls) reject(error);
     } finally {
       this.#underWay.delete(calls);
@@ -99,9 +99,4 @@ export class BatchedStatement<Request, Row> {
   #executeEach(calls: readonly Call<Request, Row>[]): void {
     for (const call of calls) void this.#execute([call]);
   }
-}
-
-/** SQLSTATE class 22: a value is at fault, such as a character that the database's encoding does not have. */
-function isAboutAValue(error: unknown): boolean {
-  return error instanceof TokenStoreUnavailableError && error.sqlState?.startsWith('22') === true;
 }

@@ -31,6 +31,10 @@ const DRIVER_ERRORS = new Set(['Error', 'error', 'DatabaseError', 'AggregateErro
 const NOT_OPEN = 'Driver not Connected';
 /** The server does not know the plan of a prepared statement, knows another under its name, or it no longer fits. */
 const PLAN_STATES = new Set(['26000', '42P05', '0A000']);
+const LOCK_NOT_AVAILABLE = '55P03';
+/** The SQLSTATE class of values that a statement cannot take. */
+const DATA_EXCEPTIONS = '22';
+const UNSTORABLE_STATES = new Set(['22021', '22P05']);
 /** The server ended the connection: by a command, in a crash, for its idleness, or it is starting or shutting down. */
 const ENDED_STATES = /^(08|57P0[1-5]$|25P03$|25P04$)/;
 
@@ -86,8 +90,23 @@ export function isPlanLost(error: unknown): boolean {
   return sqlState !== undefined && PLAN_STATES.has(sqlState);
 }
 
+/** Whether a statement found its row locked by another transaction. */
+export function isRowLocked(error: unknown): boolean {
+  return sqlStateOf(error) === LOCK_NOT_AVAILABLE;
+}
+
+/** Whether a value is at fault, such as one that is too long for its column. */
+export function isValueRefused(error: unknown): boolean {
+  return sqlStateOf(error)?.startsWith(DATA_EXCEPTIONS) === true;
+}
+
+/** Whether a value has characters that the encoding of the database does not have, so that no type of column can hold it. */
+export function isUnstorable(error: unknown): boolean {
+  return UNSTORABLE_STATES.has(sqlStateOf(error) ?? '');
+}
+
 /** The server took a statement and said nothing. */
-export function unanswered(action: string): TokenStoreUnavailableError {
+export function noAnswer(action: string): TokenStoreUnavailableError {
   return new TokenStoreUnavailableError(
     `PostgreSQL did not answer the request to ${action} in time, so the connection was closed. Check that the server is ` +
       'up and the network between lets its packets through.',

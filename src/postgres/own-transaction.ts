@@ -2,10 +2,10 @@ import type { PoolClient } from 'pg';
 import type { QueryRunner } from 'typeorm';
 
 import { TokensUsageError } from '../tokens.errors.js';
-import { translateDriverError, unanswered } from './driver-error.js';
+import { within } from '../within.js';
+import { noAnswer, translateDriverError } from './driver-error.js';
 import { LentQueryRunner } from './lent-query-runner.js';
 import { clientOf, type IsolationLevel, Transaction, transactionLost, type TransactionState } from './transaction.js';
-import { within } from './within.js';
 
 /** What {@link OwnTransaction} begins with. */
 export interface BeginOptions {
@@ -131,7 +131,7 @@ export class OwnTransaction extends Transaction {
         throw translateDriverError(error, action);
       }
       await discard(this.runner);
-      throw unanswered(action);
+      throw noAnswer(action);
     });
   }
 

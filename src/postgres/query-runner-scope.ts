@@ -5,12 +5,12 @@ import type { PoolClient } from 'pg';
 import { DataSource, type QueryRunner } from 'typeorm';
 
 import { TokensUsageError } from '../tokens.errors.js';
+import { within } from '../within.js';
 import { ConnectionGate } from './connection-gate.js';
 import { DatabaseOptions, poolSizeOf, TOKENS_DATA_SOURCE } from './database.options.js';
 import { isHandshakeBroken, poolExhausted, translateDriverError } from './driver-error.js';
 import { OwnTransaction } from './own-transaction.js';
 import { clientOf, HostTransaction, type IsolationLevel, type Transaction } from './transaction.js';
-import { within } from './within.js';
 
 /** How {@link QueryRunnerScope.run} opens a transaction. */
 export interface TransactionOptions {

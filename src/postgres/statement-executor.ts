@@ -4,15 +4,13 @@ import { Inject, Injectable } from '@nestjs/common';
 import type { QueryConfig, QueryResultRow } from 'pg';
 import { DataSource } from 'typeorm';
 
-import { TokenStoreUnavailableError } from '../tokens.errors.js';
+import { within } from '../within.js';
 import { DatabaseOptions, poolSizeOf, TOKENS_DATA_SOURCE } from './database.options.js';
-import { isConnectionLost, isPlanLost, translateDriverError, unanswered } from './driver-error.js';
+import { isConnectionLost, isPlanLost, isRowLocked, noAnswer, translateDriverError } from './driver-error.js';
 import { MOST_LOSSES, PreparedNames } from './prepared-names.js';
 import { QueryRunnerScope } from './query-runner-scope.js';
 import { type Statement, valuesOf } from './statement.js';
-import { within } from './within.js';
 
-const LOCK_NOT_AVAILABLE = '55P03';
 /** The pauses double from 10 ms, so a row that stays locked is given up after 1.3 s. */
 const LONGEST_LOCK_PAUSE_MS = 640;
 
@@ -103,7 +101,7 @@ export class StatementExecutor {
       if (result) return result.rows;
       // Not back into the pool: the next caller would wait for the same silence.
       void client.end().catch(() => undefined);
-      throw unanswered(action);
+      throw noAnswer(action);
     } finally {
       await runner.release();
     }
@@ -113,9 +111,4 @@ export class StatementExecutor {
     const preparedName = this.#names.of(name);
     return preparedName === undefined ? { text, values } : { name: preparedName, text, values };
   }
-}
-
-/** Whether a statement found its row locked by another transaction. */
-export function isRowLocked(error: unknown): boolean {
-  return error instanceof TokenStoreUnavailableError && error.sqlState === LOCK_NOT_AVAILABLE;
 }

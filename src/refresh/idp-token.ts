@@ -1,10 +1,10 @@
-import { inspect } from 'node:util';
+import { SecretHolder } from '../sealing/secret-holder.js';
 
 /**
  * A usable access token. Prints and serialises without the token, however it is logged or returned: the token is no
  * field of the object, so that copies and serialisers that ignore `toJSON` do not find it either.
  */
-export class IdpToken {
+export class IdpToken extends SecretHolder {
   readonly #accessToken: string;
 
   constructor(
@@ -14,6 +14,7 @@ export class IdpToken {
     /** Names the stored token; pass it as `rejectedVersion` when the provider's API refuses the token. */
     readonly version: string,
   ) {
+    super();
     this.#accessToken = accessToken;
   }
 
@@ -24,9 +25,5 @@ export class IdpToken {
 
   toJSON(): object {
     return { accessToken: '[redacted]', expiresAt: this.expiresAt, version: this.version };
-  }
-
-  [inspect.custom](): string {
-    return `IdpToken ${inspect(this.toJSON())}`;
   }
 }

@@ -2,6 +2,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 
 import { Injectable, Logger } from '@nestjs/common';
 
+import { isRowLocked, isUnstorable, sqlStateOf } from '../postgres/driver-error.js';
 import type { Lease } from '../storage/leases/lease.js';
 import { TokenStoreUnavailableError } from '../tokens.errors.js';
 import { RefreshDrain } from './refresh-drain.js';
@@ -21,9 +22,6 @@ const FIRST_PAUSE_MS = 100;
 const LONGEST_PAUSE_MS = 2000;
 /** A process that takes the lease over waits for as long as the row has no lock; this must fit into it several times. */
 const LOCKED_PAUSE_MS = 100;
-
-/** Characters that the encoding of the database does not have: no type of column can hold them. */
-const UNSTORABLE = new Set(['22021', '22P05']);
 
 /**
  * Brings redeemed tokens into the database. After the provider's answer the tokens in memory are the only live ones, so a
@@ -48,16 +46,14 @@ export class RefreshCommitter {
       try {
         return await this.#tryCommit(target, tokens);
       } catch (error) {
-        const sqlState = error instanceof TokenStoreUnavailableError ? error.sqlState : undefined;
-        const canNeverBeStored = sqlState !== undefined && UNSTORABLE.has(sqlState);
-        if (this.drain.isOver || canNeverBeStored) {
+        if (this.drain.isOver || isUnstorable(error)) {
           this.#logger.error(`Refreshed ${target.subject} are lost: ${String(error)}`);
           return { kind: 'given-up' };
         }
         this.#logger.warn(`Refreshed ${target.subject} are not stored yet (try ${attempt + 1}): ${String(error)}`);
-        const isLocked = sqlState === '55P03';
+        const isLocked = isRowLocked(error);
         // A server that answers and refuses the tokens must not take the lease for abandoned.
-        if (sqlState !== undefined && !isLocked) await keep(target, lease);
+        if (sqlStateOf(error) !== undefined && !isLocked) await keep(target, lease);
         await delay(isLocked ? LOCKED_PAUSE_MS : pauseMs(attempt));
       }
     }

@@ -1,7 +1,6 @@
-import { setTimeout as delay } from 'node:timers/promises';
-
 import { Injectable, Logger, type OnModuleDestroy } from '@nestjs/common';
 
+import { within } from '../within.js';
 import { RefreshOptions } from './refresh.options.js';
 
 /**
@@ -46,7 +45,7 @@ export class RefreshDrain implements OnModuleDestroy {
     this.#stopping.abort();
     const deadline = performance.now() + this.options.shutdownTimeoutMs;
     while (this.#underWay.size > 0 && performance.now() < deadline) {
-      await Promise.race([Promise.all(this.#underWay), delay(deadline - performance.now(), undefined, { ref: false })]);
+      await within(Promise.all(this.#underWay), deadline - performance.now(), () => undefined);
     }
     this.#isOver = true;
     if (this.#underWay.size === 0) return;

@@ -1,11 +1,11 @@
 import { Injectable } from '@nestjs/common';
 
 import { IdentityProviderRegistry } from '../identity-providers/identity-provider.registry.js';
-import { within } from '../postgres/within.js';
 import type { AccessTokenRow, AuthTokensRow } from '../storage/auth-tokens/auth-tokens-row.js';
 import { AuthTokensTable } from '../storage/auth-tokens/auth-tokens.table.js';
 import { TokenRevocationsTable } from '../storage/token-revocations/token-revocations.table.js';
 import type { TokenKey } from '../token-key.js';
+import { within } from '../within.js';
 import { type PairRefresh, pairTarget, type Redeemer } from './pair-refresh.js';
 import { decide, isUsable, type RefreshDemand } from './refresh-decision.js';
 import { RefreshDrain } from './refresh-drain.js';

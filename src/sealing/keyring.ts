@@ -1,8 +1,8 @@
 import { createHash, hash } from 'node:crypto';
-import { inspect } from 'node:util';
 
 import type { EncryptionKeyOptions, SealingKeyOptions } from './encryption.options.js';
 import { FieldBytes } from './field-bytes.js';
+import { SecretHolder } from './secret-holder.js';
 
 const SHA256_BLOCK_BYTES = 64;
 const SHA256_BYTES = 32;
@@ -13,7 +13,7 @@ const FIRST_EXPANSION = Uint8Array.of(1);
  * The keys of the module, from validated options. The first key seals, every key opens. Prints its key ids and no
  * secret, however it is logged.
  */
-export class Keyring {
+export class Keyring extends SecretHolder {
   /** Id of the key that seals. */
   readonly sealingKeyId: string;
   readonly #hmacKeys = new Map<string, HmacKey>();
@@ -21,6 +21,7 @@ export class Keyring {
   readonly #fernetKey: Buffer | undefined;
 
   constructor(keys: readonly EncryptionKeyOptions[]) {
+    super();
     const sealingKeys = keys.filter((key) => isSealingKey(key));
     for (const { id, secret } of sealingKeys) this.#hmacKeys.set(id, hmacKey(Buffer.from(secret, 'base64')));
     this.sealingKeyId = sealingKeys[0]?.id ?? '';
@@ -59,10 +60,6 @@ export class Keyring {
 
   toJSON(): object {
     return { keyIds: this.keyIds };
-  }
-
-  [inspect.custom](): string {
-    return `Keyring { keyIds: [${this.keyIds.join(', ')}] }`;
   }
 }
 

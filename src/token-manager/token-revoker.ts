@@ -1,5 +1,3 @@
-import { setTimeout as delay } from 'node:timers/promises';
-
 import { Injectable, Logger, type OnApplicationBootstrap, type OnModuleDestroy } from '@nestjs/common';
 
 import { revokeAt } from '../identity-providers/checked-answer.js';
@@ -11,6 +9,7 @@ import { TokenCipher } from '../sealing/token-cipher.js';
 import { authTokenLocation } from '../storage/token-locations.js';
 import type { ClaimedRevocation } from '../storage/token-revocations/token-revocations.statements.js';
 import { TokenRevocationsTable } from '../storage/token-revocations/token-revocations.table.js';
+import { within } from '../within.js';
 
 const POLL_INTERVAL_MS = 10_000;
 const BATCH = 20;
@@ -93,7 +92,6 @@ export class TokenRevoker implements OnApplicationBootstrap, OnModuleDestroy {
     const isOthers =
       revocation.clientId !== null && provider.clientId !== undefined && revocation.clientId !== provider.clientId;
     if (isOthers) return { kind: 'unavailable', code: 'OTHER_CLIENT' };
-    const overdue = new AbortController();
     try {
       const refreshToken = revocation.refreshToken;
       const answer = revokeAt(revoke, {
@@ -102,12 +100,10 @@ export class TokenRevoker implements OnApplicationBootstrap, OnModuleDestroy {
       });
       const timeout: RevocationAnswer = { kind: 'unavailable', code: 'TIMEOUT' };
       const timeoutMs = provider.policy.exchangeTimeoutMs + LEASE_MARGIN_MS;
-      return await Promise.race([answer, delay(timeoutMs, timeout, { signal: overdue.signal })]);
+      return await within(answer, timeoutMs, () => timeout);
     } catch {
       // An unknown key can come back with the next deployment.
       return { kind: 'unavailable', code: 'NOT_SENT' };
-    } finally {
-      overdue.abort();
     }
   }
 }

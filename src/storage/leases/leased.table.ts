@@ -1,5 +1,6 @@
 import { BatchedStatement } from '../../postgres/batched-statement.js';
-import { isRowLocked, type StatementExecutor } from '../../postgres/statement-executor.js';
+import { isRowLocked } from '../../postgres/driver-error.js';
+import type { StatementExecutor } from '../../postgres/statement-executor.js';
 import type { Statement } from '../../postgres/statement.js';
 import { TokenStoreUnavailableError } from '../../tokens.errors.js';
 import { type Lease, leaseOf } from './lease.js';

@@ -1,17 +1,14 @@
 import { defineStatement, noColumns, type Statement } from '../../postgres/statement.js';
 import type { SealedToken } from '../../sealing/sealed-token.js';
 import type { TokenKey } from '../../token-key.js';
+import type { SealedTokens } from '../auth-tokens/stored-tokens.js';
+import type { Stamp } from '../leases/leased-table-shape.js';
 
-/** A deleted pair, as it was sealed. */
-export interface DeletedPair extends TokenKey {
-  /** The OAuth client that it was issued to; null when it is not known. */
-  readonly clientId: string | null;
-  readonly accessToken: SealedToken;
-  readonly refreshToken: SealedToken | '';
-}
+/** The two tokens of a deleted pair, and the client that they were issued to: it alone can revoke them. */
+export type Revocation = TokenKey & Pick<SealedTokens, 'accessToken' | 'refreshToken'> & Pick<Stamp, 'clientId'>;
 
-/** A deleted pair that this process has taken up. */
-export interface ClaimedRevocation extends DeletedPair {
+/** A revocation that this process has taken up. */
+export interface ClaimedRevocation extends Revocation {
   readonly id: string;
   /** Times it was taken up, this one included. */
   readonly attempts: number;
@@ -19,7 +16,7 @@ export interface ClaimedRevocation extends DeletedPair {
 
 /** The statements on `token_revocations`, by what they do. */
 export interface TokenRevocationsStatements {
-  readonly add: Statement<DeletedPair, true>;
+  readonly add: Statement<Revocation, true>;
   readonly claim: Statement<{ idps: readonly string[]; limit: number }, ClaimedRevocation>;
   readonly postpone: Statement<{ id: string; delayMs: number; errorCode: string }, true>;
   readonly remove: Statement<{ id: string }, true>;

@@ -6,11 +6,7 @@ import { once } from '../../postgres/once.js';
 import { StatementExecutor } from '../../postgres/statement-executor.js';
 import { tablePathOf } from '../../postgres/table-path.js';
 import { TokenRevocation } from './token-revocation.entity.js';
-import {
-  type ClaimedRevocation,
-  type DeletedPair,
-  tokenRevocationsStatements,
-} from './token-revocations.statements.js';
+import { type ClaimedRevocation, type Revocation, tokenRevocationsStatements } from './token-revocations.statements.js';
 
 /** The table `token_revocations`: one method a statement. Every method throws {@link TokenStoreUnavailableError}. */
 @Injectable()
@@ -23,7 +19,7 @@ export class TokenRevocationsTable {
   ) {}
 
   /** Adds a pair in the surrounding transaction, so that it is revoked if and only if its deletion is committed. */
-  async add(pair: DeletedPair): Promise<void> {
+  async add(pair: Revocation): Promise<void> {
     await this.executor.execute(this.#sql().add, pair);
   }
 
