@@ -26,6 +26,7 @@ import {
   TokensConfigurationError,
   TokensNotFoundError,
 } from '../src/index.js';
+import { RefreshFlights } from '../src/refresh/refresh-flights.js';
 import { DatabaseProxy } from './support/database-proxy.js';
 import { httpPlatforms, startHttpHost } from './support/http-host.js';
 import { askEverything } from './support/keycloak-answers.js';
@@ -104,6 +105,7 @@ beforeEach(async () => {
   await database.query('DELETE FROM offline_tokens');
   keycloak.revokeRefreshToken = false;
   keycloak.redemptions = 0;
+  keycloak.beforeRefreshing = undefined;
   keycloak.requests.length = 0;
   keycloak.faults.length = 0;
   endpoint.answer = () => newPair();
@@ -555,12 +557,17 @@ describe.each([false, true])('an offline token, with Revoke Refresh Token %s', (
   it('is redeemed by one at a time, of all applications, and its successor stored', async () => {
     const user = await adaOffline();
     const managers = [tokens, (await startApp()).get(TokenManager), (await startApp()).get(TokenManager)];
+    // A caller that loads the row after the flight has ended redeems again: the answers wait for all callers.
+    const joins = jest.spyOn(RefreshFlights.prototype, 'join');
+    keycloak.beforeRefreshing = () => until(() => joins.mock.calls.length >= 60);
     for (let round = 0; round < 3; round++) {
+      joins.mockClear();
       const valid = await Promise.all(
         managers.flatMap((manager) => Array.from({ length: 20 }, () => manager.validateOfflineToken(user))),
       );
       expect(new Set(valid)).toEqual(new Set([true]));
     }
+    joins.mockRestore();
     expect(keycloak.redemptions).toBe(9); // one for each application and round
     await expect(tokens.checkOfflineTokenIsActive(user)).resolves.toBe(true);
     const [row] = await database.query('SELECT lease_id, lease_expires_at FROM offline_tokens');

@@ -65,7 +65,7 @@ describe('Keyring', () => {
       { id: 'old', secret },
       { id: 'legacy', legacyFernetSecret: 'x' },
     ]);
-    expect(inspect(keyring, { showHidden: true })).toBe('Keyring { keyIds: [new, old] }');
+    expect(inspect(keyring, { showHidden: true })).toBe("Keyring { keyIds: [ 'new', 'old' ] }");
     expect(JSON.stringify(keyring)).toBe('{"keyIds":["new","old"]}');
   });
 

@@ -62,6 +62,8 @@ export class KeycloakStandIn implements AskableRealm {
   readonly requests: string[] = [];
   /** Refresh tokens that were sent to be redeemed, whatever came of it. */
   redemptions = 0;
+  /** Holds the answers to refreshes back until it settles. */
+  beforeRefreshing: (() => Promise<void>) | undefined;
   /** The pair of ada that the broker has stored; it refreshes it by itself when it has expired. */
   brokered = { accessToken: '', refreshToken: '', expiresAt: 0, lifetime: 10 };
   readonly users: Record<'ada' | 'local' | 'unreadable', User> = {
@@ -218,8 +220,9 @@ export class KeycloakStandIn implements AskableRealm {
     }
   }
 
-  #refresh(refreshToken: string): Answer | Promise<Answer> {
+  async #refresh(refreshToken: string): Promise<Answer> {
     this.redemptions++;
+    if (this.beforeRefreshing) await this.beforeRefreshing();
     const id = claimsOf(refreshToken).sid ?? '';
     const session = this.#sessions.get(id);
     if (!id) return INVALID_GRANT('Invalid refresh token');
