@@ -1,7 +1,7 @@
 import { type Abstract, type FactoryProvider, Inject, Module, type OnModuleInit, type Type } from '@nestjs/common';
 import { DataSource } from 'typeorm';
 
-import { HttpOptions } from './http/http.options.js';
+import { HttpSettings } from './http/http.options.js';
 import { IdentityProviderRegistry } from './identity-providers/identity-provider.registry.js';
 import { KeycloakBroker } from './keycloak/keycloak-broker.js';
 import { KeycloakClient } from './keycloak/keycloak-client.js';
@@ -11,7 +11,7 @@ import { KeycloakTokenVerifier } from './keycloak/keycloak-token-verifier.js';
 import { KeycloakUsers } from './keycloak/keycloak-users.js';
 import { OfflineSessions } from './keycloak/offline-sessions.js';
 import { OfflineTokenVault } from './keycloak/offline-token-vault.js';
-import { DatabaseOptions, TOKENS_DATA_SOURCE } from './postgres/database.options.js';
+import { DatabaseSettings, TOKENS_DATA_SOURCE } from './postgres/database.options.js';
 import { QueryRunnerScope } from './postgres/query-runner-scope.js';
 import { StatementExecutor } from './postgres/statement-executor.js';
 import { tablePathOf } from './postgres/table-path.js';
@@ -24,7 +24,7 @@ import { RefreshExchange } from './refresh/refresh-exchange.js';
 import { RefreshFlights } from './refresh/refresh-flights.js';
 import { RefreshTakeover } from './refresh/refresh-takeover.js';
 import { RefreshTokenRedeemer } from './refresh/refresh-token-redeemer.js';
-import { RefreshOptions } from './refresh/refresh.options.js';
+import { RefreshSettings } from './refresh/refresh.options.js';
 import { TokenRefresher } from './refresh/token-refresher.js';
 import { Keyring } from './sealing/keyring.js';
 import { TokenCipher } from './sealing/token-cipher.js';
@@ -37,7 +37,7 @@ import { OfflineTokenStore } from './token-manager/offline-token.store.js';
 import { TokenManager } from './token-manager/token-manager.js';
 import { TokenRevoker } from './token-manager/token-revoker.js';
 import { ConfigurableModuleClass, MODULE_OPTIONS_TOKEN } from './tokens.module-definition.js';
-import { readTokensOptions, TOKENS_OPTIONS, type TokensOptions } from './tokens.options.js';
+import { readTokensOptions, TOKENS_SETTINGS, type TokensSettings } from './tokens.options.js';
 
 /**
  * Stores and refreshes the identity-provider tokens of an application's users. The host registers `tokensEntities`
@@ -47,16 +47,16 @@ import { readTokensOptions, TOKENS_OPTIONS, type TokensOptions } from './tokens.
  */
 @Module({
   providers: [
-    { provide: TOKENS_OPTIONS, inject: [MODULE_OPTIONS_TOKEN], useFactory: readTokensOptions },
-    fromOptions(
-      DatabaseOptions,
+    { provide: TOKENS_SETTINGS, inject: [MODULE_OPTIONS_TOKEN], useFactory: readTokensOptions },
+    fromSettings(
+      DatabaseSettings,
       (options) =>
-        new DatabaseOptions(options.connectionTimeoutMs, options.preparedStatements, options.hostQueryRunner),
+        new DatabaseSettings(options.connectionTimeoutMs, options.preparedStatements, options.hostQueryRunner),
     ),
-    fromOptions(HttpOptions, ({ userId }) => new HttpOptions(userId)),
-    fromOptions(RefreshOptions, ({ refresh }) => refresh),
-    fromOptions(Keyring, ({ keyring }) => keyring),
-    fromOptions(IdentityProviderRegistry, ({ identityProviders }) => new IdentityProviderRegistry(identityProviders)),
+    fromSettings(HttpSettings, ({ userId }) => new HttpSettings(userId)),
+    fromSettings(RefreshSettings, ({ refresh }) => refresh),
+    fromSettings(Keyring, ({ keyring }) => keyring),
+    fromSettings(IdentityProviderRegistry, ({ identityProviders }) => new IdentityProviderRegistry(identityProviders)),
     QueryRunnerScope,
     StatementExecutor,
     TokenCipher,
@@ -80,8 +80,8 @@ import { readTokensOptions, TOKENS_OPTIONS, type TokensOptions } from './tokens.
     OfflineSessions,
     {
       provide: KeycloakClient,
-      inject: [TOKENS_OPTIONS],
-      useFactory: ({ keycloak }: TokensOptions) => new KeycloakClient(keycloak),
+      inject: [TOKENS_SETTINGS],
+      useFactory: ({ keycloak }: TokensSettings) => new KeycloakClient(keycloak),
     },
     KeycloakBroker,
     KeycloakSessions,
@@ -98,7 +98,7 @@ import { readTokensOptions, TOKENS_OPTIONS, type TokensOptions } from './tokens.
     KeycloakUsers,
     QueryRunnerScope,
     TokenCipher,
-    HttpOptions,
+    HttpSettings,
     KeycloakTokenVerifier,
   ],
 })
@@ -115,6 +115,9 @@ export class TokensModule extends ConfigurableModuleClass implements OnModuleIni
 }
 
 /** Hands one part of the options to the classes that need no more than it. */
-function fromOptions<T>(provide: Type<T> | Abstract<T>, useFactory: (options: TokensOptions) => T): FactoryProvider<T> {
-  return { provide, inject: [TOKENS_OPTIONS], useFactory };
+function fromSettings<T>(
+  provide: Type<T> | Abstract<T>,
+  useFactory: (options: TokensSettings) => T,
+): FactoryProvider<T> {
+  return { provide, inject: [TOKENS_SETTINGS], useFactory };
 }

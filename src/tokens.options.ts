@@ -8,36 +8,21 @@ import {
   readIdentityProviders,
 } from './identity-providers/identity-providers.options.js';
 import { KeycloakRealm } from './keycloak/keycloak-realm.js';
-import { type KeycloakModuleOptions, KeycloakOptions } from './keycloak/keycloak.options.js';
-import { faultsOf, instantiate } from './options-validation.js';
-import { RefreshOptions } from './refresh/refresh.options.js';
+import { type KeycloakModuleOptions, KeycloakSettings } from './keycloak/keycloak.options.js';
+import { faultsOf, instantiate, type OptionsOf } from './options-validation.js';
+import { type RefreshOptions, RefreshSettings } from './refresh/refresh.options.js';
 import { encryptionFaults } from './sealing/encryption-faults.js';
 import type { EncryptionOptions } from './sealing/encryption.options.js';
 import { Keyring } from './sealing/keyring.js';
 import { TokensConfigurationError } from './tokens.errors.js';
 
+type Required = 'encryption' | 'identityProviders';
+type OfTheModule = 'dataSource' | 'isGlobal';
+
 /** Options of {@link TokensModule}. Durations carry their unit in the name. */
-export interface TokensModuleOptions {
-  encryption: EncryptionOptions;
-  identityProviders: IdentityProvidersOptions;
-  refresh?: Partial<RefreshOptions>;
-  /** The Keycloak realm of the users; left out, everything works that does not ask Keycloak. */
-  keycloak?: KeycloakModuleOptions;
-  /**
-   * Whether statements are prepared by name. Default: true. Switch it off for a pooler that loses them, such as
-   * PgBouncer before 1.21 in transaction mode.
-   */
-  preparedStatements?: boolean;
-  /**
-   * How long a statement waits for a free connection of the pool, and outside of a transaction then for its answer, in
-   * milliseconds. Default: 10,000. A connection that stays silent is closed.
-   */
-  connectionTimeoutMs?: number;
-  /** Offers the query runner of the host's current transaction, so that token writes join it. */
-  hostQueryRunner?: () => QueryRunner | undefined;
-  /** Reads the user id from a request, for {@link IdpTokenGuard}. Default: `request.user.sub`. */
-  userId?: UserIdResolver;
-}
+export type TokensModuleOptions = OptionsOf<
+  Pick<TopLevelSettings, Required> & Partial<Omit<TopLevelSettings, Required | OfTheModule>>
+>;
 
 function IsFunctionValue(): PropertyDecorator {
   return ValidateBy({
@@ -57,8 +42,8 @@ function IsPlainObject({ message }: { message: string }): PropertyDecorator {
   });
 }
 
-/** The rules and defaults of the options that are not a group of their own. */
-class OptionsRules {
+/** The options that are not a group of their own, with their rules and defaults. */
+class TopLevelSettings {
   @IsObject({ message: 'encryption is missing: give it the keys that seal the tokens' })
   encryption!: EncryptionOptions;
 
@@ -68,22 +53,33 @@ class OptionsRules {
   @IsObject({ message: 'refresh must be an object' })
   refresh: Partial<RefreshOptions> = {};
 
+  /** The Keycloak realm of the users. Without it, everything works that does not ask Keycloak. */
   @IsOptional()
   @IsObject({ message: 'keycloak must be an object' })
   keycloak?: KeycloakModuleOptions;
 
+  /**
+   * Whether statements are prepared by name. Default: true. Switch it off for a pooler that loses them, such as
+   * PgBouncer before 1.21 in transaction mode.
+   */
   @IsBoolean()
   preparedStatements = true;
 
+  /**
+   * How long a statement waits for a free connection of the pool, and outside of a transaction then for its answer, in
+   * milliseconds. Default: 10,000. A connection that stays silent is closed.
+   */
   @IsInt()
   @Min(1)
   @Max(600_000)
   connectionTimeoutMs = 10_000;
 
+  /** Offers the query runner of the host's current transaction, so that token writes join it. */
   @IsOptional()
   @IsFunctionValue()
   hostQueryRunner?: () => QueryRunner | undefined;
 
+  /** Reads the user id from a request, for {@link IdpTokenGuard}. Default: `request.user.sub`. */
   @IsFunctionValue()
   userId: UserIdResolver = subjectOfUser;
 
@@ -95,11 +91,11 @@ class OptionsRules {
 }
 
 /** The options with every default filled in and the providers made. */
-export interface TokensOptions {
+export interface TokensSettings {
   /** The keys; prints without them. */
   readonly keyring: Keyring;
   readonly identityProviders: ReadonlyMap<string, IdentityProvider>;
-  readonly refresh: RefreshOptions;
+  readonly refresh: RefreshSettings;
   /** Prints without its secret; null when the options name no realm. */
   readonly keycloak: KeycloakRealm | null;
   readonly preparedStatements: boolean;
@@ -109,17 +105,17 @@ export interface TokensOptions {
 }
 
 /** Injection token of the validated options. They print without a secret. */
-export const TOKENS_OPTIONS = Symbol('TOKENS_OPTIONS');
+export const TOKENS_SETTINGS = Symbol('TOKENS_SETTINGS');
 
 /**
  * Checks the options and fills in their defaults.
  *
  * @throws {@link TokensConfigurationError} that names every fault, not only the first
  */
-export function readTokensOptions(plain: unknown): TokensOptions {
-  const options = instantiate(OptionsRules, plain);
-  const refresh = instantiate(RefreshOptions, options.refresh);
-  const keycloak = options.keycloak && instantiate(KeycloakOptions, options.keycloak);
+export function readTokensOptions(plain: unknown): TokensSettings {
+  const options = instantiate(TopLevelSettings, plain);
+  const refresh = instantiate(RefreshSettings, options.refresh);
+  const keycloak = options.keycloak && instantiate(KeycloakSettings, options.keycloak);
   const { providers, faults: providerFaults } = readIdentityProviders(Object(options.identityProviders) as object);
 
   const faults = [

@@ -13,7 +13,7 @@ import {
 } from '../src/index.js';
 import { KeycloakClient } from '../src/keycloak/keycloak-client.js';
 import { KeycloakRealm } from '../src/keycloak/keycloak-realm.js';
-import { KeycloakOptions } from '../src/keycloak/keycloak.options.js';
+import { KeycloakSettings } from '../src/keycloak/keycloak.options.js';
 import { everythingPrinted } from './support/secrets.js';
 
 /** For the tests that wait for it. */
@@ -97,7 +97,7 @@ function oauthError(error: string, description: string, status = 400): Answer {
 function newClient(timeoutMs = 10_000): KeycloakClient {
   const client = { realm: 'app', clientId: 'backend', clientSecret: 'backend-secret' };
   return new KeycloakClient(
-    new KeycloakRealm(Object.assign(new KeycloakOptions(), client, { serverUrl: url, timeoutMs })),
+    new KeycloakRealm(Object.assign(new KeycloakSettings(), client, { serverUrl: url, timeoutMs })),
   );
 }
 

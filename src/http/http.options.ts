@@ -2,7 +2,7 @@
 export type UserIdResolver = (request: unknown) => string | undefined;
 
 /** What the HTTP side needs of the options. */
-export class HttpOptions {
+export class HttpSettings {
   constructor(readonly userId: UserIdResolver) {}
 }
 

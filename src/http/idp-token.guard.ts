@@ -2,7 +2,7 @@ import { type CanActivate, type ExecutionContext, Injectable, Logger, Unauthoriz
 import { Reflector } from '@nestjs/core';
 
 import { TokenManager } from '../token-manager/token-manager.js';
-import { HttpOptions } from './http.options.js';
+import { HttpSettings } from './http.options.js';
 import { putIdpTokens, type RequestWithIdpTokens } from './request-with-idp-tokens.js';
 import { REQUIRED_IDPS } from './require-idp-token.decorator.js';
 
@@ -22,7 +22,7 @@ export class IdpTokenGuard implements CanActivate {
   constructor(
     private readonly reflector: Reflector,
     private readonly tokenManager: TokenManager,
-    private readonly options: HttpOptions,
+    private readonly settings: HttpSettings,
   ) {}
 
   async canActivate(context: ExecutionContext): Promise<boolean> {
@@ -32,7 +32,7 @@ export class IdpTokenGuard implements CanActivate {
     ]);
     if (!idps) return true;
     const request = context.switchToHttp().getRequest<RequestWithIdpTokens>();
-    const userId = this.options.userId(request);
+    const userId = this.settings.userId(request);
     if (!userId) {
       // For the developer: the client is not told how the server is put together.
       this.#logger.debug(

@@ -3,11 +3,11 @@ import { IsIn, IsNotEmpty, IsOptional, IsString } from 'class-validator';
 import { IsEndpoint } from '../oauth-http/endpoint-url.js';
 import { type ClientAuthentication, OAuth2Provider } from './oauth2.provider.js';
 import { providerKind } from './provider-kind.js';
-import { ProviderRules, questionOf } from './provider.options.js';
+import { ProviderSettings, questionOf } from './provider.options.js';
 import { completePolicy } from './refresh-policy.js';
 
 /** Any other OAuth 2.0 provider. */
-export class OAuth2Rules extends ProviderRules {
+export class OAuth2Settings extends ProviderSettings {
   @IsEndpoint()
   tokenEndpoint!: string;
 
@@ -30,7 +30,7 @@ export class OAuth2Rules extends ProviderRules {
 
 /** A provider that the options describe. Unless its policy says otherwise, refresh tokens are taken for single-use. */
 export const customOAuth2 = providerKind(
-  OAuth2Rules,
+  OAuth2Settings,
   (options) =>
     new OAuth2Provider({
       clientId: options.clientId,

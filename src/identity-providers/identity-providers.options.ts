@@ -1,26 +1,26 @@
 import type { OptionsOf } from '../options-validation.js';
-import { customOAuth2, type OAuth2Rules } from './custom-oauth2.provider.js';
+import { customOAuth2, type OAuth2Settings } from './custom-oauth2.provider.js';
 import { type IdentityProvider, isIdentityProvider } from './identity-provider.js';
-import { type AzureDevOpsRules, azureDevOps } from './known/azure-devops.provider.js';
-import { type BitbucketDataCenterRules, bitbucketDataCenter } from './known/bitbucket-data-center.provider.js';
-import { type BitbucketRules, bitbucketCloud } from './known/bitbucket.provider.js';
-import { type GitHubRules, gitHub } from './known/github.provider.js';
-import { type GitLabRules, gitLab } from './known/gitlab.provider.js';
+import { type AzureDevOpsSettings, azureDevOps } from './known/azure-devops.provider.js';
+import { type BitbucketDataCenterSettings, bitbucketDataCenter } from './known/bitbucket-data-center.provider.js';
+import { type BitbucketSettings, bitbucketCloud } from './known/bitbucket.provider.js';
+import { type GitHubSettings, gitHub } from './known/github.provider.js';
+import { type GitLabSettings, gitLab } from './known/gitlab.provider.js';
 import { checkedProvider, type ProviderKind } from './provider-kind.js';
 import { ProviderType } from './provider-type.js';
 
 /** A GitHub App or an OAuth app, at github.com or GitHub Enterprise Server. */
-export type GitHubOptions = OptionsOf<GitHubRules>;
+export type GitHubOptions = OptionsOf<GitHubSettings>;
 /** An application at GitLab.com or at a self-managed GitLab. */
-export type GitLabOptions = OptionsOf<GitLabRules>;
+export type GitLabOptions = OptionsOf<GitLabSettings>;
 /** An OAuth consumer at Bitbucket Cloud. */
-export type BitbucketOptions = OptionsOf<BitbucketRules>;
+export type BitbucketOptions = OptionsOf<BitbucketSettings>;
 /** An application link of Bitbucket Data Center. */
-export type BitbucketDataCenterOptions = OptionsOf<BitbucketDataCenterRules>;
+export type BitbucketDataCenterOptions = OptionsOf<BitbucketDataCenterSettings>;
 /** An app registration in Microsoft Entra that may use Azure DevOps. */
-export type AzureDevOpsOptions = OptionsOf<AzureDevOpsRules>;
+export type AzureDevOpsOptions = OptionsOf<AzureDevOpsSettings>;
 /** Any other OAuth 2.0 provider, described by its endpoints. */
-export type OAuth2Options = OptionsOf<OAuth2Rules>;
+export type OAuth2Options = OptionsOf<OAuth2Settings>;
 
 /** Identity providers by name: the known ones by their own options, every other by OAuth 2.0 options or as an object. */
 export interface IdentityProvidersOptions {

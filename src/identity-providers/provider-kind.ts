@@ -1,8 +1,8 @@
 import { nonEmptyText } from '../oauth-http/answer-fields.js';
 import { faultsOf, instantiate } from '../options-validation.js';
 import type { IdentityProvider } from './identity-provider.js';
-import type { ProviderRules } from './provider.options.js';
-import { completePolicy, policyFault, type RefreshPolicy, RefreshPolicyRules } from './refresh-policy.js';
+import type { ProviderSettings } from './provider.options.js';
+import { completePolicy, policyFault, type RefreshPolicy, RefreshPolicySettings } from './refresh-policy.js';
 
 /** A provider made from an options entry, or everything that is wrong with the entry. */
 export type ProviderReading = { readonly provider: IdentityProvider } | { readonly faults: string[] };
@@ -11,13 +11,13 @@ export type ProviderReading = { readonly provider: IdentityProvider } | { readon
 export type ProviderKind = (entry: unknown, path: string) => ProviderReading;
 
 /** Defines a kind of provider by the class with the rules of its options and a function that makes it from them. */
-export function providerKind<Options extends ProviderRules>(
+export function providerKind<Options extends ProviderSettings>(
   optionsClass: new () => Options,
   create: (options: Options) => IdentityProvider,
 ): ProviderKind {
   return (entry, path) => {
     const options = instantiate(optionsClass, entry);
-    const policy = instantiate(RefreshPolicyRules, options.policy);
+    const policy = instantiate(RefreshPolicySettings, options.policy);
     const policyFaults = faultsOf(policy, `${path}.policy`);
     const faults = [...faultsOf(options, path), ...policyFaults];
     if (faults.length === 0) return checkedProvider(create(options), path);

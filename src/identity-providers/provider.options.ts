@@ -5,7 +5,7 @@ import { type AccessTokenQuestion, userinfoQuestion } from './access-token-quest
 import type { RefreshPolicy } from './refresh-policy.js';
 
 /** What every identity provider's options hold. */
-export class ProviderRules {
+export class ProviderSettings {
   @IsString()
   @IsNotEmpty()
   clientId!: string;
@@ -39,7 +39,7 @@ export class ProviderRules {
 }
 
 /** A provider whose endpoints the module knows. */
-export class KnownProviderRules extends ProviderRules {
+export class KnownProviderSettings extends ProviderSettings {
   /** Only where the token endpoint is not where the provider has it by default. */
   @IsOptional()
   @IsEndpoint()
@@ -47,7 +47,7 @@ export class KnownProviderRules extends ProviderRules {
 }
 
 /** A known provider that has an endpoint to revoke tokens (RFC 7009). */
-export class RevocableProviderRules extends KnownProviderRules {
+export class RevocableProviderSettings extends KnownProviderSettings {
   /**
    * Where tokens are revoked. Default: beside the token endpoint of the instance; nowhere, when only `tokenEndpoint`
    * says where that is.
@@ -58,7 +58,7 @@ export class RevocableProviderRules extends KnownProviderRules {
 }
 
 /** A provider with a public service; `baseUrl` names an instance of one's own and may carry a path. */
-export class HostedProviderRules extends KnownProviderRules {
+export class HostedProviderSettings extends KnownProviderSettings {
   /** Default: the public service. */
   @IsOptional()
   @IsBaseUrl()
@@ -78,7 +78,7 @@ export function unlessMoved<T>(
 
 /** The question that the options describe, before the one that the provider has of its own. */
 export function questionOf(
-  { introspectionEndpoint, userinfoEndpoint }: ProviderRules,
+  { introspectionEndpoint, userinfoEndpoint }: ProviderSettings,
   own?: AccessTokenQuestion,
 ): string | AccessTokenQuestion | undefined {
   return introspectionEndpoint ?? (userinfoEndpoint ? userinfoQuestion(userinfoEndpoint) : own);

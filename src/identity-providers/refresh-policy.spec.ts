@@ -6,7 +6,7 @@ import {
   LEASE_MARGIN_MS,
   policyFault,
   type RefreshPolicy,
-  RefreshPolicyRules,
+  RefreshPolicySettings,
 } from './refresh-policy.js';
 
 describe('completePolicy', () => {
@@ -134,9 +134,9 @@ describe('policyFault', () => {
   });
 });
 
-describe('RefreshPolicyRules', () => {
+describe('RefreshPolicySettings', () => {
   function faultyFields(fields: object): string[] {
-    return validateSync(Object.assign(new RefreshPolicyRules(), fields)).map(({ property }) => property);
+    return validateSync(Object.assign(new RefreshPolicySettings(), fields)).map(({ property }) => property);
   }
 
   it('accepts the least and the most of every field, and none of them', () => {

@@ -37,7 +37,7 @@ export interface RefreshPolicy {
 }
 
 /** The rules for the `policy` of a provider's options: what is left out takes the provider's default. */
-export class RefreshPolicyRules implements Partial<RefreshPolicy> {
+export class RefreshPolicySettings implements Partial<RefreshPolicy> {
   @IsOptional()
   @IsInt()
   @Min(100)

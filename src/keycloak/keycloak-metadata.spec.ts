@@ -3,14 +3,14 @@ import { describe, expect, it } from '@jest/globals';
 import { KeycloakMisconfiguredError, KeycloakUnavailableError } from '../tokens.errors.js';
 import { metadataOf } from './keycloak-metadata.js';
 import { KeycloakRealm } from './keycloak-realm.js';
-import { KeycloakOptions } from './keycloak.options.js';
+import { KeycloakSettings } from './keycloak.options.js';
 
 const realm = realmAt('https://keycloak.example');
 const metadata = metadataAt('https://keycloak.example');
 
 function realmAt(serverUrl: string): KeycloakRealm {
   const client = { realm: 'app', clientId: 'backend', clientSecret: 'secret' };
-  return new KeycloakRealm(Object.assign(new KeycloakOptions(), client, { serverUrl }));
+  return new KeycloakRealm(Object.assign(new KeycloakSettings(), client, { serverUrl }));
 }
 
 function metadataAt(serverUrl: string): Record<string, unknown> {

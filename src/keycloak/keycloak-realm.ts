@@ -1,6 +1,6 @@
 import { endpoint } from '../oauth-http/endpoint-url.js';
 import { SecretHolder } from '../sealing/secret-holder.js';
-import type { KeycloakOptions, RefreshOwner } from './keycloak.options.js';
+import type { KeycloakSettings, RefreshOwner } from './keycloak.options.js';
 
 /** The realm of the options, with every default filled in. Prints without the client secret, however it is logged. */
 export class KeycloakRealm extends SecretHolder {
@@ -15,7 +15,7 @@ export class KeycloakRealm extends SecretHolder {
   readonly timeoutMs: number;
   readonly #clientSecret: string;
 
-  constructor({ serverUrl, realm, issuer, clientId, clientSecret, audience, ...rest }: KeycloakOptions) {
+  constructor({ serverUrl, realm, issuer, clientId, clientSecret, audience, ...rest }: KeycloakSettings) {
     super();
     const name = encodeURIComponent(realm);
     this.url = endpoint(serverUrl, `/realms/${name}`);

@@ -5,7 +5,7 @@ import { KeycloakClient } from './keycloak-client.js';
 import type { KeycloakMetadata } from './keycloak-metadata.js';
 import { KeycloakRealm } from './keycloak-realm.js';
 import { KeycloakTokenVerifier } from './keycloak-token-verifier.js';
-import { KeycloakOptions } from './keycloak.options.js';
+import { KeycloakSettings } from './keycloak.options.js';
 
 const part = (value: object) => Buffer.from(JSON.stringify(value)).toString('base64url');
 const TOKEN = `${part({ alg: 'RS256', kid: 'a' })}.${part({ sub: 'ada' })}.c2ln`;
@@ -13,7 +13,7 @@ const TOKEN = `${part({ alg: 'RS256', kid: 'a' })}.${part({ sub: 'ada' })}.c2ln`
 /** A verifier whose realm answers the request for its keys in this way. */
 function verifierWith(answer: () => Promise<{ status: number; body: string }>): KeycloakTokenVerifier {
   const options = { serverUrl: 'https://keycloak.example', realm: 'app', clientId: 'backend', clientSecret: 'secret' };
-  const client = new KeycloakClient(new KeycloakRealm(Object.assign(new KeycloakOptions(), options)));
+  const client = new KeycloakClient(new KeycloakRealm(Object.assign(new KeycloakSettings(), options)));
   const metadata = { issuer: 'https://keycloak.example/realms/app', jwks_uri: 'https://keycloak.example/certs' };
   jest.spyOn(client, 'metadata').mockResolvedValue(metadata as KeycloakMetadata);
   jest.spyOn(client, 'getPublic').mockImplementation(async () => {

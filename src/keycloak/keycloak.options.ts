@@ -1,16 +1,18 @@
 import { IsIn, IsInt, IsNotEmpty, IsOptional, IsString, Max, Min } from 'class-validator';
 
 import { IsBaseUrl } from '../oauth-http/endpoint-url.js';
+import type { OptionsOf } from '../options-validation.js';
 
 /** Who redeems the provider's refresh tokens that Keycloak's broker stores: both at once would end the grants. */
 export type RefreshOwner = 'module' | 'keycloak';
 
-/** {@link KeycloakOptions} as they are given: what has a default may be left out. */
-export type KeycloakModuleOptions = Pick<KeycloakOptions, 'serverUrl' | 'realm' | 'clientId' | 'clientSecret'> &
-  Partial<KeycloakOptions>;
-
 /** The Keycloak realm of the application's users. */
-export class KeycloakOptions {
+export type KeycloakModuleOptions = OptionsOf<
+  Pick<KeycloakSettings, 'serverUrl' | 'realm' | 'clientId' | 'clientSecret'> & Partial<KeycloakSettings>
+>;
+
+/** {@link KeycloakModuleOptions} with their rules and defaults. */
+export class KeycloakSettings {
   /** URL of the server as this process reaches it; may carry a path. */
   @IsBaseUrl()
   serverUrl!: string;

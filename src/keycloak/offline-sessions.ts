@@ -5,7 +5,7 @@ import { decide } from '../refresh/refresh-decision.js';
 import { RefreshDrain } from '../refresh/refresh-drain.js';
 import { RefreshFlights } from '../refresh/refresh-flights.js';
 import { inProgress } from '../refresh/refresh-target.js';
-import { RefreshOptions } from '../refresh/refresh.options.js';
+import { RefreshSettings } from '../refresh/refresh.options.js';
 import { OfflineTokensTable } from '../storage/offline-tokens/offline-tokens.table.js';
 import { KeycloakSessionExpiredError, KeycloakUnavailableError, TokenDecryptionError } from '../tokens.errors.js';
 import { within } from '../within.js';
@@ -32,7 +32,7 @@ export class OfflineSessions {
     private readonly flights: RefreshFlights,
     private readonly scope: QueryRunnerScope,
     private readonly drain: RefreshDrain,
-    private readonly options: RefreshOptions,
+    private readonly settings: RefreshSettings,
   ) {}
 
   /**
@@ -45,7 +45,7 @@ export class OfflineSessions {
    */
   async refresh(userId: string): Promise<KeycloakTokens> {
     await this.#assertCommitted(userId);
-    const deadline = performance.now() + this.options.waitTimeoutMs;
+    const deadline = performance.now() + this.settings.waitTimeoutMs;
     const { table, vault, client } = this;
     const target = offlineTarget(userId, { table, vault, client });
     await this.client.metadata(); // not on the time of the lease

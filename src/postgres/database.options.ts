@@ -4,7 +4,7 @@ import type { DataSource, QueryRunner } from 'typeorm';
 export const TOKENS_DATA_SOURCE = Symbol('TOKENS_DATA_SOURCE');
 
 /** What the database layer needs of the options. */
-export class DatabaseOptions {
+export class DatabaseSettings {
   constructor(
     readonly connectionTimeoutMs: number,
     readonly preparedStatements: boolean,

@@ -7,7 +7,7 @@ import { DataSource, type QueryRunner } from 'typeorm';
 import { TokensUsageError } from '../tokens.errors.js';
 import { within } from '../within.js';
 import { ConnectionGate } from './connection-gate.js';
-import { DatabaseOptions, poolSizeOf, TOKENS_DATA_SOURCE } from './database.options.js';
+import { DatabaseSettings, poolSizeOf, TOKENS_DATA_SOURCE } from './database.options.js';
 import { isHandshakeBroken, poolExhausted, translateDriverError } from './driver-error.js';
 import { OwnTransaction } from './own-transaction.js';
 import { clientOf, HostTransaction, type IsolationLevel, type Transaction } from './transaction.js';
@@ -47,7 +47,7 @@ export class QueryRunnerScope {
 
   constructor(
     @Inject(TOKENS_DATA_SOURCE) private readonly dataSource: DataSource,
-    private readonly options: DatabaseOptions,
+    private readonly settings: DatabaseSettings,
   ) {}
 
   /**
@@ -73,7 +73,7 @@ export class QueryRunnerScope {
     const runner = this.dataSource.createQueryRunner('master');
     const transaction = new OwnTransaction(runner, {
       connect: (each, action) => this.connect(each, action),
-      timeoutMs: this.options.connectionTimeoutMs,
+      timeoutMs: this.settings.connectionTimeoutMs,
       isolationLevel: options.isolationLevel,
     });
     try {
@@ -111,7 +111,7 @@ export class QueryRunnerScope {
     const bound = this.#storage.getStore();
     if (bound === DETACHED) return undefined;
     if (bound && !(bound.isOver && bound.transaction.state === 'ended')) return bound.transaction;
-    const hostRunner = this.options.hostQueryRunner?.();
+    const hostRunner = this.settings.hostQueryRunner?.();
     if (!hostRunner) return undefined;
     const offered = this.#joined(hostRunner);
     return offered.state === 'ended' ? undefined : offered;
@@ -145,7 +145,7 @@ export class QueryRunnerScope {
   /** Runs `work` outside of every transaction, the host's included: what it does survives their rollback. */
   detached<T>(work: () => T): T {
     // In Node 20 the first use of an AsyncLocalStorage makes every promise of the process dearer.
-    if (!this.options.hostQueryRunner && this.#storage.getStore() === undefined) return work();
+    if (!this.settings.hostQueryRunner && this.#storage.getStore() === undefined) return work();
     return this.#storage.run(DETACHED, work);
   }
 
@@ -159,8 +159,8 @@ export class QueryRunnerScope {
   async connect(runner: QueryRunner, action: string): Promise<PoolClient> {
     this.#connections ??= new ConnectionGate(poolSizeOf(this.dataSource));
     const connections = this.#connections;
-    const deadline = performance.now() + this.options.connectionTimeoutMs;
-    const mayAsk = connections.tryEnter() || (await connections.enter(this.options.connectionTimeoutMs));
+    const deadline = performance.now() + this.settings.connectionTimeoutMs;
+    const mayAsk = connections.tryEnter() || (await connections.enter(this.settings.connectionTimeoutMs));
     if (!mayAsk) throw poolExhausted(action);
     const connecting = clientOf(runner);
     const leave = () => {

@@ -5,7 +5,7 @@ import type { QueryConfig, QueryResultRow } from 'pg';
 import { DataSource } from 'typeorm';
 
 import { within } from '../within.js';
-import { DatabaseOptions, poolSizeOf, TOKENS_DATA_SOURCE } from './database.options.js';
+import { DatabaseSettings, poolSizeOf, TOKENS_DATA_SOURCE } from './database.options.js';
 import { isConnectionLost, isPlanLost, isRowLocked, noAnswer, translateDriverError } from './driver-error.js';
 import { MOST_LOSSES, PreparedNames } from './prepared-names.js';
 import { QueryRunnerScope } from './query-runner-scope.js';
@@ -25,9 +25,9 @@ export class StatementExecutor {
   constructor(
     @Inject(TOKENS_DATA_SOURCE) private readonly dataSource: DataSource,
     private readonly scope: QueryRunnerScope,
-    private readonly options: DatabaseOptions,
+    private readonly settings: DatabaseSettings,
   ) {
-    this.#names = new PreparedNames(options.preparedStatements);
+    this.#names = new PreparedNames(settings.preparedStatements);
   }
 
   /**
@@ -97,7 +97,7 @@ export class StatementExecutor {
     const client = await this.scope.connect(runner, action);
     try {
       const answer = client.query<QueryResultRow>(config);
-      const result = await within(answer, this.options.connectionTimeoutMs, () => undefined);
+      const result = await within(answer, this.settings.connectionTimeoutMs, () => undefined);
       if (result) return result.rows;
       // Not back into the pool: the next caller would wait for the same silence.
       void client.end().catch(() => undefined);

@@ -3,7 +3,7 @@ import { Injectable, Logger } from '@nestjs/common';
 import type { Lease } from '../storage/leases/lease.js';
 import type { FailureKind } from '../storage/leases/leased.entity.js';
 import type { RefreshKind, RefreshResult, RefreshTarget } from './refresh-target.js';
-import { RefreshOptions } from './refresh.options.js';
+import { RefreshSettings } from './refresh.options.js';
 
 /** How long a witness that does not know is not asked again. */
 const WITNESS_BACKOFF_MS = 60_000;
@@ -16,7 +16,7 @@ const UNDECIDED = 'WITNESS_UNKNOWN';
 export class LeaseEnding {
   readonly #logger = new Logger(LeaseEnding.name);
 
-  constructor(private readonly options: RefreshOptions) {}
+  constructor(private readonly settings: RefreshSettings) {}
 
   /** Nothing was sent, or only the redeemer knows: the lease goes back, and `result` says more than its failing would. */
   async giveBack<Kind extends RefreshKind>(
@@ -37,7 +37,7 @@ export class LeaseEnding {
     errorCode: string,
     retryAfterMs = 0,
   ): Promise<number> {
-    const { backoffBaseMs, backoffMaxMs } = this.options;
+    const { backoffBaseMs, backoffMaxMs } = this.settings;
     const exponential = Math.min(backoffBaseMs * 2 ** row.failureCount, backoffMaxMs);
     const backoffMs = Math.max(retryAfterMs, exponential * (0.75 + Math.random() / 4));
     this.#warn(target, errorCode);

@@ -22,7 +22,7 @@ import {
   type RefreshTarget,
   shuttingDown,
 } from './refresh-target.js';
-import { RefreshOptions } from './refresh.options.js';
+import { RefreshSettings } from './refresh.options.js';
 
 const FIRST_PAUSE_MS = 50;
 const LONGEST_PAUSE_MS = 1000;
@@ -41,9 +41,9 @@ export class LeasedRefresh {
     private readonly takeover: RefreshTakeover,
     private readonly ending: LeaseEnding,
     private readonly drain: RefreshDrain,
-    private readonly options: RefreshOptions,
+    private readonly settings: RefreshSettings,
   ) {
-    this.#pace = new RefreshPace(() => table.isReading, options.waitTimeoutMs / 2, drain.stopping);
+    this.#pace = new RefreshPace(() => table.isReading, settings.waitTimeoutMs / 2, drain.stopping);
   }
 
   /** Starts the refresh of a row that was seen stale. The result never rejects. */
@@ -67,7 +67,7 @@ export class LeasedRefresh {
     request: RefreshRequest,
     pendingCommits: Promise<unknown>[],
   ): Promise<RefreshResult<Kind>> {
-    const deadline = performance.now() + this.options.waitTimeoutMs;
+    const deadline = performance.now() + this.settings.waitTimeoutMs;
     let row: Kind['row'] | null = stale;
     for (let attempt = 0; ; attempt++) {
       if (row?.version !== stale.version) return { kind: 'moved', row };

@@ -1,7 +1,7 @@
 import { Injectable, Logger, type OnModuleDestroy } from '@nestjs/common';
 
 import { within } from '../within.js';
-import { RefreshOptions } from './refresh.options.js';
+import { RefreshSettings } from './refresh.options.js';
 
 /**
  * The one coordinator of a shutdown: tells everything at once to start nothing more, and waits for what is under way until
@@ -14,7 +14,7 @@ export class RefreshDrain implements OnModuleDestroy {
   readonly #stopping = new AbortController();
   #isOver = false;
 
-  constructor(private readonly options: RefreshOptions) {}
+  constructor(private readonly settings: RefreshSettings) {}
 
   /** Aborts when the shutdown begins. */
   get stopping(): AbortSignal {
@@ -43,7 +43,7 @@ export class RefreshDrain implements OnModuleDestroy {
 
   async onModuleDestroy(): Promise<void> {
     this.#stopping.abort();
-    const deadline = performance.now() + this.options.shutdownTimeoutMs;
+    const deadline = performance.now() + this.settings.shutdownTimeoutMs;
     while (this.#underWay.size > 0 && performance.now() < deadline) {
       await within(Promise.all(this.#underWay), deadline - performance.now(), () => undefined);
     }

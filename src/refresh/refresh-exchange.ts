@@ -18,7 +18,7 @@ import {
   type RefreshTarget,
   shuttingDown,
 } from './refresh-target.js';
-import { RefreshOptions } from './refresh.options.js';
+import { RefreshSettings } from './refresh.options.js';
 
 /**
  * A process that was stopped past its lease finds its timer and the provider's answer due at once: what has arrived by
@@ -54,7 +54,7 @@ export class RefreshExchange {
     private readonly ending: LeaseEnding,
     private readonly takeover: RefreshTakeover,
     private readonly drain: RefreshDrain,
-    private readonly options: RefreshOptions,
+    private readonly settings: RefreshSettings,
   ) {}
 
   /** @param pendingCommits takes every commit that the exchange starts; a commit may go on after the result */
@@ -146,7 +146,7 @@ export class RefreshExchange {
   ): Promise<RefreshResult<Kind>> {
     const commit = this.committer.commit(target, tokens, lease);
     pendingCommits.push(commit);
-    const outcome = await within(commit, this.options.commitWaitMs, () => undefined);
+    const outcome = await within(commit, this.settings.commitWaitMs, () => undefined);
     if (outcome?.kind === 'replaced') return { kind: 'moved', row: outcome.row, issued };
     if (outcome?.kind === 'deleted') return { kind: 'moved', row: null, issued };
     if (!outcome) this.#logger.warn(`Callers get ${target.subject} that are not stored yet.`);

@@ -1,7 +1,12 @@
 import { IsInt, Max, Min } from 'class-validator';
 
+import type { OptionsOf } from '../options-validation.js';
+
 /** How stale tokens are refreshed, whatever the provider. */
-export class RefreshOptions {
+export type RefreshOptions = OptionsOf<RefreshSettings>;
+
+/** {@link RefreshOptions} with their rules and defaults. */
+export class RefreshSettings {
   /**
    * How long before its expiry an access token counts as stale, in seconds; never more than a tenth of its lifetime,
    * and spread by a quarter up and down, so that tokens issued together are not refreshed together.

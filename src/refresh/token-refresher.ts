@@ -11,7 +11,7 @@ import { decide, isUsable, type RefreshDemand } from './refresh-decision.js';
 import { RefreshDrain } from './refresh-drain.js';
 import { RefreshFlights } from './refresh-flights.js';
 import { inProgress, type RefreshTarget } from './refresh-target.js';
-import { RefreshOptions } from './refresh.options.js';
+import { RefreshSettings } from './refresh.options.js';
 import { isFresh, type TokenDemand } from './token-freshness.js';
 import { untilAborted } from './until-aborted.js';
 
@@ -30,7 +30,7 @@ export class TokenRefresher {
     private readonly flights: RefreshFlights,
     private readonly drain: RefreshDrain,
     private readonly providers: IdentityProviderRegistry,
-    private readonly options: RefreshOptions,
+    private readonly settings: RefreshSettings,
   ) {}
 
   /** The access token of an active row, in one lean read; whether it meets a demand is for {@link isFresh} to say. */
@@ -40,7 +40,7 @@ export class TokenRefresher {
 
   /** Whether a token may be handed out as it is; `elapsedMs` since it was read. */
   isFresh(row: AccessTokenRow, key: TokenKey, demand: TokenDemand, elapsedMs = 0): boolean {
-    const leewaySeconds = this.providers.policyOf(key.idp).leewaySeconds ?? this.options.leewaySeconds;
+    const leewaySeconds = this.providers.policyOf(key.idp).leewaySeconds ?? this.settings.leewaySeconds;
     return isFresh(row, demand, key, leewaySeconds, elapsedMs);
   }
 
@@ -53,7 +53,7 @@ export class TokenRefresher {
    */
   async load(key: TokenKey, redeemer: Redeemer, request: FreshTokenRequest = {}): Promise<AuthTokensRow | null> {
     const { signal } = request;
-    const deadline = performance.now() + this.options.waitTimeoutMs;
+    const deadline = performance.now() + this.settings.waitTimeoutMs;
     const target = this.#target(key, redeemer);
     let row = await unlessAborted(() => this.table.load(key), signal);
     for (;;) {

@@ -1,14 +1,14 @@
 import { faultsOf, instantiate } from '../options-validation.js';
-import { EncryptionRules, LegacyFernetKeyRules, SealingKeyRules } from './encryption.options.js';
+import { EncryptionSettings, LegacyFernetKeySettings, SealingKeySettings } from './encryption.options.js';
 
 /** Everything that is wrong with the keys of the encryption, one sentence a fault; never a part of a secret. */
 export function encryptionFaults(plain: unknown, path: string): string[] {
-  const options = instantiate(EncryptionRules, plain);
+  const options = instantiate(EncryptionSettings, plain);
   const faults = faultsOf(options, path);
   if (!Array.isArray(options.keys)) return faults;
 
   const keys = options.keys.map((key: unknown) =>
-    isLegacy(key) ? instantiate(LegacyFernetKeyRules, key) : instantiate(SealingKeyRules, key),
+    isLegacy(key) ? instantiate(LegacyFernetKeySettings, key) : instantiate(SealingKeySettings, key),
   );
   keys.forEach((key, position) => {
     faults.push(...faultsOf(key, `${path}.keys[${position}]`));
@@ -16,10 +16,10 @@ export function encryptionFaults(plain: unknown, path: string): string[] {
       faults.push(`${path}.keys[${position}].id is used twice: give each key an id of its own`);
     }
   });
-  if (keys[0] instanceof LegacyFernetKeyRules) {
+  if (keys[0] instanceof LegacyFernetKeySettings) {
     faults.push(`${path}.keys[0] cannot be a legacyFernetSecret: the first key seals, put a key with a secret first`);
   }
-  if (keys.filter((key) => key instanceof LegacyFernetKeyRules).length > 1) {
+  if (keys.filter((key) => key instanceof LegacyFernetKeySettings).length > 1) {
     faults.push(`${path}.keys can hold one legacyFernetSecret only: Fernet texts do not name their key`);
   }
   return faults;

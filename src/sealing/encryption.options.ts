@@ -1,29 +1,21 @@
 import { ArrayNotEmpty, IsArray, IsNotEmpty, IsString, Matches } from 'class-validator';
 
+import type { OptionsOf } from '../options-validation.js';
+
 /** A key that seals and opens: 32 random bytes, base64, for example from `openssl rand -base64 32`. */
-export interface SealingKeyOptions {
-  /** Written into every text this key seals. Letters, digits, `-` and `_`, at most 64; never reused for another secret. */
-  id: string;
-  secret: string;
-}
+export type SealingKeyOptions = OptionsOf<SealingKeySettings>;
 
 /** A key that only opens Fernet texts of the system whose database was adopted; the next write reseals them. */
-export interface LegacyFernetKeyOptions {
-  id: string;
-  /** The text whose SHA-256 digest is the Fernet key. */
-  legacyFernetSecret: string;
-}
+export type LegacyFernetKeyOptions = OptionsOf<LegacyFernetKeySettings>;
 
 /** One key of the ring: told apart by which secret it has. */
 export type EncryptionKeyOptions = SealingKeyOptions | LegacyFernetKeyOptions;
 
 /** Keys of the token encryption. The first key seals; every key opens. */
-export interface EncryptionOptions {
-  keys: EncryptionKeyOptions[];
-}
+export type EncryptionOptions = OptionsOf<EncryptionSettings>;
 
-/** {@link EncryptionOptions} with its rules. */
-export class EncryptionRules implements EncryptionOptions {
+/** {@link EncryptionOptions} with their rules. */
+export class EncryptionSettings {
   @IsArray()
   @ArrayNotEmpty({ message: 'keys must hold at least one key' })
   keys!: EncryptionKeyOptions[];
@@ -33,8 +25,9 @@ export class EncryptionRules implements EncryptionOptions {
 export const KEY_ID = /^[A-Za-z0-9_-]{1,64}$/;
 const KEY_ID_RULE = 'id must be 1 to 64 letters, digits, "-" or "_"';
 
-/** {@link SealingKeyOptions} with its rules. */
-export class SealingKeyRules implements SealingKeyOptions {
+/** {@link SealingKeyOptions} with their rules. */
+export class SealingKeySettings {
+  /** Written into every text this key seals. Letters, digits, `-` and `_`, at most 64; never reused for another secret. */
   @Matches(KEY_ID, { message: KEY_ID_RULE })
   id!: string;
 
@@ -44,11 +37,12 @@ export class SealingKeyRules implements SealingKeyOptions {
   secret!: string;
 }
 
-/** {@link LegacyFernetKeyOptions} with its rules. */
-export class LegacyFernetKeyRules implements LegacyFernetKeyOptions {
+/** {@link LegacyFernetKeyOptions} with their rules. */
+export class LegacyFernetKeySettings {
   @Matches(KEY_ID, { message: KEY_ID_RULE })
   id!: string;
 
+  /** The text whose SHA-256 digest is the Fernet key. */
   @IsString()
   @IsNotEmpty()
   legacyFernetSecret!: string;

@@ -3,13 +3,13 @@ import { IsNotEmpty, IsOptional, IsString } from 'class-validator';
 import { endpoint, IsBaseUrl } from '../../oauth-http/endpoint-url.js';
 import { OAuth2Provider } from '../oauth2.provider.js';
 import { providerKind } from '../provider-kind.js';
-import { KnownProviderRules, questionOf } from '../provider.options.js';
+import { KnownProviderSettings, questionOf } from '../provider.options.js';
 import { completePolicy } from '../refresh-policy.js';
 
 /** The resource id of Azure DevOps, the same in every tenant. */
 const AZURE_DEVOPS_SCOPE = '499b84ac-1321-427f-aa17-267ca6975798/.default offline_access';
 
-export class AzureDevOpsRules extends KnownProviderRules {
+export class AzureDevOpsSettings extends KnownProviderSettings {
   /** Entra authority. Default: the public cloud. */
   @IsOptional()
   @IsBaseUrl()
@@ -34,7 +34,7 @@ export class AzureDevOpsRules extends KnownProviderRules {
  *
  * @see https://learn.microsoft.com/en-us/entra/identity-platform/v2-oauth2-auth-code-flow
  */
-export const azureDevOps = providerKind(AzureDevOpsRules, (options) => {
+export const azureDevOps = providerKind(AzureDevOpsSettings, (options) => {
   const { clientId, clientSecret, authority = 'https://login.microsoftonline.com', tenant = 'organizations' } = options;
   return new OAuth2Provider({
     clientId,

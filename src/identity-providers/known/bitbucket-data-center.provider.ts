@@ -1,10 +1,10 @@
 import { endpoint, IsBaseUrl } from '../../oauth-http/endpoint-url.js';
 import { OAuth2Provider } from '../oauth2.provider.js';
 import { providerKind } from '../provider-kind.js';
-import { questionOf, RevocableProviderRules } from '../provider.options.js';
+import { questionOf, RevocableProviderSettings } from '../provider.options.js';
 import { completePolicy } from '../refresh-policy.js';
 
-export class BitbucketDataCenterRules extends RevocableProviderRules {
+export class BitbucketDataCenterSettings extends RevocableProviderSettings {
   /** URL of the instance, its context path included. */
   @IsBaseUrl()
   baseUrl!: string;
@@ -16,7 +16,7 @@ export class BitbucketDataCenterRules extends RevocableProviderRules {
  *
  * @see https://confluence.atlassian.com/bitbucketserver/bitbucket-oauth-2-0-provider-api-1108483661.html
  */
-export const bitbucketDataCenter = providerKind(BitbucketDataCenterRules, (options) => {
+export const bitbucketDataCenter = providerKind(BitbucketDataCenterSettings, (options) => {
   const { clientId, clientSecret, baseUrl } = options;
   return new OAuth2Provider({
     clientId,

@@ -1,10 +1,10 @@
 import { endpoint } from '../../oauth-http/endpoint-url.js';
 import { OAuth2Provider } from '../oauth2.provider.js';
 import { providerKind } from '../provider-kind.js';
-import { HostedProviderRules, questionOf } from '../provider.options.js';
+import { HostedProviderSettings, questionOf } from '../provider.options.js';
 import { completePolicy } from '../refresh-policy.js';
 
-export class BitbucketRules extends HostedProviderRules {}
+export class BitbucketSettings extends HostedProviderSettings {}
 
 /**
  * Bitbucket Cloud. Refresh tokens are beginning to rotate; a redeemed one is accepted again for about ten minutes, and
@@ -12,7 +12,7 @@ export class BitbucketRules extends HostedProviderRules {}
  *
  * @see https://developer.atlassian.com/cloud/bitbucket/oauth-2/
  */
-export const bitbucketCloud = providerKind(BitbucketRules, (options) => {
+export const bitbucketCloud = providerKind(BitbucketSettings, (options) => {
   const { clientId, clientSecret, baseUrl = 'https://bitbucket.org' } = options;
   return new OAuth2Provider({
     clientId,

@@ -6,10 +6,10 @@ import type { HttpRequest } from '../../oauth-http/http-exchange.js';
 import { lifeByStatus } from '../access-token-question.js';
 import { OAuth2Provider } from '../oauth2.provider.js';
 import { providerKind } from '../provider-kind.js';
-import { HostedProviderRules, questionOf, unlessMoved } from '../provider.options.js';
+import { HostedProviderSettings, questionOf, unlessMoved } from '../provider.options.js';
 import { completePolicy } from '../refresh-policy.js';
 
-export class GitHubRules extends HostedProviderRules {
+export class GitHubSettings extends HostedProviderSettings {
   /** Base of the REST API. Default: api.github.com, or `{baseUrl}/api/v3` when `baseUrl` is given. */
   @IsOptional()
   @IsBaseUrl()
@@ -23,7 +23,7 @@ export class GitHubRules extends HostedProviderRules {
  * @see https://docs.github.com/en/apps/creating-github-apps/authenticating-with-a-github-app/refreshing-user-access-tokens
  * @see https://docs.github.com/en/rest/apps/oauth-applications#check-a-token
  */
-export const gitHub = providerKind(GitHubRules, (options) => {
+export const gitHub = providerKind(GitHubSettings, (options) => {
   const { clientId, clientSecret, baseUrl = 'https://github.com' } = options;
   const defaultApi = options.baseUrl ? endpoint(baseUrl, '/api/v3') : 'https://api.github.com';
   const apiBaseUrl = options.apiBaseUrl ?? unlessMoved(options, defaultApi);

@@ -5,10 +5,10 @@ import { endpoint, IsBaseUrl, IsEndpoint } from '../../oauth-http/endpoint-url.j
 import { lifeByStatus } from '../access-token-question.js';
 import { OAuth2Provider } from '../oauth2.provider.js';
 import { providerKind } from '../provider-kind.js';
-import { questionOf, RevocableProviderRules, unlessMoved } from '../provider.options.js';
+import { questionOf, RevocableProviderSettings, unlessMoved } from '../provider.options.js';
 import { completePolicy } from '../refresh-policy.js';
 
-export class GitLabRules extends RevocableProviderRules {
+export class GitLabSettings extends RevocableProviderSettings {
   /** A GitLab of one's own; may carry a path. Default: gitlab.com. */
   @IsOptional()
   @IsBaseUrl()
@@ -27,7 +27,7 @@ export class GitLabRules extends RevocableProviderRules {
  *
  * @see https://docs.gitlab.com/api/oauth2/
  */
-export const gitLab = providerKind(GitLabRules, (options) => {
+export const gitLab = providerKind(GitLabSettings, (options) => {
   const { clientId, clientSecret, baseUrl = 'https://gitlab.com', redirectUri } = options;
   const tokenInfo = unlessMoved(options, endpoint(baseUrl, '/oauth/token/info'));
   return new OAuth2Provider({
