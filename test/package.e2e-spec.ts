@@ -129,6 +129,8 @@ class RepositoriesController {
     if (stored) await this.store.storeTokens(key, stored);
     // @ts-expect-error a token in plaintext is not a sealed one
     if (stored) await this.store.storeTokens(key, { ...stored, accessToken: 'plaintext' });
+    // @ts-expect-error what only the module may call is not in the types
+    this.scope.transaction();
     const { expiresAt, version } = await this.tokens.getIdpToken('user', 'acme', { rejectedVersion: token.version });
     return token.accessToken + expiresAt.toFixed() + version;
   }

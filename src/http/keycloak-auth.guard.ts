@@ -23,6 +23,7 @@ export interface RequestWithKeycloakUser {
  */
 @Injectable()
 export class KeycloakAuthGuard implements CanActivate {
+  /** @internal */
   constructor(private readonly verifier: KeycloakTokenVerifier) {}
 
   async canActivate(context: ExecutionContext): Promise<boolean> {

@@ -16,6 +16,7 @@ import { KeycloakTokens } from './keycloak-tokens.js';
 export class KeycloakSessions {
   readonly #refreshes = new Map<string, Promise<KeycloakTokens>>();
 
+  /** @internal */
   constructor(private readonly client: KeycloakClient) {}
 
   /**

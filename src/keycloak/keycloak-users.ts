@@ -16,6 +16,7 @@ const EXPIRY_MARGIN_SECONDS = 30;
 export class KeycloakUsers {
   #admin: { token: string; validUntil: number } | undefined;
 
+  /** @internal */
   constructor(private readonly client: KeycloakClient) {}
 
   /**

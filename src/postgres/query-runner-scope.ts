@@ -45,6 +45,7 @@ export class QueryRunnerScope {
   readonly #hostTransactions = new WeakMap<QueryRunner, HostTransaction>();
   #connections: ConnectionGate | undefined;
 
+  /** @internal */
   constructor(
     @Inject(TOKENS_DATA_SOURCE) private readonly dataSource: DataSource,
     private readonly settings: DatabaseSettings,
@@ -106,7 +107,11 @@ export class QueryRunnerScope {
     return transaction?.state === 'open' ? transaction.runner : undefined;
   }
 
-  /** The surrounding transaction that token statements must join, also when it is lost. Internal to the module. */
+  /**
+   * The surrounding transaction that token statements must join, also when it is lost.
+   *
+   * @internal
+   */
   transaction(): Transaction | undefined {
     const bound = this.#storage.getStore();
     if (bound === DETACHED) return undefined;
@@ -119,7 +124,9 @@ export class QueryRunnerScope {
 
   /**
    * Whether a statement would run in a transaction that has something to show. A lazy one that has not begun has nothing, and
-   * beginning it for a read would hold a connection. Internal to the module.
+   * beginning it for a read would hold a connection.
+   *
+   * @internal
    */
   isInside(): boolean {
     const state = this.transaction()?.state;
@@ -127,9 +134,9 @@ export class QueryRunnerScope {
   }
 
   /**
-   * Whether the surrounding transaction has written a row that it sees, or deleted one, and is not committed yet. Internal to
-   * the module.
+   * Whether the surrounding transaction has written a row that it sees, or deleted one, and is not committed yet.
    *
+   * @internal
    * @param seen the row as the transaction sees it
    * @param loadCommitted loads it as it is committed
    */
@@ -142,7 +149,11 @@ export class QueryRunnerScope {
     return (await loadCommitted())?.version !== seen?.version;
   }
 
-  /** Runs `work` outside of every transaction, the host's included: what it does survives their rollback. */
+  /**
+   * Runs `work` outside of every transaction, the host's included: what it does survives their rollback.
+   *
+   * @internal
+   */
   detached<T>(work: () => T): T {
     // In Node 20 the first use of an AsyncLocalStorage makes every promise of the process dearer.
     if (!this.settings.hostQueryRunner && this.#storage.getStore() === undefined) return work();
@@ -151,8 +162,9 @@ export class QueryRunnerScope {
 
   /**
    * Connects a runner within `connectionTimeoutMs`; one that connects too late goes straight back to the pool, and
-   * after a rejection the caller has nothing to release. Internal to the module.
+   * after a rejection the caller has nothing to release.
    *
+   * @internal
    * @throws {@link TokenStoreUnavailableError} when no connection became free in time or the server does not answer
    * @throws the error of the driver when the connection broke while it was made, which a second try may mend
    */

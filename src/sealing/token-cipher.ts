@@ -28,6 +28,7 @@ const DECIPHER_OPTIONS = { authTagLength: TAG_BYTES };
 export class TokenCipher {
   readonly #authenticated = new FieldBytes();
 
+  /** @internal */
   constructor(private readonly keyring: Keyring) {}
 
   /** Encrypts a token for one place in the database with the first key of the ring. */

@@ -36,6 +36,7 @@ const VALIDITY_MARGIN_SECONDS = 30;
  */
 @Injectable()
 export class AuthTokenStore {
+  /** @internal */
   constructor(
     private readonly table: AuthTokensTable,
     private readonly refresher: TokenRefresher,
@@ -113,6 +114,7 @@ export class AuthTokenStore {
 
 /** The methods of {@link AuthTokenStore} for one user and one identity provider. Holds no state but the key. */
 export class UserAuthTokens {
+  /** @internal */
   constructor(
     private readonly store: AuthTokenStore,
     private readonly key: TokenKey,

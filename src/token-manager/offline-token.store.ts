@@ -11,6 +11,7 @@ import { asText, checkSealed, checkUserId } from '../token-input.js';
  */
 @Injectable()
 export class OfflineTokenStore {
+  /** @internal */
   constructor(
     private readonly table: OfflineTokensTable,
     private readonly scope: QueryRunnerScope,
@@ -52,6 +53,7 @@ export class OfflineTokenStore {
 
 /** The methods of {@link OfflineTokenStore} for one user. Holds no state but the user id. */
 export class UserOfflineToken {
+  /** @internal */
   constructor(
     private readonly store: OfflineTokenStore,
     readonly userId: string,

@@ -40,6 +40,7 @@ export type GetIdpTokenOptions = FreshTokenRequest;
  */
 @Injectable()
 export class TokenManager {
+  /** @internal */
   constructor(
     private readonly authTokens: AuthTokenStore,
     private readonly reader: IdpTokenReader,
