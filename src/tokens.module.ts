@@ -25,6 +25,7 @@ import { RefreshFlights } from './refresh/refresh-flights.js';
 import { RefreshTakeover } from './refresh/refresh-takeover.js';
 import { RefreshTokenRedeemer } from './refresh/refresh-token-redeemer.js';
 import { RefreshSettings } from './refresh/refresh.options.js';
+import { TokenFreshness } from './refresh/token-freshness.js';
 import { TokenRefresher } from './refresh/token-refresher.js';
 import { Keyring } from './sealing/keyring.js';
 import { TokenCipher } from './sealing/token-cipher.js';
@@ -70,6 +71,7 @@ import { readTokensOptions, TOKENS_SETTINGS, type TokensSettings } from './token
     RefreshExchange,
     LeasedRefresh,
     RefreshFlights,
+    TokenFreshness,
     TokenRefresher,
     RefreshTokenRedeemer,
     AuthTokenStore,

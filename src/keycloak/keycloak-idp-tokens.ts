@@ -6,7 +6,7 @@ import type { Fields } from '../oauth-http/answer-fields.js';
 import { QueryRunnerScope } from '../postgres/query-runner-scope.js';
 import { IdpTokenReader } from '../refresh/idp-token-reader.js';
 import type { IdpToken } from '../refresh/idp-token.js';
-import { TokenRefresher } from '../refresh/token-refresher.js';
+import { TokenFreshness } from '../refresh/token-freshness.js';
 import { TokenCipher } from '../sealing/token-cipher.js';
 import { AuthTokensTable } from '../storage/auth-tokens/auth-tokens.table.js';
 import { authTokenLocation } from '../storage/token-locations.js';
@@ -34,7 +34,7 @@ export class KeycloakIdpTokens {
     private readonly users: KeycloakUsers,
     private readonly offlineSessions: OfflineSessions,
     private readonly table: AuthTokensTable,
-    private readonly refresher: TokenRefresher,
+    private readonly freshness: TokenFreshness,
     private readonly reader: IdpTokenReader,
     private readonly providers: IdentityProviderRegistry,
     private readonly cipher: TokenCipher,
@@ -123,8 +123,8 @@ export class KeycloakIdpTokens {
   }
 
   async #isThere(key: TokenKey): Promise<boolean> {
-    const row = await this.refresher.find(key);
-    return row !== null && (this.client.realm.refreshOwner === 'module' || this.refresher.isFresh(row, key, {}));
+    const row = await this.table.findAccessToken(key);
+    return row !== null && (this.client.realm.refreshOwner === 'module' || this.freshness.isFresh(row, key, {}));
   }
 
   async #isStored(key: TokenKey, accessToken: string): Promise<boolean> {

@@ -2,17 +2,22 @@ import { Injectable } from '@nestjs/common';
 
 import { IdentityProviderRegistry } from '../identity-providers/identity-provider.registry.js';
 import { TokenCipher } from '../sealing/token-cipher.js';
+import { AuthTokensTable } from '../storage/auth-tokens/auth-tokens.table.js';
 import { authTokenLocation } from '../storage/token-locations.js';
 import { checkKey, checkSeconds } from '../token-input.js';
 import { TokensNotFoundError } from '../tokens.errors.js';
 import { IdpToken } from './idp-token.js';
 import { RefreshTokenRedeemer } from './refresh-token-redeemer.js';
+import { TokenFreshness } from './token-freshness.js';
 import { type FreshTokenRequest, TokenRefresher } from './token-refresher.js';
+import { unlessAborted } from './unless-aborted.js';
 
 /** Reads fresh access tokens and opens them: what {@link TokenManager.getIdpToken} does. */
 @Injectable()
 export class IdpTokenReader {
   constructor(
+    private readonly table: AuthTokensTable,
+    private readonly freshness: TokenFreshness,
     private readonly refresher: TokenRefresher,
     private readonly redeemer: RefreshTokenRedeemer,
     private readonly providers: IdentityProviderRegistry,
@@ -23,9 +28,9 @@ export class IdpTokenReader {
     const key = checkKey({ keycloakUserId: userId, idp });
     const provider = this.providers.get(idp);
     if (request.minValiditySeconds !== undefined) checkSeconds(request.minValiditySeconds, 'minValiditySeconds');
-    const found = await this.refresher.find(key, request.signal);
+    const found = await unlessAborted(() => this.table.findAccessToken(key), request.signal);
     const row =
-      found && this.refresher.isFresh(found, key, request)
+      found && this.freshness.isFresh(found, key, request)
         ? found
         : await this.refresher.load(key, this.redeemer.redeemerFor(key, provider), request);
     if (!row) throw new TokensNotFoundError(key);

@@ -73,7 +73,7 @@ export function decide(row: RefreshableRow, demand: RefreshDemand, rules: Refres
   const refuse = (refusal: Refusal): Step => (isUsable(row, demand, policy, now) ? SERVE : { kind: 'refuse', refusal });
 
   if (row.state === 'ended') return { kind: 'refuse', refusal: { reason: 'refresh_rejected' } };
-  if (demand.isMet && !isInDoubt(row, policy)) return SERVE;
+  if (demand.isMet && !mayBeEnded(row, policy)) return SERVE;
   if (!row.hasRefreshToken) return refuse({ reason: 'no_refresh_token' });
   if (row.refreshTokenValidForSeconds * 1000 <= elapsedMs) return refuse({ reason: 'refresh_token_expired' });
   if (clientId !== undefined && row.clientId !== null && row.clientId !== clientId) {
@@ -120,11 +120,11 @@ export function decide(row: RefreshableRow, demand: RefreshDemand, rules: Refres
  */
 export function isUsable(row: RefreshableRow, demand: RefreshDemand, policy: RefreshPolicy, now: number): boolean {
   const isExpired = row.accessTokenValidForSeconds * 1000 <= now - row.readAt;
-  return row.state !== 'ended' && !isExpired && !demand.isRejected && !isInDoubt(row, policy);
+  return row.state !== 'ended' && !isExpired && !demand.isRejected && !mayBeEnded(row, policy);
 }
 
 /** Whether an exchange that did not end in an answer may have ended the access token. */
-function isInDoubt(row: LeasedRow, policy: RefreshPolicy): boolean {
+function mayBeEnded(row: LeasedRow, policy: RefreshPolicy): boolean {
   return policy.refreshEndsAccessToken && row.openLeases > 0;
 }
 
@@ -144,7 +144,7 @@ function takeoverOf(row: RefreshableRow, demand: RefreshDemand, rules: RefreshRu
   const isExpired = row.accessTokenValidForSeconds * 1000 <= elapsedMs;
   if (isExpired) return { delayMs, asksWitness: false };
   if (policy.refreshEndsAccessToken && canAskWitness && !row.wasRejected) return { delayMs, asksWitness: true };
-  const isNeverDecided = isInDoubt(row, policy) && row.accessTokenValidForSeconds === Infinity;
+  const isNeverDecided = mayBeEnded(row, policy) && row.accessTokenValidForSeconds === Infinity;
   return demand.isRejected || row.wasRejected || isNeverDecided ? { delayMs, asksWitness: false } : null;
 }
 

@@ -77,7 +77,7 @@ export class RefreshExchange {
     // With the answer lost, the old access token may tell whether there is anything left to send.
     const life = await this.#ask(exchange);
     const mayResend = target.mayResend && life !== 'dead' && this.drain.mayStart() && hasTime();
-    if (!mayResend) return this.#endUnanswered(exchange, first.outcome.code, life);
+    if (!mayResend) return this.#endOutcomeUnknown(exchange, first.outcome.code, life);
 
     // The only resend there is. The provider may have redeemed the token the first time, but then its answer is lost
     // for good and there is nothing left to lose. What the resend did not settle stays as ambiguous as it was.
@@ -85,7 +85,7 @@ export class RefreshExchange {
     if (!second) return overdue(target);
     const isSettled = second.outcome.kind === 'success' || second.outcome.kind === 'terminal';
     if (isSettled) return this.#end(exchange, second);
-    return this.#endUnanswered(exchange, first.outcome.code, await this.#ask(exchange));
+    return this.#endOutcomeUnknown(exchange, first.outcome.code, await this.#ask(exchange));
   }
 
   /** Redeems within the lease; a redeemer that overruns it still gets its success stored. */
@@ -135,7 +135,7 @@ export class RefreshExchange {
         return unavailable(target, `the provider did not serve the request (${code})`, backoffMs);
       }
       case 'ambiguous':
-        return this.#endUnanswered(exchange, outcome.code, 'unknown');
+        return this.#endOutcomeUnknown(exchange, outcome.code, 'unknown');
     }
   }
 
@@ -154,7 +154,7 @@ export class RefreshExchange {
   }
 
   /** The answer is lost. If the old access token is alive the refresh token is unspent; else the lease runs out. */
-  async #endUnanswered<Kind extends RefreshKind>(
+  async #endOutcomeUnknown<Kind extends RefreshKind>(
     { target, lease }: Exchange<Kind>,
     code: string,
     life: AccessTokenLife,

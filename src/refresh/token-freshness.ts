@@ -1,5 +1,9 @@
+import { Injectable } from '@nestjs/common';
+
+import { IdentityProviderRegistry } from '../identity-providers/identity-provider.registry.js';
 import type { AccessTokenRow } from '../storage/auth-tokens/auth-tokens-row.js';
 import type { TokenKey } from '../token-key.js';
+import { RefreshSettings } from './refresh.options.js';
 
 /** What one caller asks of a token. */
 export interface TokenDemand {
@@ -14,6 +18,21 @@ export interface TokenDemand {
 
 const LEEWAY_SHARE_OF_LIFETIME = 0.1;
 const DEMAND_SHARE_OF_LIFETIME = 0.5;
+
+/** Tells fresh access tokens from stale ones, by the leeway of their provider. */
+@Injectable()
+export class TokenFreshness {
+  constructor(
+    private readonly providers: IdentityProviderRegistry,
+    private readonly settings: RefreshSettings,
+  ) {}
+
+  /** @see {@link isFresh} */
+  isFresh(row: AccessTokenRow, key: TokenKey, demand: TokenDemand, elapsedMs = 0): boolean {
+    const leewaySeconds = this.providers.policyOf(key.idp).leewaySeconds ?? this.settings.leewaySeconds;
+    return isFresh(row, demand, key, leewaySeconds, elapsedMs);
+  }
+}
 
 /**
  * Whether a token may be handed out without a refresh.

@@ -1,7 +1,7 @@
 import { Injectable } from '@nestjs/common';
 
 import { IdentityProviderRegistry } from '../identity-providers/identity-provider.registry.js';
-import type { AccessTokenRow, AuthTokensRow } from '../storage/auth-tokens/auth-tokens-row.js';
+import type { AuthTokensRow } from '../storage/auth-tokens/auth-tokens-row.js';
 import { AuthTokensTable } from '../storage/auth-tokens/auth-tokens.table.js';
 import { TokenRevocationsTable } from '../storage/token-revocations/token-revocations.table.js';
 import type { TokenKey } from '../token-key.js';
@@ -12,8 +12,8 @@ import { RefreshDrain } from './refresh-drain.js';
 import { RefreshFlights } from './refresh-flights.js';
 import { inProgress, type RefreshTarget } from './refresh-target.js';
 import { RefreshSettings } from './refresh.options.js';
-import { isFresh, type TokenDemand } from './token-freshness.js';
-import { untilAborted } from './until-aborted.js';
+import { type TokenDemand, TokenFreshness } from './token-freshness.js';
+import { unlessAborted } from './unless-aborted.js';
 
 /** What a caller asks of a token, and what ends its wait. */
 export interface FreshTokenRequest extends TokenDemand {
@@ -21,28 +21,18 @@ export interface FreshTokenRequest extends TokenDemand {
   readonly signal?: AbortSignal;
 }
 
-/** Reads token pairs, and gets stale ones refreshed. */
+/** Loads token pairs, and gets stale ones refreshed. */
 @Injectable()
 export class TokenRefresher {
   constructor(
     private readonly table: AuthTokensTable,
     private readonly revocations: TokenRevocationsTable,
+    private readonly freshness: TokenFreshness,
     private readonly flights: RefreshFlights,
     private readonly drain: RefreshDrain,
     private readonly providers: IdentityProviderRegistry,
     private readonly settings: RefreshSettings,
   ) {}
-
-  /** The access token of an active row, in one lean read; whether it meets a demand is for {@link isFresh} to say. */
-  find(key: TokenKey, signal?: AbortSignal): Promise<AccessTokenRow | null> {
-    return unlessAborted(() => this.table.findAccessToken(key), signal);
-  }
-
-  /** Whether a token may be handed out as it is; `elapsedMs` since it was read. */
-  isFresh(row: AccessTokenRow, key: TokenKey, demand: TokenDemand, elapsedMs = 0): boolean {
-    const leewaySeconds = this.providers.policyOf(key.idp).leewaySeconds ?? this.settings.leewaySeconds;
-    return isFresh(row, demand, key, leewaySeconds, elapsedMs);
-  }
 
   /**
    * The row with a token that meets the demand, refreshed if need be; null when there is no row. While no refresh
@@ -100,7 +90,7 @@ export class TokenRefresher {
   }
 
   #demandOf(row: AuthTokensRow, key: TokenKey, request: FreshTokenRequest): RefreshDemand {
-    const isMet = this.isFresh(row, key, request, performance.now() - row.readAt);
+    const isMet = this.freshness.isFresh(row, key, request, performance.now() - row.readAt);
     return { isMet, isRejected: row.version === request.rejectedVersion };
   }
 
@@ -114,8 +104,8 @@ export class TokenRefresher {
     target: RefreshTarget<PairRefresh>,
     signal: AbortSignal | undefined,
   ): Promise<AuthTokensRow | null> {
-    const inDoubt: AuthTokensRow = { ...row, openLeases: row.openLeases + 1 };
-    return unlessAborted(() => target.load().catch(() => inDoubt), signal);
+    const possiblyEnded: AuthTokensRow = { ...row, openLeases: row.openLeases + 1 };
+    return unlessAborted(() => target.load().catch(() => possiblyEnded), signal);
   }
 
   /** A refresh that this process has under way may not have its lease yet, or store its tokens when that has run out. */
@@ -137,9 +127,4 @@ export class TokenRefresher {
     if (!(await this.table.isUncommitted(target.key, row))) return undefined;
     return unavailable('they were stored in the current transaction, which must be committed first');
   }
-}
-
-/** Does some work, and ends the caller's wait for it with its signal, if there is one. */
-function unlessAborted<T>(begin: () => Promise<T>, signal: AbortSignal | undefined): Promise<T> {
-  return signal ? untilAborted(begin, signal) : begin();
 }

@@ -200,7 +200,7 @@ export function describeFaults(forMode: FaultMode): void {
     worker.kill('SIGCONT');
     expect((await answers).map(({ error }) => error)).toEqual([undefined, undefined, undefined]);
     const outcomes = await settle(users);
-    table.add(`${mode}: holder stopped past its lease, nobody took over`, outcomes);
+    table.add(`${mode}: holder stopped past its lease, no takeover`, outcomes);
     expect(outcomes).toEqual(expected(3, 'recovered'));
     const stored = await rows(users);
     expect(stored.map(({ open_leases }) => open_leases)).toEqual([0, 0, 0]);

@@ -165,7 +165,7 @@ describe('An offline token whose successor cannot be stored for long', () => {
     await settled();
     await expect(other.checkOfflineTokenIsActive(user)).resolves.toBe(true);
     await expect(holder.validateOfflineToken(user)).resolves.toBe(true);
-    recovered('offline token: sealed anew during its redemption');
+    recovered('offline token: sealed anew during its exchange');
   });
 });
 

@@ -49,7 +49,7 @@ describe.each([
       const watch = rig.watch(user);
       const servedMs = await watch.served(accessToken, TIMEOUT_MS);
       await watch.end();
-      note(`before the redemption, access token ${state}`, 'the user is served', servedMs);
+      note(`before the provider redeemed, access token ${state}`, 'the user is served', servedMs);
       expect([...watch.dead]).toEqual([]);
       expect(servedMs).toBeLessThan(LONGEST_MS);
     },
@@ -64,7 +64,7 @@ describe.each([
       const watch = rig.watch(user);
       const toldMs = await watch.told('ERR_TOKENS_REAUTHENTICATION_REQUIRED', TIMEOUT_MS);
       await watch.end();
-      note(`after the redemption, access token ${state}`, 'the user is told', toldMs);
+      note(`after the provider redeemed, access token ${state}`, 'the user is told', toldMs);
       expect([...watch.handedOut]).toEqual([]);
       if (validForSeconds > 0) expect(toldMs).toBeLessThan(LONGEST_MS);
     },

@@ -49,7 +49,12 @@ describe('A process that is killed during a refresh which ends the old access to
     await expect(rig.questions(accessToken)).resolves.toBe(1);
     expect((await rig.sent(refreshToken)).map(({ outcome }) => outcome)).toEqual(['pending', 'redeemed']);
     await expect(rig.row(user)).resolves.toMatchObject({ status: 'active', open_leases: 0, lease_id: null });
-    table.add('witness: kill -9 before the redemption', { tried: 1, recovered: 1, reauthentication: 0, lost: 0 });
+    table.add('witness: kill -9 before the provider redeemed', {
+      tried: 1,
+      recovered: 1,
+      reauthentication: 0,
+      lost: 0,
+    });
   });
 
   it('after the provider redeemed: the old access token tells, and the user is told at once', async () => {
@@ -65,7 +70,7 @@ describe('A process that is killed during a refresh which ends the old access to
       status: 'reauthentication_required',
       last_error_code: 'ACCESS_TOKEN_DEAD',
     });
-    table.add('witness: kill -9 after the redemption', { tried: 1, recovered: 0, reauthentication: 1, lost: 0 });
+    table.add('witness: kill -9 after the provider redeemed', { tried: 1, recovered: 0, reauthentication: 1, lost: 0 });
   });
 
   it('after the provider redeemed, of a token that others take for fresh: it is not handed out', async () => {
@@ -81,7 +86,7 @@ describe('A process that is killed during a refresh which ends the old access to
     await watch.end();
     expect([...watch.handedOut]).toEqual([]);
     expect((await rig.sent(refreshToken)).map(({ outcome }) => outcome)).toEqual(['redeemed']);
-    table.add('witness: kill -9 after the redemption of a fresh token', {
+    table.add('witness: kill -9 after the provider redeemed, access token fresh', {
       tried: 1,
       recovered: 0,
       reauthentication: 1,
@@ -160,7 +165,7 @@ describe('An answer of the provider that is lost, while the holder lives', () =>
       'not-served',
       'redeemed',
     ]);
-    table.add('witness: 500 before the redemption', { tried: 1, recovered: 1, reauthentication: 0, lost: 0 });
+    table.add('witness: 500 before the provider redeemed', { tried: 1, recovered: 1, reauthentication: 0, lost: 0 });
   });
 
   it('with the old access token dead: the user is told at once, and the spent token is not sent again', async () => {
@@ -171,7 +176,7 @@ describe('An answer of the provider that is lost, while the holder lives', () =>
     expect(performance.now() - askedAt).toBeLessThan(policy.exchangeTimeoutMs);
     expect((await rig.sent(refreshToken)).map(({ outcome }) => outcome)).toEqual(['redeemed']);
     await expect(rig.questions(accessToken)).resolves.toBe(1);
-    table.add('witness: 500 after the redemption', { tried: 1, recovered: 0, reauthentication: 1, lost: 0 });
+    table.add('witness: 500 after the provider redeemed', { tried: 1, recovered: 0, reauthentication: 1, lost: 0 });
   });
 
   it('with the old access token dead, and the row locked by the host: the dead token is not handed out', async () => {

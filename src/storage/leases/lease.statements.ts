@@ -201,7 +201,7 @@ export function leaseStatements<Key extends object, Tokens extends object, Row e
 
     // Two exchanges of one token in the provider's replay window both got tokens: the newer ones are live.
     commitNewerSibling: defineStatement({
-      label: `supersede_${label}`,
+      label: `commit_newer_sibling_${label}`,
       action: `store refreshed ${content}`,
       isRepeatable: true,
       text: `UPDATE ${table} AS stored SET ${ownTokens}

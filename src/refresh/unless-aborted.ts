@@ -2,10 +2,11 @@
 const waiting = new WeakMap<AbortSignal, Set<(reason: unknown) => void>>();
 
 /**
- * Settles as the work does, or rejects with the reason of the signal; the work goes on then. With a signal that has
- * aborted nothing is begun. `events.once`, ended by a signal of its own, took two thirds of a read's throughput.
+ * Settles as the work does, or rejects with the reason of the signal, if there is one. The work goes on then. With a signal
+ * that has aborted nothing is begun. `events.once`, ended by a signal of its own, took two thirds of a read's throughput.
  */
-export function untilAborted<T>(begin: () => Promise<T>, signal: AbortSignal): Promise<T> {
+export function unlessAborted<T>(begin: () => Promise<T>, signal: AbortSignal | undefined): Promise<T> {
+  if (!signal) return begin();
   return new Promise((resolve, reject) => {
     signal.throwIfAborted();
     const waiters = waitersOf(signal);
