@@ -12,6 +12,12 @@ const documents = [
   'test/README.md',
 ];
 
+const sources = await Promise.all(
+  (await readdir('src', { recursive: true }))
+    .filter((name) => name.endsWith('.ts'))
+    .map((name) => readFile(join('src', name), 'utf8')),
+);
+
 /** What a heading is called in a link, as GitHub makes it. */
 function anchorOf(heading: string): string {
   return heading
@@ -45,5 +51,15 @@ describe.each(documents)('%s', (document) => {
     const text = await readFile(document, 'utf8');
     const named = [...text.matchAll(/`((?:src|test|docs|bench|examples)\/[\w./-]+)`/g)].map(([, path = '']) => path);
     expect(named.filter((path) => !existsSync(path))).toEqual([]);
+  });
+
+  it('names methods that exist', async () => {
+    const text = await readFile(document, 'utf8');
+    const named = [...text.matchAll(/`([A-Z]\w+)\.(\w+)`/g)].map(([, owner = '', member = '']) => ({ owner, member }));
+    const missing = named.filter(({ owner, member }) => {
+      const declared = sources.find((source) => new RegExp(`class ${owner}\\b`).test(source));
+      return declared !== undefined && !new RegExp(`\\b${member}\\b`).test(declared);
+    });
+    expect(missing).toEqual([]);
   });
 });
