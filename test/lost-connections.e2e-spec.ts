@@ -1,11 +1,10 @@
 import { afterAll, afterEach, beforeAll, describe, expect, it, jest } from '@jest/globals';
 import { type INestApplication, Logger } from '@nestjs/common';
-import type pg from 'pg';
 import type { DataSource } from 'typeorm';
 
 import { AuthTokenStore, OfflineTokenStore, QueryRunnerScope, TokenManager } from '../src/index.js';
 import { DatabaseProxy } from './support/database-proxy.js';
-import { connectionsInUse, createTestDatabase, type TestDatabase } from './support/test-database.js';
+import { connectionsInUse, createTestDatabase, poolOf, type TestDatabase } from './support/test-database.js';
 import { PAIR } from './support/token-statements.js';
 import { createTokensApp } from './support/tokens-app.js';
 import { until } from './support/until.js';
@@ -61,8 +60,8 @@ async function read(user: string): Promise<void> {
 
 /** Opens every connection of the pool, and prepares the lookup of a token on each. */
 async function fillPool(source = dataSource, from = app): Promise<void> {
-  const { master } = source.driver as unknown as { master: pg.Pool };
-  const size = master.options.max;
+  const pool = poolOf(source);
+  const size = pool.options.max;
   const scope = from.get(QueryRunnerScope);
   const prepare = () => {
     let arrived = 0;
@@ -81,8 +80,8 @@ async function fillPool(source = dataSource, from = app): Promise<void> {
 
 /** Runs a statement on every connection of the pool. */
 async function onEveryConnection(sql: string): Promise<void> {
-  const { master } = dataSource.driver as unknown as { master: pg.Pool };
-  const clients = await Promise.all(Array.from({ length: master.options.max }, () => master.connect()));
+  const pool = poolOf(dataSource);
+  const clients = await Promise.all(Array.from({ length: pool.options.max }, () => pool.connect()));
   await Promise.all(clients.map((client) => client.query(sql)));
   for (const client of clients) client.release();
 }
@@ -180,8 +179,8 @@ describe('prepared statements', () => {
   /** An application whose pool has this many connections, each deallocated by `loses` before it is used. */
   async function startApp(poolSize: number, loses: () => boolean) {
     const started = await createTokensApp({ databaseUrl: database.url, poolSize, options });
-    const { master } = started.dataSource.driver as unknown as { master: pg.Pool };
-    master.on('acquire', (client) => {
+    const pool = poolOf(started.dataSource);
+    pool.on('acquire', (client) => {
       if (loses()) void client.query('DEALLOCATE ALL');
     });
     return started;

@@ -1,10 +1,9 @@
 import { afterAll, beforeAll, expect, it } from '@jest/globals';
 import type { INestApplication } from '@nestjs/common';
-import type pg from 'pg';
 import type { DataSource } from 'typeorm';
 
 import { AuthTokenStore } from '../src/index.js';
-import { connectionsInUse, createTestDatabase, type TestDatabase } from './support/test-database.js';
+import { connectionsInUse, createTestDatabase, poolOf, type TestDatabase } from './support/test-database.js';
 import { PAIR } from './support/token-statements.js';
 import { createTokensApp } from './support/tokens-app.js';
 import { until } from './support/until.js';
@@ -31,12 +30,12 @@ afterAll(async () => {
 
 it('500 calls that give up on an exhausted pool do not stay in its queue, and are not served later', async () => {
   const store = app.get(AuthTokenStore);
-  const { master } = dataSource.driver as unknown as { master: pg.Pool };
+  const pool = poolOf(dataSource);
   const holders = Array.from({ length: POOL_SIZE }, () => dataSource.createQueryRunner());
   await Promise.all(holders.map((holder) => holder.connect() as Promise<unknown>));
 
   let longest = 0;
-  const watch = setInterval(() => (longest = Math.max(longest, master.waitingCount)), 5);
+  const watch = setInterval(() => (longest = Math.max(longest, pool.waitingCount)), 5);
   const calls = await Promise.allSettled(
     Array.from({ length: 500 }, (_, each): Promise<unknown> => {
       const key = { keycloakUserId: `user-${each}`, idp: 'acme' };
@@ -47,13 +46,13 @@ it('500 calls that give up on an exhausted pool do not stay in its queue, and ar
   for (const call of calls) {
     expect(call).toMatchObject({ status: 'rejected', reason: { code: 'ERR_TOKENS_STORE_UNAVAILABLE' } });
   }
-  longest = Math.max(longest, master.waitingCount);
+  longest = Math.max(longest, pool.waitingCount);
   expect(longest).toBeGreaterThan(0);
   expect(longest).toBeLessThanOrEqual(POOL_SIZE);
 
   await Promise.all(holders.map((holder) => holder.release()));
   await until(() => connectionsInUse(dataSource) === 0);
-  expect(master.waitingCount).toBe(0);
+  expect(pool.waitingCount).toBe(0);
   await expect(database.query('SELECT FROM auth_tokens')).resolves.toEqual([]);
   const key = { keycloakUserId: 'after', idp: 'acme' };
   await store.storeTokens(key, PAIR);

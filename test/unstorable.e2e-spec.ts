@@ -1,12 +1,13 @@
 import { afterAll, beforeAll, expect, it } from '@jest/globals';
 import type { INestApplication } from '@nestjs/common';
 
-import { TokenManager, TokenStoreUnavailableError } from '../src/index.js';
+import { RefreshInProgressError, TokenManager, TokenStoreUnavailableError } from '../src/index.js';
 import { createTestDatabase, type TestDatabase } from './support/test-database.js';
 import { newPair, startTokenEndpoint, type TokenEndpoint } from './support/token-endpoint.js';
-import { createTokensApp } from './support/tokens-app.js';
+import { createTokensApp, newKey } from './support/tokens-app.js';
 import { until } from './support/until.js';
 
+const encryption = { keys: [{ id: 'test', secret: newKey() }] };
 let database: TestDatabase;
 let endpoint: TokenEndpoint;
 let app: INestApplication;
@@ -19,6 +20,7 @@ beforeAll(async () => {
   ({ app } = await createTokensApp({
     databaseUrl: database.url,
     options: {
+      encryption,
       identityProviders: { acme: { ...client, tokenEndpoint: endpoint.url } },
       refresh: { commitWaitMs: 200, shutdownTimeoutMs: 2000 },
     },
@@ -52,6 +54,45 @@ it('a refreshed pair too long for an adopted column is kept until the column is 
   await until(isStored);
   await expect(tokens.getIdpToken('ada', 'acme')).resolves.toMatchObject({ accessToken });
   expect(endpoint.redeemed).toEqual(['refresh-old']);
+});
+
+it('keeps the lease of a pair that the database refuses, so that no other process sends the spent token', async () => {
+  const policy = { exchangeTimeoutMs: 1000, leaseMs: 3500, takeoverDelayMs: 1000 };
+  const acme = { clientId: 'client', clientSecret: 'client-secret', tokenEndpoint: endpoint.url, policy };
+  const options = {
+    encryption,
+    identityProviders: { acme },
+    refresh: { commitWaitMs: 200, waitTimeoutMs: 500, shutdownTimeoutMs: 2000 },
+  };
+  const holder = await createTokensApp({ databaseUrl: database.url, options });
+  const other = await createTokensApp({ databaseUrl: database.url, options });
+  try {
+    endpoint.redeemed.length = 0;
+    await database.query('DELETE FROM auth_tokens'); // its tokens are too long for the column
+    await tokens.storeIdpTokens('eve', 'acme', stale);
+    await database.query('ALTER TABLE auth_tokens ALTER COLUMN access_token TYPE varchar(300)');
+    const accessToken = 'long'.repeat(200);
+    endpoint.answer = () => newPair({ access_token: accessToken });
+    await holder.app.get(TokenManager).getIdpToken('eve', 'acme');
+    const untilLeaseAndDelayAreOver = performance.now() + policy.leaseMs + policy.takeoverDelayMs + 2000;
+    while (performance.now() < untilLeaseAndDelayAreOver) {
+      await expect(other.app.get(TokenManager).getIdpToken('eve', 'acme')).rejects.toThrow(RefreshInProgressError);
+    }
+    await database.query('ALTER TABLE auth_tokens ALTER COLUMN access_token TYPE varchar');
+    const isServed = () =>
+      other.app
+        .get(TokenManager)
+        .getIdpToken('eve', 'acme')
+        .then(
+          (token) => token.accessToken === accessToken,
+          () => false,
+        );
+    await until(isServed);
+    expect(endpoint.redeemed).toEqual(['refresh-old']);
+  } finally {
+    await holder.app.close();
+    await other.app.close();
+  }
 });
 
 it('a store that a column is too short for says so, and that no second try helps', async () => {

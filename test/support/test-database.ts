@@ -45,9 +45,13 @@ export async function openDataSource(url: string, options: Partial<DataSourceOpt
 
 /** Connections of a data source's pool that somebody holds or waits for. */
 export function connectionsInUse(dataSource: DataSource): number {
-  // TypeORM types its drivers without the pool that its PostgreSQL driver has.
-  const { master } = dataSource.driver as unknown as { master: pg.Pool };
-  return master.totalCount - master.idleCount + master.waitingCount;
+  const { totalCount, idleCount, waitingCount } = poolOf(dataSource);
+  return totalCount - idleCount + waitingCount;
+}
+
+/** The pool of a data source: TypeORM types its drivers without what its PostgreSQL driver has. */
+export function poolOf(dataSource: DataSource): pg.Pool {
+  return (dataSource.driver as unknown as { master: pg.Pool }).master;
 }
 
 export async function createTemplateDatabase(): Promise<void> {
