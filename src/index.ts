@@ -53,7 +53,7 @@ export { StoredOfflineToken } from './storage/offline-tokens/stored-offline-toke
 export { UserOfflineToken } from './token-manager/offline-token.store.js';
 export { type GetIdpTokenOptions, type IdpTokens, TokenManager } from './token-manager/token-manager.js';
 export { TokenRevocation } from './storage/token-revocations/token-revocation.entity.js';
-export { tokensEntities } from './storage/tokens.entities.js';
+export { tokensEntities } from './storage/tokens-entities.js';
 export type { TokenKey } from './token-key.js';
 export {
   type AnyTokensError,

@@ -32,7 +32,7 @@ import { TokenCipher } from './sealing/token-cipher.js';
 import { AuthTokensTable } from './storage/auth-tokens/auth-tokens.table.js';
 import { OfflineTokensTable } from './storage/offline-tokens/offline-tokens.table.js';
 import { TokenRevocationsTable } from './storage/token-revocations/token-revocations.table.js';
-import { tokensEntities } from './storage/tokens.entities.js';
+import { tokensEntities } from './storage/tokens-entities.js';
 import { AuthTokenStore } from './token-manager/auth-token.store.js';
 import { OfflineTokenStore } from './token-manager/offline-token.store.js';
 import { TokenManager } from './token-manager/token-manager.js';

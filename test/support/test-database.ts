@@ -4,7 +4,7 @@ import pg from 'pg';
 import { DataSource, type DataSourceOptions } from 'typeorm';
 
 import { runTokenMigrations } from '../../src/postgres/run-token-migrations.js';
-import { tokensEntities } from '../../src/storage/tokens.entities.js';
+import { tokensEntities } from '../../src/storage/tokens-entities.js';
 
 const TEMPLATE = `idp_tokens_template_${process.env.TOKENS_TEST_RUN ?? process.pid}`;
 
