@@ -12,7 +12,7 @@ import { TokenFreshness } from './token-freshness.js';
 import { type FreshTokenRequest, TokenRefresher } from './token-refresher.js';
 import { unlessAborted } from './unless-aborted.js';
 
-/** Reads fresh access tokens and opens them: what {@link TokenManager.getIdpToken} does. */
+/** Reads fresh access tokens for {@link TokenManager.getIdpToken}, and opens them. */
 @Injectable()
 export class IdpTokenReader {
   constructor(

@@ -1,8 +1,8 @@
 import { SecretHolder } from '../sealing/secret-holder.js';
 
 /**
- * A usable access token. Prints and serialises without the token, however it is logged or returned: the token is no
- * field of the object, so that copies and serialisers that ignore `toJSON` do not find it either.
+ * A usable access token. A log entry or a serialised copy of the object does not contain the token. The token is a
+ * private field, because copies of the object and serialisers that ignore `toJSON` would find a public one.
  */
 export class IdpToken extends SecretHolder {
   readonly #accessToken: string;
@@ -11,7 +11,7 @@ export class IdpToken extends SecretHolder {
     accessToken: string,
     /** Epoch seconds; 0 = does not expire. */
     readonly expiresAt: number,
-    /** Names the stored token; pass it as `rejectedVersion` when the provider's API refuses the token. */
+    /** Token version. Pass it as `rejectedVersion` when the API of the provider refuses the token. */
     readonly version: string,
   ) {
     super();

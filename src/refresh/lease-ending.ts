@@ -5,31 +5,37 @@ import type { FailureKind } from '../storage/leases/leased.entity.js';
 import type { RefreshKind, RefreshResult, RefreshTarget } from './refresh-target.js';
 import { RefreshSettings } from './refresh.options.js';
 
-/** How long a witness that does not know is not asked again. */
+/** How long the module does not ask a witness again after an unknown answer. */
 const WITNESS_BACKOFF_MS = 60_000;
-/** Stored when the old access token is dead before its time. */
+/** The error code when the old access token is dead before its expiry. */
 const SPENT = 'ACCESS_TOKEN_DEAD';
 const UNDECIDED = 'WITNESS_UNKNOWN';
 
-/** The ways in which a lease ends that brought no tokens. */
+/** Ends leases that led to no tokens. */
 @Injectable()
 export class LeaseEnding {
   readonly #logger = new Logger(LeaseEnding.name);
 
   constructor(private readonly settings: RefreshSettings) {}
 
-  /** Nothing was sent, or only the redeemer knows: the lease goes back, and `result` says more than its failing would. */
+  /**
+   * Gives the lease back, because the process sent nothing, or because only the redeemer knows what it sent. Returns
+   * `result` also when the release fails.
+   */
   async giveBack<Kind extends RefreshKind>(
     target: RefreshTarget<Kind>,
     { id: leaseId }: Lease<Kind['row']>,
     result: RefreshResult<Kind>,
   ): Promise<RefreshResult<Kind>> {
     const end = { leaseId, failureKind: null, errorCode: null, backoffMs: null };
-    await target.leases.release(target.key, end).catch(() => undefined); // it runs out by itself
+    await target.leases.release(target.key, end).catch(() => undefined); // the lease expires by itself
     return result;
   }
 
-  /** The token was certainly not redeemed: no process tries again before a pause, whose milliseconds are returned. */
+  /**
+   * Gives the lease back when the refresh token is certainly not redeemed. No process tries again before a pause is
+   * over. Returns this pause in milliseconds.
+   */
   async fail<Kind extends RefreshKind>(
     target: RefreshTarget<Kind>,
     { id: leaseId, row }: Lease<Kind['row']>,
@@ -45,20 +51,24 @@ export class LeaseEnding {
     return backoffMs;
   }
 
-  /** The answer is lost: the lease runs out, and callers do not wait for its end. */
+  /**
+   * Notes in the row that the outcome is unknown. The row keeps the lease until it expires, and callers do not wait for
+   * that.
+   */
   async giveUp<Kind extends RefreshKind>(
     target: RefreshTarget<Kind>,
     { id }: Lease<Kind['row']>,
     errorCode: string,
   ): Promise<void> {
     this.#warn(target, errorCode);
-    // Without the note the lease runs out all the same, and its holder is waited for in vain.
+    // Without the note the lease expires as well, but callers wait for its holder in vain.
     await target.leases.giveUp(target.key, id, errorCode).catch(() => undefined);
   }
 
   /**
-   * Nothing tells what became of an exchange: the row stays as it is until its witness may be asked again, or its access token
-   * expires; one that never expires is decided on by the refresh token at once.
+   * Gives the lease back when the witness cannot tell whether the refresh token is spent. No process asks the witness
+   * again before `WITNESS_BACKOFF_MS` is over. Meanwhile a process takes the row over only if the access token has
+   * expired, if the API of the provider rejected it, or if it never expires.
    */
   async postpone<Kind extends RefreshKind>(
     target: RefreshTarget<Kind>,
@@ -69,12 +79,18 @@ export class LeaseEnding {
     return { kind: 'moved', row: await target.load() };
   }
 
-  /** The provider rejected the token: the grant has ended, unless leases before make the verdict doubtful. */
+  /**
+   * Records that the provider rejected the refresh token. The grant ends, or the row is in quarantine because an
+   * earlier lease is still open.
+   */
   reject<Kind extends RefreshKind>(target: RefreshTarget<Kind>, lease: Lease<Kind['row']>, errorCode: string) {
     return this.#record(target, lease, errorCode, false);
   }
 
-  /** The old access token is dead, so the refresh token is spent and its successor lost. A late commit brings it back. */
+  /**
+   * Records that the refresh token is spent and its successor is lost, because the old access token is dead. A late
+   * commit makes the grant active again.
+   */
   declareSpent<Kind extends RefreshKind>(target: RefreshTarget<Kind>, lease: Lease<Kind['row']>) {
     return this.#record(target, lease, SPENT, true);
   }
@@ -88,7 +104,7 @@ export class LeaseEnding {
     const { leaseMs: quarantineMs } = target.rules.policy;
     const rejection = { leaseId, seenVersion: row.version, quarantineMs, errorCode, isCertain };
     const state = await target.leases.reject(target.key, rejection);
-    // Without a state the lease or the version is another by now: the verdict is about tokens that were replaced.
+    // Without a state the row has another lease or another version by now, so the verdict does not count.
     if (state) this.#warn(target, errorCode);
     return { kind: 'moved', row: await target.load() };
   }

@@ -28,8 +28,8 @@ const FIRST_PAUSE_MS = 50;
 const LONGEST_PAUSE_MS = 1000;
 
 /**
- * Gets a stale row refreshed: takes its lease and runs the exchange, or waits for the process that holds the lease, by
- * looking at the row now and then. A wait never ends in redeeming without the lease.
+ * Refreshes a stale row. Takes its lease and runs the exchange, or waits for the process that holds the lease and looks
+ * at the row now and then. A waiter that times out fails. It never redeems without the lease.
  */
 @Injectable()
 export class LeasedRefresh {
@@ -46,7 +46,7 @@ export class LeasedRefresh {
     this.#pace = new RefreshPace(() => table.isReading, settings.waitTimeoutMs / 2, drain.stopping);
   }
 
-  /** Starts the refresh of a row that was seen stale. The result never rejects. */
+  /** Starts the refresh of a row that the caller has seen stale. The result never rejects. */
   start<Kind extends RefreshKind>(
     target: RefreshTarget<Kind>,
     stale: Kind['row'],
@@ -60,7 +60,6 @@ export class LeasedRefresh {
     return { result, settled: result.then(() => Promise.allSettled(pendingCommits)) };
   }
 
-  /** One step after the other, until there is a result. */
   async #run<Kind extends RefreshKind>(
     target: RefreshTarget<Kind>,
     stale: Kind['row'],
@@ -79,7 +78,8 @@ export class LeasedRefresh {
         const grant: LeaseGrant<Kind['row']> = await this.#acquire(target, row, isRejected);
         if (grant.kind === 'granted') return this.#redeem(target, row, grant.lease, isRejected, pendingCommits);
         row = grant.row;
-        // A refusal for another reason than a lock tells of another row: that is decided on at once, the first times.
+        // If no lock is the reason of the refusal, the row has changed. Decide on the changed row at once, but pause
+        // from the third refusal on.
         if (grant.reason !== 'locked' && attempt < 2) continue;
       }
       const pause = pauseMs(attempt);
@@ -90,7 +90,7 @@ export class LeasedRefresh {
     }
   }
 
-  /** Asks for the lease of a row as it was seen. */
+  /** Asks for the lease of a row in the version and the state that the caller has seen. */
   async #acquire<Kind extends RefreshKind>(
     { key, leases, rules }: RefreshTarget<Kind>,
     row: Kind['row'],
@@ -102,7 +102,8 @@ export class LeasedRefresh {
       return await leases.acquire(key, request);
     } catch (error) {
       if (!(error instanceof TokenStoreUnavailableError)) throw error;
-      // The lease may have been granted and only its answer lost: asking again under the same id finds it.
+      // PostgreSQL may have granted the lease although its answer is lost. A second request with the same lease id gets
+      // the same lease.
       return leases.acquire(key, request);
     }
   }
@@ -114,7 +115,7 @@ export class LeasedRefresh {
     isRejected: boolean,
     pendingCommits: Promise<unknown>[],
   ): Promise<RefreshResult<Kind>> {
-    // Time has passed since the decision: a replay window or an access token may have ended.
+    // Time has passed since the decision. A replay window may have ended, or the access token may have expired.
     const { state, openLeases, outcomeUnknown } = seen;
     const leased = { ...lease.row, state, openLeases, outcomeUnknown };
     const step = decide(leased, { isMet: false, isRejected }, target.rules, performance.now());
@@ -127,7 +128,7 @@ export class LeasedRefresh {
   }
 }
 
-/** Full jitter on a doubling pause. */
+/** Returns a random pause from 50 ms up to a limit that doubles with each attempt and is at most 1 s. */
 function pauseMs(attempt: number): number {
   const longest = Math.min(FIRST_PAUSE_MS * 2 ** (attempt + 1), LONGEST_PAUSE_MS);
   return FIRST_PAUSE_MS + Math.random() * (longest - FIRST_PAUSE_MS);

@@ -25,12 +25,12 @@ export interface PairRefresh extends RefreshKind {
 }
 
 /**
- * Who redeems: the provider by the options, or a callback of the host. What a callback decides (to keep the pair, or to
- * throw) binds only callers who came with a callback.
+ * Redeems the refresh token of a pair: the provider from the options, or a callback of the host. A callback can also
+ * keep the pair, or throw. Only callers that passed a callback get such a result.
  */
 export interface Redeemer {
   readonly source: 'provider' | 'callback';
-  /** The client that redeems, if that is known. */
+  /** OAuth client that redeems; absent when it is not known. */
   readonly clientId?: string;
   /** @see {@link RefreshTarget.redeem} */
   redeem(lease: Lease<AuthTokensRow>): Promise<ExchangeOutcome<PairRefresh>>;
@@ -38,7 +38,7 @@ export interface Redeemer {
   askWitness?(row: AuthTokensRow): Promise<AccessTokenLife>;
 }
 
-/** What a pair's refresh needs of the module. */
+/** The parts of the module that the refresh of a pair uses. */
 export interface PairRefreshContext {
   readonly table: AuthTokensTable;
   readonly revocations: TokenRevocationsTable;
@@ -46,7 +46,7 @@ export interface PairRefreshContext {
   readonly provider: IdentityProvider | null;
 }
 
-/** The target of a pair's refresh. */
+/** Returns the target for the refresh of a pair. */
 export function pairTarget(
   key: TokenKey,
   redeemer: Redeemer,

@@ -8,24 +8,27 @@ import { TokenStoreUnavailableError } from '../tokens.errors.js';
 import { RefreshDrain } from './refresh-drain.js';
 import type { NewTokens, RefreshKind, RefreshTarget } from './refresh-target.js';
 
-/** What became of redeemed tokens. */
+/** How the commit of redeemed tokens ended. */
 export type CommitOutcome<Kind extends RefreshKind> =
   | { readonly kind: 'stored' }
-  /** A newer login, or the newer of two refreshes, is in the row. */
+  /** The row has other tokens, for example those of a later login or a newer sibling. */
   | { readonly kind: 'replaced'; readonly row: Kind['row'] }
-  /** The row was deleted meanwhile. */
+  /** The host deleted the row meanwhile. */
   | { readonly kind: 'deleted' }
-  /** The application stopped before the database answered, or no column can hold the tokens: they are lost. */
+  /** The tokens are lost, because the shutdown deadline passed, or because no column can store them. */
   | { readonly kind: 'given-up' };
 
 const FIRST_PAUSE_MS = 100;
 const LONGEST_PAUSE_MS = 2000;
-/** A process that takes the lease over waits for as long as the row has no lock; this must fit into it several times. */
+/**
+ * Pause after a try that found the row locked. It must fit several times into the takeover delay, because the process
+ * that takes the lease over counts only the time in which no transaction has the row locked.
+ */
 const LOCKED_PAUSE_MS = 100;
 
 /**
- * Brings redeemed tokens into the database. After the provider's answer the tokens in memory are the only live ones, so a
- * failing commit is tried again until it lands.
+ * Commits redeemed tokens. After the answer of the provider only this process has the live tokens. So it tries a
+ * failing commit again until PostgreSQL stores the tokens or the shutdown deadline passes.
  */
 @Injectable()
 export class RefreshCommitter {
@@ -34,8 +37,8 @@ export class RefreshCommitter {
   constructor(private readonly drain: RefreshDrain) {}
 
   /**
-   * Stores tokens if the row still has the version that was redeemed; settles only when the database has decided. Tokens
-   * that have no row any more are disowned.
+   * Stores tokens if the row still has the version that was redeemed. Settles when PostgreSQL has decided, or when the
+   * tokens are lost. Never rejects. Disowns the tokens if the host deleted their row.
    */
   async commit<Kind extends RefreshKind>(
     target: RefreshTarget<Kind>,
@@ -52,7 +55,8 @@ export class RefreshCommitter {
         }
         this.#logger.warn(`Refreshed ${target.subject} are not stored yet (try ${attempt + 1}): ${String(error)}`);
         const isLocked = isRowLocked(error);
-        // A server that answers and refuses the tokens must not take the lease for abandoned.
+        // The server answered and refused the tokens. Renew the lease, because another process would take it over after
+        // its expiry.
         if (sqlStateOf(error) !== undefined && !isLocked) await keep(target, lease);
         await delay(isLocked ? LOCKED_PAUSE_MS : pauseMs(attempt));
       }
@@ -71,10 +75,11 @@ export class RefreshCommitter {
       if (await leases.commitNewerSibling(key, successor)) return { kind: 'stored' };
       row = await target.load();
     }
-    // An earlier try reached the table and only its answer was lost: the version is random, so it is this very one.
+    // An earlier try stored the tokens, and only its answer is lost. No other commit can have stored this version,
+    // because it is random.
     if (row?.version === successor.version) return { kind: 'stored' };
-    // The user who deleted the row wanted the grant ended, also tokens that were not known yet; a new login does not change
-    // that. It is not waited for: the row has other tokens, or none.
+    // The host deleted the row to end the grant, so the new tokens must be revoked too, also after a new login. The
+    // callers do not wait for this, because the row has other tokens or none.
     if (row?.id !== rowId) this.drain.track(this.#disown(target, tokens));
     return row ? { kind: 'replaced', row } : { kind: 'deleted' };
   }
@@ -88,7 +93,8 @@ export class RefreshCommitter {
         const isTransient = error instanceof TokenStoreUnavailableError && error.retryable && !this.drain.isOver;
         const outlook = isTransient ? 'yet' : 'and stay valid until they expire';
         this.#logger.error(
-          `Refreshed ${target.subject}, which were deleted, are not noted for revocation ${outlook}: ${String(error)}`,
+          `The ${target.subject} were deleted during a refresh. The refreshed tokens are not in the outbox ` +
+            `${outlook}: ${String(error)}`,
         );
         if (!isTransient) return;
         await delay(pauseMs(attempt));
@@ -97,7 +103,7 @@ export class RefreshCommitter {
   }
 }
 
-/** Renews the lease if the row lets it; the next try says what is wrong if not. */
+/** Renews the lease if it can. Ignores a failure, because the next commit reports what is wrong. */
 async function keep<Kind extends RefreshKind>(
   { key, leases, rules }: RefreshTarget<Kind>,
   lease: Lease<Kind['row']>,

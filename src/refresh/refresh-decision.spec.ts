@@ -54,7 +54,7 @@ function rulesOf(name: PolicyName): RefreshRules {
   return { policy: POLICIES[name], clientId: 'client', canAskWitness: name.endsWith('with a witness') };
 }
 
-/** A step in a word. */
+/** Names a step in a few words. */
 function word(step: Step): string {
   if (step.kind === 'lease') {
     if (!step.takeover) return 'lease';
@@ -63,7 +63,10 @@ function word(step: Step): string {
   return step.kind === 'refuse' ? step.refusal.reason : step.kind;
 }
 
-/** Every state of a row, under every policy: what is done for a demand that is fresh, stale, expired, rejected. */
+/**
+ * The expected step for every state of a row, under every policy, with a token that is fresh, stale, expired or
+ * rejected.
+ */
 const TABLE: [LeaseState, PolicyName, Record<DemandName, string>][] = [
   ...(Object.keys(POLICIES) as PolicyName[]).flatMap(
     (policy): [LeaseState, PolicyName, Record<DemandName, string>][] => [

@@ -2,16 +2,19 @@ import type { RefreshPolicy } from '../identity-providers/refresh-policy.js';
 import type { LeasedRow } from '../storage/leases/leased-row.js';
 import type { ReauthenticationReason } from '../tokens.errors.js';
 
-/** A row whose refresh token can be redeemed; times are distances from its reading. */
+/** A row as {@link decide} needs it. Times are distances from the moment at which the row was read. */
 export interface RefreshableRow extends LeasedRow {
   readonly hasRefreshToken: boolean;
-  /** Seconds until the refresh token expires, negative when it has; Infinity = never. */
+  /** Seconds until the refresh token expires; negative when it has expired, Infinity when it never expires. */
   readonly refreshTokenValidForSeconds: number;
-  /** Seconds until the access token expires, negative when it has or there is none; Infinity = never. */
+  /**
+   * Seconds until the access token expires; negative or 0 when it has expired or there is none, Infinity when it never
+   * expires.
+   */
   readonly accessTokenValidForSeconds: number;
 }
 
-/** What a caller asks of a row, as far as it decides about a refresh. */
+/** The part of the demand of a caller that decides about a refresh. */
 export interface RefreshDemand {
   /** Whether the access token meets the demand, if no exchange has ended it. */
   readonly isMet: boolean;
@@ -19,19 +22,19 @@ export interface RefreshDemand {
   readonly isRejected: boolean;
 }
 
-/** What holds for all rows of a provider. */
+/** The rules for all rows of a provider. */
 export interface RefreshRules {
   readonly policy: RefreshPolicy;
-  /** The client that redeems; left out, it is not compared with the one that a grant was issued to. */
+  /** OAuth client that redeems. If it is absent, the module does not compare it with the client of the grant. */
   readonly clientId?: string;
-  /** Whether the provider can be asked if an access token is alive. */
+  /** Whether the module can ask the provider if an access token works. */
   readonly canAskWitness: boolean;
 }
 
-/** Why a row is neither served nor refreshed now. */
+/** Why the module neither serves nor refreshes a row now. */
 export type Refusal =
   | { readonly reason: ReauthenticationReason }
-  /** The grant was issued to another client than the one that would redeem it. */
+  /** The provider issued the grant to another client than the one that would redeem it. */
   | { readonly reason: 'other_client'; readonly issuedTo: string }
   /** The provider refuses this application. */
   | { readonly reason: 'misconfigured'; readonly code: string }
@@ -39,11 +42,11 @@ export type Refusal =
   /** Another exchange is under way and takes longer than the caller can wait. */
   | { readonly reason: 'in_progress' };
 
-/** How an abandoned lease is taken over. */
+/** How a process takes over an abandoned row. */
 export interface Takeover {
-  /** How long the holder is waited for, under the new lease. */
+  /** Takeover delay: how long the process waits for the holder under its own lease, in milliseconds. */
   readonly delayMs: number;
-  /** Whether the old access token is asked what became of the last exchange. */
+  /** Whether the process asks the witness what became of the last exchange. */
   readonly asksWitness: boolean;
 }
 
@@ -51,21 +54,25 @@ export interface Takeover {
 export type Step =
   | { readonly kind: 'serve' }
   | { readonly kind: 'lease'; readonly takeover: Takeover | null }
-  /** Until the exchange under way ends, at most until its lease does. */
+  /** The caller waits until the exchange under way ends, at most until its lease expires. */
   | { readonly kind: 'wait' }
   | { readonly kind: 'refuse'; readonly refusal: Refusal };
 
 const SERVE: Step = { kind: 'serve' };
-/** An API that refuses two tokens in a row that were just issued does not refuse them for their age. */
+/**
+ * Number of refreshes without a pause after rejected tokens. If an API refuses two new tokens in a row, their age is
+ * not the cause, and a refresh does not help.
+ */
 const FREE_REJECTIONS = 2;
 const FIRST_REJECTION_PAUSE_MS = 1000;
 const LONGEST_REJECTION_PAUSE_MS = 60_000;
 
 /**
- * What to do with a row: a pure function of the row, the demand, the rules and the time. Nothing else decides about it but
- * the statement that leases, which judges once more whether the row is in the state that was decided on.
+ * Returns the next step with a row. It is a pure function of the row, the demand, the rules and the time, and the only
+ * place with the rules when to lease. The statement `acquire` only compares the state that was decided on with the
+ * state of the locked row.
  *
- * @param now of the monotonic clock, in milliseconds
+ * @param now time of the monotonic clock, in milliseconds
  */
 export function decide(row: RefreshableRow, demand: RefreshDemand, rules: RefreshRules, now: number): Step {
   const { policy, clientId } = rules;
@@ -94,7 +101,7 @@ export function decide(row: RefreshableRow, demand: RefreshDemand, rules: Refres
     case 'quarantined':
       return refuse(
         unavailable(
-          `"${row.lastErrorCode ?? ''}" may be due to a race and is being watched`,
+          `the provider answered "${row.lastErrorCode ?? ''}", and another exchange of the same token may be the cause`,
           row.quarantinedForMs - elapsedMs,
         ),
       );
@@ -114,9 +121,9 @@ export function decide(row: RefreshableRow, demand: RefreshDemand, rules: Refres
 }
 
 /**
- * Whether a stale token still works, so that it may be handed out while no refresh succeeds.
+ * Tells whether a stale access token still works. The module serves such a token while no refresh succeeds.
  *
- * @param now of the monotonic clock, in milliseconds
+ * @param now time of the monotonic clock, in milliseconds
  */
 export function isUsable(row: RefreshableRow, demand: RefreshDemand, policy: RefreshPolicy, now: number): boolean {
   const isExpired = row.accessTokenValidForSeconds * 1000 <= now - row.readAt;
@@ -129,13 +136,15 @@ function mayBeEnded(row: LeasedRow, policy: RefreshPolicy): boolean {
 }
 
 /**
- * How an abandoned lease may be taken over; null while there is a grant to lose and nothing to win, because the access
- * token works and the refresh token may be spent.
+ * Returns how a process may take over an abandoned row, or null while no process may. The refresh token may be spent,
+ * and a provider ends the grant when it receives a spent token. So the module does not risk an access token that may
+ * still work.
  */
 function takeoverOf(row: RefreshableRow, demand: RefreshDemand, rules: RefreshRules, now: number): Takeover | null {
   const { policy, canAskWitness } = rules;
   const elapsedMs = now - row.readAt;
-  // The request must have arrived before the window that the first one opened is over.
+  // The request must arrive before the replay window ends. The window began with the first lease under which a process
+  // may have sent the token.
   const latestArrivalMs = row.firstLeasedMsAgo + elapsedMs + policy.exchangeTimeoutMs;
   if (policy.replayWindowMs > 0 && latestArrivalMs <= policy.replayWindowMs) return { delayMs: 0, asksWitness: false };
 
@@ -157,10 +166,16 @@ function lastTryFailed({ lastErrorCode }: LeasedRow, retryAfterMs: number): Refu
   return unavailable(`the last try failed (${lastErrorCode ?? 'unknown'})`, retryAfterMs);
 }
 
-/** It is decided when the access token expires: then the refresh token is sent, because there is nothing left to lose. */
+/**
+ * Tells the caller to try again when the access token expires. A process then sends the refresh token, because there is
+ * no working access token left to lose.
+ */
 function undecided(row: RefreshableRow, elapsedMs: number): Refusal {
   const retryAfterMs = Math.min(row.accessTokenValidForSeconds * 1000 - elapsedMs, Number.MAX_SAFE_INTEGER);
-  return unavailable('a refresh was interrupted, and nothing tells whether it spent the refresh token', retryAfterMs);
+  return unavailable(
+    'an exchange ended without an answer, and the module cannot tell whether it spent the refresh token',
+    retryAfterMs,
+  );
 }
 
 function unavailable(cause: string, retryAfterMs: number): Refusal {

@@ -4,8 +4,9 @@ import { within } from '../within.js';
 import { RefreshSettings } from './refresh.options.js';
 
 /**
- * The one coordinator of a shutdown: tells everything at once to start nothing more, and waits for what is under way until
- * one deadline, `refresh.shutdownTimeoutMs`. Tokens that are not stored by then are lost.
+ * Coordinates the shutdown. From its beginning the module starts no refresh, takeover or revocation. The shutdown waits
+ * for the work under way until one deadline, `refresh.shutdownTimeoutMs` after it began. Tokens that are not stored by
+ * then are lost.
  */
 @Injectable()
 export class RefreshDrain implements OnModuleDestroy {
@@ -21,17 +22,19 @@ export class RefreshDrain implements OnModuleDestroy {
     return this.#stopping.signal;
   }
 
-  /** Whether something may start that talks to a provider; false from the beginning of the shutdown on. */
+  /** Whether work that talks to a provider may start. It is false from the beginning of the shutdown. */
   mayStart(): boolean {
     return !this.#stopping.signal.aborted;
   }
 
-  /** Whether the deadline has passed, so that what is tried again and again is given up. */
+  /** Whether the shutdown no longer waits. Work that is tried again and again then ends. */
   get isOver(): boolean {
     return this.#isOver;
   }
 
-  /** Has the shutdown wait for some work. Its rejection is for those who started it. */
+  /**
+   * Makes the shutdown wait for some work. Ignores its rejection, because the caller that started the work handles it.
+   */
   track(work: Promise<unknown>): void {
     const settled = work.then(
       () => undefined,

@@ -21,18 +21,19 @@ import {
 import { RefreshSettings } from './refresh.options.js';
 
 /**
- * A process that was stopped past its lease finds its timer and the provider's answer due at once: what has arrived by
- * then is read before the redeemer counts as overdue.
+ * How long the process waits for an answer that has arrived, after the lease expired. The operating system can stop a
+ * process until its lease has expired. When the process goes on, its timer is due, and the answer of the provider may
+ * be there unread. The process reads this answer before it treats the redeemer as overdue.
  */
 const READING_GRACE_MS = 100;
 
-/** What one attempt came to, and when it began in epoch seconds of the database. */
+/** The outcome of one attempt, and when the attempt began, in epoch seconds of the database. */
 interface Attempt<Kind extends RefreshKind> {
   readonly outcome: ExchangeOutcome<Kind>;
   readonly startedAt: number;
 }
 
-/** One lease, and what a refresh under it needs to know. */
+/** One lease, and the data of the refresh under it. */
 interface Exchange<Kind extends RefreshKind> {
   readonly target: RefreshTarget<Kind>;
   readonly lease: Lease<Kind['row']>;
@@ -42,8 +43,8 @@ interface Exchange<Kind extends RefreshKind> {
 }
 
 /**
- * One exchange with the provider under a lease: redeem, then commit, or give the lease back. Holds no connection,
- * transaction or row lock while the provider is called.
+ * Runs one exchange with the provider under a lease: redeems the refresh token, and then commits the new tokens or ends
+ * the lease. Holds no connection, transaction or row lock while it calls the provider.
  */
 @Injectable()
 export class RefreshExchange {
@@ -57,7 +58,7 @@ export class RefreshExchange {
     private readonly settings: RefreshSettings,
   ) {}
 
-  /** @param pendingCommits takes every commit that the exchange starts; a commit may go on after the result */
+  /** @param pendingCommits the exchange adds every commit that it starts; a commit may go on after the result */
   async run<Kind extends RefreshKind>(
     target: RefreshTarget<Kind>,
     lease: Lease<Kind['row']>,
@@ -68,19 +69,22 @@ export class RefreshExchange {
     const { exchangeTimeoutMs } = target.rules.policy;
     const hasTime = () => lease.leftMs() >= exchangeTimeoutMs + LEASE_MARGIN_MS;
     if (!this.drain.mayStart()) return this.ending.giveBack(target, lease, shuttingDown(target));
-    if (!hasTime()) return this.ending.giveBack(target, lease, unavailable(target, 'the lease was granted too late'));
+    if (!hasTime()) {
+      return this.ending.giveBack(target, lease, unavailable(target, 'PostgreSQL granted the lease too late'));
+    }
 
     const first = await this.#redeemWithinLease(exchange);
     if (!first) return overdue(target);
     if (first.outcome.kind !== 'ambiguous') return this.#end(exchange, first);
 
-    // With the answer lost, the old access token may tell whether there is anything left to send.
+    // The answer is lost. The witness may tell that the refresh token is spent. A second request is then useless.
     const life = await this.#ask(exchange);
     const mayResend = target.mayResend && life !== 'dead' && this.drain.mayStart() && hasTime();
     if (!mayResend) return this.#endOutcomeUnknown(exchange, first.outcome.code, life);
 
-    // The only resend there is. The provider may have redeemed the token the first time, but then its answer is lost
-    // for good and there is nothing left to lose. What the resend did not settle stays as ambiguous as it was.
+    // The process sends the refresh token a second time, and never a third time. The provider may have redeemed it the
+    // first time. Then the answer is lost for good, and there is nothing left to lose. If the second attempt ends
+    // neither in new tokens nor in a rejection, the outcome stays unknown.
     const second = await this.#redeemWithinLease(exchange);
     if (!second) return overdue(target);
     const isSettled = second.outcome.kind === 'success' || second.outcome.kind === 'terminal';
@@ -88,7 +92,10 @@ export class RefreshExchange {
     return this.#endOutcomeUnknown(exchange, first.outcome.code, await this.#ask(exchange));
   }
 
-  /** Redeems within the lease; a redeemer that overruns it still gets its success stored. */
+  /**
+   * Redeems within the lease. Returns null when the redeemer takes longer. The process then still commits a late
+   * success.
+   */
   async #redeemWithinLease<Kind extends RefreshKind>(exchange: Exchange<Kind>): Promise<Attempt<Kind> | null> {
     const { target, lease } = exchange;
     const startedAt = lease.now();
@@ -97,7 +104,8 @@ export class RefreshExchange {
       (await within(pending, lease.leftMs(), () => undefined)) ??
       (await within(pending, READING_GRACE_MS, () => undefined));
     if (outcome) return { outcome, startedAt };
-    // The flight does not wait for it: a callback that never settles would keep the row from every other refresh.
+    // The flight does not wait for the redeemer, because a callback that never settles would block every other refresh
+    // of the row in this process.
     this.drain.track(
       pending.then((late) =>
         late.kind === 'success'
@@ -153,7 +161,10 @@ export class RefreshExchange {
     return { kind: 'refreshed', row: target.committed(tokens, lease.now()), issued };
   }
 
-  /** The answer is lost. If the old access token is alive the refresh token is unspent; else the lease runs out. */
+  /**
+   * Ends a lease whose answer is lost. If the old access token is dead, the refresh token is spent. If it is alive, the
+   * refresh token is unspent, and a later try can succeed. Otherwise the lease expires.
+   */
   async #endOutcomeUnknown<Kind extends RefreshKind>(
     { target, lease }: Exchange<Kind>,
     code: string,
@@ -166,13 +177,13 @@ export class RefreshExchange {
     return unavailable(target, cause, Math.max(1, lease.leftMs()));
   }
 
-  /** Asks the witness while the lease leaves the time to act on its answer. */
+  /** Asks the witness if the lease leaves the time to act on its answer. */
   async #ask<Kind extends RefreshKind>({ target, lease }: Exchange<Kind>): Promise<AccessTokenLife> {
     return lease.leftMs() > LEASE_MARGIN_MS ? this.takeover.ask(target, lease.row) : 'unknown';
   }
 }
 
-/** Only the redeemer knows how its exchange ends; its lease runs out. */
+/** The process lets the lease expire, because only the redeemer knows how its exchange ends. */
 function overdue<Kind extends RefreshKind>(target: RefreshTarget<Kind>): RefreshResult<Kind> {
   return unavailable(target, 'the provider did not answer within the lease');
 }

@@ -16,8 +16,8 @@ interface Flight {
 }
 
 /**
- * The single flight in front of the leases: all callers of this process who find one row stale share one refresh. It
- * belongs to none of them, and ends when its tokens are stored.
+ * Runs the single flight of each row: all callers of this process that find the row stale share one refresh. The flight
+ * belongs to none of them. It ends when it has no pending commit.
  */
 @Injectable()
 export class RefreshFlights {
@@ -35,11 +35,12 @@ export class RefreshFlights {
   }
 
   /**
-   * Joins the refresh of a row, or starts it: outside of every transaction, and independent of the caller's wait. The
-   * refresh of tokens that a login has replaced meanwhile is only waited for.
+   * Joins the refresh of a row, or starts one. The refresh runs outside of every transaction, and goes on when a caller
+   * no longer waits for it. If a flight refreshes another version of the row, the caller waits for its end and gets the
+   * row that is stored then.
    *
-   * @param source on whose behalf the token is redeemed
-   * @returns the result, and on whose behalf it was redeemed
+   * @param source names what redeems for this caller, for example the provider or a callback
+   * @returns the result, and the source that redeemed for it
    */
   join<Kind extends RefreshKind>(
     target: RefreshTarget<Kind>,
@@ -55,7 +56,7 @@ export class RefreshFlights {
       return { source, result };
     }
     if (underWay) underWay.request.isRejected ||= isRejected;
-    // The name says the table, and with it the kind.
+    // The name of the row contains its table, so the flight has the kind of this target.
     if (underWay) return underWay as { source: string; result: Promise<RefreshResult<Kind>> };
     const request = { isRejected };
     const { result, settled }: RefreshInFlight<Kind> = this.scope.detached(() =>

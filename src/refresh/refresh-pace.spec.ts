@@ -4,7 +4,7 @@ import { describe, expect, it, jest } from '@jest/globals';
 
 import { RefreshPace } from './refresh-pace.js';
 
-/** When each of many refreshes that are asked for at once starts, in milliseconds after the first. */
+/** Asks for many refreshes at once. Returns when each of them starts, in milliseconds after the first. */
 async function startsWhileReading(refreshes: number, longestWaitMs: number): Promise<number[]> {
   jest.useFakeTimers({ doNotFake: ['nextTick', 'queueMicrotask'] });
   try {

@@ -1,14 +1,15 @@
 /**
- * While fresh tokens are read, refreshes start in groups, because those that start together share statements. Measured
- * with a thousand stale tokens: readers keep 0.7 of their throughput, 0.5 in groups of 8 every 12 ms.
+ * Number of refreshes that start together while callers read fresh tokens. They share statements. Measured with a
+ * thousand stale tokens, readers keep 0.7 of their throughput. With groups of 8 every 12 ms they keep 0.5.
  */
 const GROUP_SIZE = 16;
 const GROUP_EVERY_MS = 32;
 
 /**
- * Spreads the starts of refreshes. When many tokens expire together, readers of fresh tokens would otherwise stand
- * behind all of their refreshes, in the queue of the connection pool and in the event loop: their throughput fell to a
- * thousandth. While nobody reads, one refresh starts in each turn of the event loop.
+ * Spreads the starts of refreshes. When many tokens expire together, their refreshes fill the queue of the connection
+ * pool and the event loop. Without the pace, readers of fresh tokens waited for all of these refreshes, and their
+ * throughput fell to a thousandth. While no caller reads fresh tokens, one refresh starts in each turn of the event
+ * loop.
  */
 export class RefreshPace {
   readonly #waiting: ((mayStart: boolean) => void)[] = [];
@@ -17,9 +18,10 @@ export class RefreshPace {
   #isScheduled = false;
 
   /**
-   * @param isReading whether somebody reads fresh tokens at this moment
-   * @param longestWaitMs how long after the last call all may have to wait: the more wait, the larger are the groups
-   * @param stopping lets nothing start any more when it aborts
+   * @param isReading whether callers read fresh tokens at this moment
+   * @param longestWaitMs time within which all waiting refreshes start after the last call, in milliseconds; the more
+   * of them wait, the larger are the groups
+   * @param stopping when it aborts, no refresh starts any more
    */
   constructor(
     private readonly isReading: () => boolean,
@@ -31,7 +33,10 @@ export class RefreshPace {
     });
   }
 
-  /** Settles when the caller's refresh may start, in the order of the calls; false when it must not any more. */
+  /**
+   * Resolves to true when the caller's refresh may start, in the order of the calls. Resolves to false once `stopping`
+   * aborted.
+   */
   turn(): Promise<boolean> {
     return new Promise((resolve) => {
       if (this.stopping.aborted) resolve(false);

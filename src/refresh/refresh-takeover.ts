@@ -9,15 +9,16 @@ import type { Takeover } from './refresh-decision.js';
 import { RefreshDrain } from './refresh-drain.js';
 import { type RefreshKind, type RefreshResult, type RefreshTarget, shuttingDown } from './refresh-target.js';
 
-/** How often the row is looked at while its holder is waited for. */
+/** Longest pause between two looks at the row while the process waits for its holder. */
 const LONGEST_LOOK_MS = 250;
 
 type Prepared<Kind extends RefreshKind> =
   { readonly kind: 'ready'; readonly lease: Lease<Kind['row']> } | RefreshResult<Kind>;
 
 /**
- * Makes sure, under the new lease, that a refresh token which an earlier exchange may have spent can be sent: its holder may
- * be alive and bring the pair, and the old access token may tell what became of the exchange.
+ * Prepares a takeover under the new lease. An earlier exchange may have spent the refresh token. The process waits for
+ * the holder, because the holder may still commit its pair. It asks the witness, because the old access token may tell
+ * what became of the exchange.
  */
 @Injectable()
 export class RefreshTakeover {
@@ -26,7 +27,10 @@ export class RefreshTakeover {
     private readonly drain: RefreshDrain,
   ) {}
 
-  /** The lease to send under, renewed on a row that no transaction has locked; or how the refresh ends instead. */
+  /**
+   * Returns the lease under which the process may send the refresh token, or how the refresh ends instead. PostgreSQL
+   * granted or renewed this lease when no other transaction had the row locked.
+   */
   async prepare<Kind extends RefreshKind>(
     target: RefreshTarget<Kind>,
     lease: Lease<Kind['row']>,
@@ -45,8 +49,9 @@ export class RefreshTakeover {
   }
 
   /**
-   * What the old access token tells: `alive` = the refresh token is unspent, `dead` = spent. Unknown where a refresh does
-   * not end the access token, where that was refused before, once it has expired by itself, and when nothing may be sent any more.
+   * Asks the witness. `alive` means that the refresh token is unspent, and `dead` that it is spent. Returns `unknown`
+   * without a question if a refresh does not end the access token, if the API of the provider refused it before, if it
+   * has expired, or if the shutdown has begun. Returns `unknown` for a dead access token that expired meanwhile.
    */
   async ask<Kind extends RefreshKind>(target: RefreshTarget<Kind>, row: Kind['row']): Promise<AccessTokenLife> {
     const proves = target.rules.policy.refreshEndsAccessToken && !row.wasRejected && !hasExpired(row);
@@ -56,8 +61,8 @@ export class RefreshTakeover {
   }
 
   /**
-   * Waits until the row has had no lock of a transaction for so long that its holder would have stored its tokens, and looks
-   * at its version once more. The lease is kept meanwhile.
+   * Waits until the row was unlocked for `delayMs`, because a holder that is alive commits within this time. Renews the
+   * lease meanwhile. Each renewal makes sure that the row still has its version.
    */
   async #awaitHolder<Kind extends RefreshKind>(
     target: RefreshTarget<Kind>,
@@ -85,7 +90,7 @@ export class RefreshTakeover {
   }
 }
 
-/** By its own expiry, as far as the row knows it. */
+/** Whether the expiry of the access token in the row has passed. */
 function hasExpired({ accessTokenValidForSeconds, readAt }: { accessTokenValidForSeconds: number; readAt: number }) {
   return accessTokenValidForSeconds * 1000 <= performance.now() - readAt;
 }

@@ -11,12 +11,15 @@ import type { TokenKey } from '../token-key.js';
 import type { PairRefresh, Redeemer } from './pair-refresh.js';
 import type { ExchangeOutcome } from './refresh-target.js';
 
-/** Redeems leased refresh tokens at their provider: opens them, sends them once, seals what comes back. */
+/** Redeems leased refresh tokens at their provider. Opens a token, sends it once, and seals the new tokens. */
 @Injectable()
 export class RefreshTokenRedeemer {
   constructor(private readonly cipher: TokenCipher) {}
 
-  /** A redeemer for one row. Opens the refresh token before anything is sent; holds plaintext only for the exchange. */
+  /**
+   * Returns a redeemer for one row. It opens the refresh token before it sends anything, and has the plaintext only
+   * during the exchange.
+   */
   redeemerFor(key: TokenKey, provider: IdentityProvider): Redeemer {
     return {
       source: 'provider',
@@ -49,12 +52,16 @@ export class RefreshTokenRedeemer {
     try {
       accessToken = this.cipher.open(tokens.accessToken, authTokenLocation(key, 'access_token'));
     } catch {
-      return 'unknown'; // the exchange says which key is missing
+      return 'unknown'; // the exchange reports the missing key
     }
     return accessTokenLifeAt(provider, accessToken);
   }
 
-  /** An omitted refresh token means that the old one stays good: it is sealed anew. @see RFC 6749 section 6 */
+  /**
+   * Seals the new tokens. If the provider omits the refresh token, the old one stays valid and is sealed again.
+   *
+   * @see RFC 6749 section 6
+   */
   #seal(
     key: TokenKey,
     old: { refreshToken: string; refreshTokenExpiresAt: number },

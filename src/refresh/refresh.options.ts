@@ -2,21 +2,24 @@ import { IsInt, Max, Min } from 'class-validator';
 
 import type { OptionsOf } from '../options-validation.js';
 
-/** How stale tokens are refreshed, whatever the provider. */
+/** Options of the refresh, for all providers. */
 export type RefreshOptions = OptionsOf<RefreshSettings>;
 
 /** {@link RefreshOptions} with their rules and defaults. */
 export class RefreshSettings {
   /**
-   * How long before its expiry an access token counts as stale, in seconds; never more than a tenth of its lifetime,
-   * and spread by a quarter up and down, so that tokens issued together are not refreshed together.
+   * How long before its expiry an access token counts as stale, in seconds. At most a tenth of its lifetime counts. The
+   * module spreads this time by a quarter up and down, because tokens that were issued together would otherwise be
+   * refreshed together.
    */
   @IsInt()
   @Min(0)
   @Max(86_400)
   leewaySeconds = 900;
 
-  /** How long a caller waits for a refresh, its own or another's, in milliseconds. The refresh itself goes on. */
+  /**
+   * How long a caller waits for a refresh by this or another process, in milliseconds. The refresh goes on after that.
+   */
   @IsInt()
   @Min(0)
   @Max(600_000)
@@ -28,19 +31,19 @@ export class RefreshSettings {
   @Max(3_600_000)
   backoffBaseMs = 1000;
 
-  /** Longest of these pauses, unless the provider asks for a longer one. */
+  /** Longest of these pauses, in milliseconds, unless the provider asks for a longer one. */
   @IsInt()
   @Min(1)
   @Max(86_400_000)
   backoffMaxMs = 60_000;
 
-  /** How long callers wait for a refreshed pair to be stored before they get it unstored, in milliseconds. */
+  /** How long callers wait until a refreshed pair is stored, in milliseconds. After that they get the pair unstored. */
   @IsInt()
   @Min(0)
   @Max(600_000)
   commitWaitMs = 5000;
 
-  /** How long the shutdown of the application waits for refreshes under way, in milliseconds. */
+  /** How long the shutdown of the application waits for refreshes and revocations under way, in milliseconds. */
   @IsInt()
   @Min(0)
   @Max(3_600_000)

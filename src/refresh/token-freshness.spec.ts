@@ -8,12 +8,12 @@ const HOUR = 3600;
 const VERSION = '8070450532247928832';
 
 interface Times {
-  /** How long the access token is still valid. */
+  /** How long the access token is still valid, in seconds. */
   left: number;
   lifetime?: number;
 }
 
-/** A row as the database gives it: an expiry of 0 is "never". */
+/** Returns a row as the database returns it. An expiry of 0 means that the token never expires. */
 function row({ left, lifetime = 8 * HOUR }: Times): AuthTokensRow {
   const present = 1_790_000_000;
   const expiresAt = left === Infinity ? 0 : present + left;
@@ -43,7 +43,7 @@ function fresh({ leewaySeconds = 900, demand = {}, key = KEY, ...times }: Circum
   return isFresh(row(times), demand, key, leewaySeconds, 0);
 }
 
-/** The validity, in tenths of a second, up to which a token counts as stale. */
+/** Returns the validity up to which a token counts as stale, in seconds, to a tenth of a second. */
 function staleUpTo(circumstances: Omit<Circumstances, 'left'>): number {
   let [stale, valid] = [-1, 10 * 24 * HOUR * 10];
   while (valid - stale > 1) {

@@ -5,14 +5,17 @@ import type { AccessTokenRow } from '../storage/auth-tokens/auth-tokens-row.js';
 import type { TokenKey } from '../token-key.js';
 import { RefreshSettings } from './refresh.options.js';
 
-/** What one caller asks of a token. */
+/** The demand of one caller for an access token. */
 export interface TokenDemand {
   /**
-   * How long the token must stay valid at least, in seconds. At most half of its lifetime counts: a demand that no
-   * token can meet would refresh on every call.
+   * How long the token must stay valid at least, in seconds. At most half of its lifetime counts, because a demand that
+   * no token can meet would cause a refresh on every call.
    */
   readonly minValiditySeconds?: number;
-  /** Version of a token that the provider's API refused: it is refreshed even if it should still be valid. */
+  /**
+   * Token version of an access token that the provider's API refused. The module refreshes it even if it has not
+   * expired.
+   */
   readonly rejectedVersion?: string;
 }
 
@@ -35,9 +38,9 @@ export class TokenFreshness {
 }
 
 /**
- * Whether a token may be handed out without a refresh.
+ * Tells whether the module may serve an access token without a refresh.
  *
- * @param elapsedMs since the row was read
+ * @param elapsedMs milliseconds since the row was read
  */
 export function isFresh(
   row: AccessTokenRow,
@@ -53,7 +56,10 @@ export function isFresh(
   return row.accessTokenValidForSeconds - elapsedMs / 1000 > Math.max(leeway, demanded);
 }
 
-/** A factor from 0.75 to 1.25 that is the same for a row at all times. FNV-1a: no need for more than an even spread. */
+/**
+ * Returns a factor from 0.75 to 1.25 that never changes for a row. FNV-1a is enough, because only an even spread
+ * matters.
+ */
 function spread({ keycloakUserId, idp }: TokenKey): number {
   return 0.75 + (hash(idp, hash(keycloakUserId)) >>> 0) / 2 ** 33;
 }

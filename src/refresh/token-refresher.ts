@@ -15,13 +15,13 @@ import { RefreshSettings } from './refresh.options.js';
 import { type TokenDemand, TokenFreshness } from './token-freshness.js';
 import { unlessAborted } from './unless-aborted.js';
 
-/** What a caller asks of a token, and what ends its wait. */
+/** The demand of a caller, and the signal that ends its wait. */
 export interface FreshTokenRequest extends TokenDemand {
-  /** Ends the wait of this caller; the refresh goes on for the others and for the next call. */
+  /** Ends the wait of this caller. The refresh goes on for the other callers and for the next call. */
   readonly signal?: AbortSignal;
 }
 
-/** Loads token pairs, and gets stale ones refreshed. */
+/** Loads token pairs, and refreshes stale ones. */
 @Injectable()
 export class TokenRefresher {
   constructor(
@@ -35,8 +35,8 @@ export class TokenRefresher {
   ) {}
 
   /**
-   * The row with a token that meets the demand, refreshed if need be; null when there is no row. While no refresh
-   * succeeds for a passing reason, a token that still works is returned with its real expiry.
+   * Returns the row with a token that meets the demand, after a refresh if the token is stale; null when there is no
+   * row. While no refresh succeeds, it returns a token that still works, with its real expiry.
    *
    * @throws {@link ReauthenticationRequiredError} | {@link RefreshInProgressError} | {@link RefreshUnavailableError} |
    * {@link ProviderMisconfiguredError} | {@link TokenStoreUnavailableError}, or what a callback threw
@@ -61,11 +61,13 @@ export class TokenRefresher {
       const flight = this.flights.join(target, row, demand.isRejected, redeemer.source);
       const arrival = () => within(flight.result, deadline - performance.now(), () => inProgress(target));
       const result = await unlessAborted(arrival, signal);
-      // A callback's decision is for callers with a callback; the others look again, and start a refresh of their own.
+      // The decision of a callback counts only for callers with a callback. The other callers load the row again, and
+      // start a refresh of their own.
       const isForeign = flight.source !== redeemer.source;
       switch (result.kind) {
         case 'refreshed':
-          // While they cannot be stored, tokens are handed out until they expire, and there are no others.
+          // Callers also get tokens that are not stored yet, until these expire. After that there are no tokens to
+          // serve.
           if (this.#isUsable(target, result.row, request)) return result.row;
           throw target.errorOf({ reason: 'in_progress' });
         case 'unchanged':
@@ -98,7 +100,10 @@ export class TokenRefresher {
     return isUsable(row, this.#demandOf(row, key, request), rules.policy, performance.now());
   }
 
-  /** The row after a refresh that failed: the exchange may have ended the access token that was seen before it. */
+  /**
+   * Loads the row after a failed refresh. If it cannot, it returns the row with one open lease more, because the
+   * exchange may have ended the access token.
+   */
   #lookAgain(
     row: AuthTokensRow,
     target: RefreshTarget<PairRefresh>,
@@ -108,7 +113,10 @@ export class TokenRefresher {
     return unlessAborted(() => target.load().catch(() => possiblyEnded), signal);
   }
 
-  /** A refresh that this process has under way may not have its lease yet, or store its tokens when that has run out. */
+  /**
+   * Returns an idle or abandoned row as leased while this process refreshes it. The refresh may not have its lease yet,
+   * or it may have a pending commit after its lease expired.
+   */
   #asSeenHere(row: AuthTokensRow, name: string): AuthTokensRow {
     const isUnheld = row.state === 'idle' || row.state === 'abandoned';
     return isUnheld && this.flights.has(name, row.version) ? { ...row, state: 'leased' } : row;
@@ -120,7 +128,7 @@ export class TokenRefresher {
     return pairTarget(key, redeemer, { table, revocations, policy, provider: providers.find(key.idp) });
   }
 
-  /** Why this row cannot be refreshed at all, if so. */
+  /** Returns the error if no refresh of this row may start now. */
   async #findBlockingError(target: RefreshTarget<PairRefresh>, row: AuthTokensRow): Promise<Error | undefined> {
     const unavailable = (cause: string) => target.errorOf({ reason: 'unavailable', cause });
     if (!this.drain.mayStart()) return unavailable('the application is shutting down');

@@ -1,9 +1,13 @@
-/** Those who wait under one signal; a listener of each would be a leak in the eyes of Node from the eleventh on. */
+/**
+ * The callers that wait under each signal. They share one listener, because Node reports a leak from the eleventh
+ * listener on.
+ */
 const waiting = new WeakMap<AbortSignal, Set<(reason: unknown) => void>>();
 
 /**
- * Settles as the work does, or rejects with the reason of the signal, if there is one. The work goes on then. With a signal
- * that has aborted nothing is begun. `events.once`, ended by a signal of its own, took two thirds of a read's throughput.
+ * Settles as the work does, or rejects with the reason of the signal when it aborts. The work goes on after an abort.
+ * If the signal aborted before the call, the work does not begin. `events.once`, ended by a signal of its own, took two
+ * thirds of the throughput of reads.
  */
 export function unlessAborted<T>(begin: () => Promise<T>, signal: AbortSignal | undefined): Promise<T> {
   if (!signal) return begin();

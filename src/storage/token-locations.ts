@@ -1,7 +1,10 @@
 import type { TokenLocation } from '../sealing/sealed-token.js';
 import type { TokenKey } from '../token-key.js';
 
-/** Where the sealed texts of this module live. Stored texts are bound to these names: changing one makes them unreadable. */
+/**
+ * Returns the place of a sealed text of `auth_tokens`. A sealed text opens only in the place for which it was sealed,
+ * so a new name of a table or a column makes the stored texts unreadable.
+ */
 export function authTokenLocation(key: TokenKey, column: 'access_token' | 'refresh_token'): TokenLocation {
   return { table: 'auth_tokens', column, keycloakUserId: key.keycloakUserId, idp: key.idp };
 }

@@ -3,7 +3,11 @@ import { leaseStatements, type LeaseStatements } from '../leases/lease.statement
 import { type AuthTokensRow, readRow, TOKEN_COLUMNS } from './auth-tokens-row.js';
 import type { SealedTokens } from './stored-tokens.js';
 
-/** The statements that lease rows of `auth_tokens` and end their leases. @param table quoted path of the table */
+/**
+ * Returns the statements that lease rows of `auth_tokens` and end their leases.
+ *
+ * @param table quoted path of the table
+ */
 export function authTokensLeases(table: string): LeaseStatements<TokenKey, SealedTokens, AuthTokensRow> {
   return leaseStatements({
     label: 'tokens',

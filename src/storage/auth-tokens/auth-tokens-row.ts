@@ -4,12 +4,15 @@ import type { SealedToken } from '../../sealing/sealed-token.js';
 import { type LeasedRow, readLeasedRow } from '../leases/leased-row.js';
 import type { StoredTokens } from './stored-tokens.js';
 
-/** What a caller needs of a row whose access token is fresh; times are distances from its reading, a moment ago. */
+/**
+ * The part of a row that a caller needs when its access token is fresh. Times are distances from the moment at which
+ * the row was read. The row does not have this moment, because the caller uses the row at once.
+ */
 export interface AccessTokenRow {
   readonly tokens: Pick<StoredTokens, 'accessToken' | 'accessTokenExpiresAt' | 'version'>;
-  /** Seconds until the access token expires, negative when it has; Infinity = never. */
+  /** Seconds until the access token expires; negative when it has expired, Infinity when it never expires. */
   readonly accessTokenValidForSeconds: number;
-  /** Seconds between issue and expiry of the access token; Infinity = does not expire. */
+  /** Seconds between issue and expiry of the access token; Infinity when it never expires. */
   readonly accessTokenLifetimeSeconds: number;
 }
 
@@ -17,20 +20,20 @@ export interface AccessTokenRow {
 export interface AuthTokensRow extends AccessTokenRow, LeasedRow {
   readonly tokens: StoredTokens;
   readonly hasRefreshToken: boolean;
-  /** Seconds until the refresh token expires, negative when it has; Infinity = never. */
+  /** Seconds until the refresh token expires; negative when it has expired, Infinity when it never expires. */
   readonly refreshTokenValidForSeconds: number;
 }
 
-/** The condition that names the row of a {@link TokenKey}, of the alias `stored`. */
+/** SQL condition that names the row of a {@link TokenKey}, for the alias `stored`. */
 export const KEY_CONDITION = 'stored.keycloak_user_id = $keycloakUserId AND stored.identity_provider = $idp';
 
-/** The pair itself, of the alias `stored`. */
+/** The columns of the pair, for the alias `stored`. */
 export const TOKEN_COLUMNS = `stored.access_token, stored.refresh_token, stored.access_token_expires_at,
   stored.refresh_token_expires_at`;
 
 /**
- * What {@link readAccessToken} reads, of the alias `stored`. The numbers share a column because each one costs: in columns
- * of their own they make a single read 5 % slower.
+ * The columns that {@link readAccessToken} reads, for the alias `stored`. The numbers share one column, because a
+ * column for each makes a single read 5 % slower.
  */
 export const ACCESS_TOKEN_COLUMNS = `stored.access_token, concat_ws(' ', stored.token_version, stored.access_token_expires_at,
   date_part('epoch', stored.issued_at), date_part('epoch', clock_timestamp())) AS version_and_times`;
@@ -72,7 +75,7 @@ export function readTokens(row: QueryResultRow): StoredTokens {
   };
 }
 
-/** Distance to an expiry from a moment; an expiry of 0 is never. */
+/** Returns the seconds from a moment to an expiry; Infinity when the expiry is 0. */
 export function secondsUntil(expiresAt: number, moment: number): number {
   return expiresAt === 0 ? Infinity : expiresAt - moment;
 }

@@ -6,7 +6,7 @@ import { RESET, type Stamp } from '../leases/leased-table-shape.js';
 import { KEY_CONDITION, readTokens, TOKEN_COLUMNS } from './auth-tokens-row.js';
 import type { SealedTokens, StoredTokens } from './stored-tokens.js';
 
-/** What an import says of another system's copy of a pair. */
+/** What an import knows of the copy that another system has of a pair. */
 export interface ImportRules {
   /** Epoch seconds; 0 = not known. */
   readonly issuedAt: number;
@@ -16,7 +16,7 @@ export interface ImportRules {
 
 /** The statements that store and delete pairs in `auth_tokens`. Each is one round trip. */
 export interface AuthTokensWrites {
-  /** Gives the id of the transaction that stored the pair. */
+  /** Returns the id of the transaction that stored the pair. */
   readonly store: Statement<TokenKey & SealedTokens & Stamp, string>;
   readonly import: Statement<TokenKey & SealedTokens & Stamp & ImportRules, string>;
   readonly delete: Statement<TokenKey, StoredTokens>;
@@ -48,12 +48,12 @@ export function authTokensWrites(table: string, revocations: string): AuthTokens
   const readTransactionId = (row: QueryResultRow) => String(row.transaction_id);
 
   return {
-    // The update is first because a refused INSERT … ON CONFLICT spends an identity value: with 2^31 of them, logins
-    // alone would use the sequence up. ON CONFLICT is what makes two first stores of one key both succeed.
+    // The statement updates first, because a refused INSERT … ON CONFLICT spends an identity value. There are 2^31
+    // values, and logins alone would use them up. ON CONFLICT lets two first stores of one key both succeed.
     store: defineStatement({
       label: 'store',
       action: 'store tokens',
-      isRepeatable: false, // by then the pair may be refreshed, and what is repeated is spent
+      isRepeatable: false, // by the second try the pair may be refreshed, and the statement would store a spent one
       text: `WITH updated AS (
          UPDATE ${table} AS stored SET ${pair('clock_timestamp()')} WHERE ${KEY_CONDITION} RETURNING stored.id),
        inserted AS (
@@ -63,8 +63,10 @@ export function authTokensWrites(table: string, revocations: string): AuthTokens
       read: readTransactionId,
     }),
 
-    // An import replaces only what was issued before it (of logins also in the same second, which is all that $issuedAt
-    // names), or, where the time of issue is not known, what was not refreshed here since.
+    // An import replaces a pair that was issued earlier. It also replaces a pair of the same second that was not
+    // refreshed here, because `$issuedAt` has whole seconds only. If the time of issue is not known, it replaces a pair
+    // that was not refreshed here, or whose grant has ended. A copy without a refresh token replaces an active pair
+    // with one only if `$mayDropRefreshToken` is true.
     import: defineStatement({
       label: 'import',
       action: 'import tokens',
@@ -82,13 +84,14 @@ export function authTokensWrites(table: string, revocations: string): AuthTokens
     delete: defineStatement({
       label: 'delete',
       action: 'delete tokens',
-      isRepeatable: false, // a second time it would return nothing
+      isRepeatable: false, // the second try would return nothing
       text: `DELETE FROM ${table} AS stored WHERE ${KEY_CONDITION}
          RETURNING ${TOKEN_COLUMNS}, stored.token_version::text AS token_version`,
       read: readTokens,
     }),
 
-    // One statement, so that no pair is deleted and not noted, or noted and not deleted.
+    // One statement deletes and notes, because two statements could delete a pair without the note, or note it without
+    // the deletion.
     deleteForRevocation: defineStatement({
       label: 'delete_for_revocation',
       action: 'delete tokens',

@@ -4,7 +4,8 @@ import { LeasedEntity } from '../leases/leased.entity.js';
 
 /**
  * One sealed token pair of one user at one identity provider, with the state of its refresh. The module reads and
- * writes it by its own statements; the entity tells TypeORM of the table, for migrations and for the host's queries.
+ * writes it by its own statements. The entity describes the table to TypeORM, for migrations and for queries of the
+ * host.
  */
 @Entity({ name: 'auth_tokens' })
 @Index('idx_auth_tokens_keycloak_user_id', ['keycloakUserId'])
@@ -25,7 +26,7 @@ export class AuthTokens extends LeasedEntity {
   @Column({ name: 'identity_provider', type: 'varchar' })
   identityProvider!: string;
 
-  /** Sealed. Unbounded: access tokens of Bitbucket and JWTs exceed 2,500 characters. */
+  /** Sealed. The length has no limit, because access tokens of Bitbucket and JWTs exceed 2,500 characters. */
   @Column({ name: 'access_token', type: 'varchar' })
   accessToken!: string;
 

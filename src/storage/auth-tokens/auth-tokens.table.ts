@@ -18,7 +18,9 @@ import { authTokensWrites, type ImportRules } from './auth-tokens-write.statemen
 import { AuthTokens } from './auth-tokens.entity.js';
 import type { SealedTokens, StoredTokens } from './stored-tokens.js';
 
-/** The table `auth_tokens`: one method a statement. Every method throws {@link TokenStoreUnavailableError}. */
+/**
+ * The table `auth_tokens`, with one method for each statement. Every method throws {@link TokenStoreUnavailableError}.
+ */
 @Injectable()
 export class AuthTokensTable {
   /** The leases of its rows. */
@@ -41,37 +43,42 @@ export class AuthTokensTable {
     this.leases = new LeasedTable(executor, this.#sql);
   }
 
-  /** Whether access tokens are being looked up at this moment. */
+  /** Whether lookups of access tokens wait or are under way. */
   get isReading(): boolean {
     return this.#accessTokens.isBusy;
   }
 
   /**
-   * Finds the access token of an active row that no exchange may have ended, in the same way as {@link load}; null for
-   * every other row.
+   * Finds the access token of an active row without an open lease, in the surrounding transaction as {@link load} does.
+   * Returns null for every other row.
    */
   findAccessToken(key: TokenKey): Promise<AccessTokenRow | null> {
     return this.scope.isInside() ? this.#inside(this.#sql().accessTokens, key) : this.#accessTokens.run(key);
   }
 
-  /** Loads a row in the surrounding transaction; outside of one, concurrent loads share statements. */
+  /** Loads a row in the surrounding transaction. Outside of a transaction, concurrent loads share statements. */
   load(key: TokenKey): Promise<AuthTokensRow | null> {
     return this.scope.isInside() ? this.#inside(this.#sql().rows, key) : this.#rows.run(key);
   }
 
-  /** Loads a row as it is committed, whatever transaction surrounds the call; concurrent loads share statements. */
+  /** Loads the committed row, outside of the surrounding transaction. Concurrent loads share statements. */
   loadCommitted(key: TokenKey): Promise<AuthTokensRow | null> {
     return this.#rows.run(key);
   }
 
-  /** Inserts or replaces the pair in one statement: of two concurrent first stores both succeed and the later wins. */
+  /**
+   * Inserts or replaces the pair in one statement. Two concurrent first stores both succeed, and the later one wins.
+   */
   async store(key: TokenKey, pair: SealedTokens, clientId: string | null): Promise<void> {
     const version = randomId();
     const [transactionId] = await this.executor.execute(this.#sql().store, { ...key, ...pair, clientId, version });
     if (transactionId) this.scope.transaction()?.markWritten(version, transactionId);
   }
 
-  /** Inserts another system's copy of the pair, or replaces an older one with it; false when what is stored is as new. */
+  /**
+   * Inserts the copy that another system has of a pair, or replaces an older pair by it. Returns false when it did not
+   * change the stored pair.
+   */
   async import(key: TokenKey, pair: SealedTokens & ImportRules, clientId: string | null): Promise<boolean> {
     const version = randomId();
     const [transactionId] = await this.executor.execute(this.#sql().import, { ...key, ...pair, clientId, version });
@@ -84,14 +91,14 @@ export class AuthTokensTable {
     return deleted ?? null;
   }
 
-  /** Deletes the pair and notes it for revocation; whether there was one. */
+  /** Deletes the pair and notes it for revocation. Returns whether there was one. */
   async deleteForRevocation(key: TokenKey): Promise<boolean> {
     return (await this.executor.execute(this.#sql().deleteForRevocation, key)).length > 0;
   }
 
   /**
-   * Whether the surrounding transaction sees the row otherwise than the others do, because it has stored or deleted it and
-   * is not committed yet.
+   * Tells whether the surrounding transaction sees another row than the other transactions see, because it stored or
+   * deleted the row and has not committed yet.
    */
   async isUncommitted(key: TokenKey, row: AuthTokensRow | null): Promise<boolean> {
     return this.scope.isUncommitted(row, () => this.loadCommitted(key));
@@ -102,7 +109,7 @@ export class AuthTokensTable {
     return row ? read(row) : null;
   }
 
-  /** The rows at the positions of their keys. */
+  /** Returns the rows at the positions of their keys. */
   async #lookUp<Row>(lookups: Lookups<Row>, keys: readonly TokenKey[]): Promise<(Row | undefined)[]> {
     const { one, ofOneIdp, ofMany, read } = lookups;
     const [first] = keys;

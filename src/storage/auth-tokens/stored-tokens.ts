@@ -1,6 +1,6 @@
 import type { SealedToken } from '../../sealing/sealed-token.js';
 
-/** A sealed token pair to store. Expiries are epoch seconds, whole; 0 = does not expire. */
+/** A sealed token pair to store. Expiries are whole epoch seconds; 0 = does not expire. */
 export interface SealedTokens {
   readonly accessToken: SealedToken;
   /** Empty when the provider gave no refresh token. */
@@ -11,6 +11,6 @@ export interface SealedTokens {
 
 /** A sealed token pair as it is stored. */
 export interface StoredTokens extends SealedTokens {
-  /** Names the stored refresh-token instance: a 63-bit integer in decimal. */
+  /** Token version: a 63-bit integer in decimal. */
   readonly version: string;
 }

@@ -3,53 +3,57 @@ import { leaseColumns, type LeasedRow, leaseState } from './leased-row.js';
 import { keyCondition, type LeasedTableShape, type ParameterColumn, RESET } from './leased-table-shape.js';
 import { type FailureKind } from './leased.entity.js';
 
-/** What a caller asks a lease for. */
+/** The request of a caller for a lease. */
 export interface LeaseRequest {
   readonly leaseId: string;
   readonly leaseMs: number;
-  /** The version and the state that the caller has seen: the row is leased only if it still has both. */
+  /** The version and the state that the caller has seen. PostgreSQL grants the lease only if the row still has both. */
   readonly seenVersion: string;
   readonly seenState: string;
   /** Whether the provider's API refused the access token. */
   readonly isRejected: boolean;
 }
 
-/** Why a lease was refused: the row was replaced, is locked by a transaction, or is in another state by now. */
+/**
+ * Why PostgreSQL refused a lease. `replaced`: the row has another version. `locked`: a transaction has the row locked.
+ * `changed`: the row has another state.
+ */
 export type LeaseRefusal = 'replaced' | 'locked' | 'changed';
 
-/** The answer to one caller who asked for a lease: the row, and when or why not. */
+/** The answer to one caller that asked for a lease: the row, and the time of the grant or the reason of the refusal. */
 export interface LeaseAnswer<Row> {
   readonly row: Row;
-  /** Epoch seconds of the database; null when it was refused. */
+  /** Epoch seconds of the database; null when PostgreSQL refused the lease. */
   readonly grantedAt: number | null;
   readonly refusal: LeaseRefusal | null;
 }
 
-/** New tokens on their way into the row whose refresh token was redeemed for them. */
+/** What a commit writes beside the new tokens. */
 export interface Successor {
   readonly version: string;
   readonly redeemedVersion: string;
   /**
-   * Epoch seconds of the database when the request was sent. Not when the answer was read: a process that was stopped
-   * in between would take its old pair for the newer of two, and its access token for longer-lived than it is.
+   * When the process sent the request, in epoch seconds of the database. The time of the answer would be wrong, because
+   * the operating system can stop the process in between. The process would then take its older pair for the newer
+   * sibling, and compute a wrong lifetime of its access token.
    */
   readonly issuedAt: number;
   readonly clientId: string | null;
   readonly rejections: number;
 }
 
-/** The end of a lease that brought no tokens. */
+/** The end of a lease that led to no tokens. */
 export interface LeaseEnd {
   readonly leaseId: string;
   readonly failureKind: FailureKind | null;
   readonly errorCode: string | null;
-  /** Milliseconds without a further try; null when nothing failed. */
+  /** Milliseconds for which no process tries again; null when nothing failed. */
   readonly backoffMs: number | null;
 }
 
 type At<Row> = Row & { readonly position: number };
 
-/** The statements that lease a row and end its lease, by what they do. */
+/** The statements that lease a row and end its lease, named by what they do. */
 export interface LeaseStatements<Key extends object, Tokens extends object, Row> {
   readonly acquire: Statement<Columns<Key & LeaseRequest>, At<LeaseAnswer<Row>>>;
   readonly renew: Statement<Key & RenewRequest, number>;
@@ -61,48 +65,48 @@ export interface LeaseStatements<Key extends object, Tokens extends object, Row>
   readonly reject: Statement<Key & Rejection, 'quarantined' | 'ended'>;
 }
 
-/** Each parameter of many callers as an array. */
+/** One array for each parameter, with the values of many callers. */
 export type Columns<Params> = { readonly [Name in keyof Params]: readonly Params[Name][] };
 
-/** A lease for another while, by its holder. */
+/** The request of a holder to renew its lease. */
 export interface RenewRequest {
   readonly leaseId: string;
   readonly leaseMs: number;
   readonly seenVersion: string;
-  /** Whether it is known that no exchange before redeemed the token. */
+  /** Whether the caller knows that no earlier exchange redeemed the token. */
   readonly isUnspent: boolean;
 }
 
-/** A verdict of the provider. */
+/** A verdict about a refresh token. */
 export interface Rejection {
   readonly leaseId: string;
   readonly seenVersion: string;
   readonly quarantineMs: number;
   readonly errorCode: string;
-  /** Whether it is believed in any case. */
+  /** Whether the grant ends in any case, without a quarantine. */
   readonly isCertain: boolean;
 }
 
-/** One statement each for what the leases of a table need. Each is one round trip, and autocommits. */
+/** Returns the statements for the leases of a table. Each is one round trip, and autocommits. */
 export function leaseStatements<Key extends object, Tokens extends object, Row extends LeasedRow>(
   shape: LeasedTableShape<Key, Tokens, Row>,
 ): LeaseStatements<Key, Tokens, Row> {
   const { label, content, table, id } = shape;
 
-  // A transaction of the host may hold the row for as long as it pleases. Waiting for it would hold a connection, which
-  // that transaction may itself be waiting for; the caller tries again instead.
+  // A transaction of the host can have the row locked for any time. A statement that waits for it holds a connection,
+  // and that transaction may itself wait for a connection. So the statement fails at once, and the caller tries again.
   const unlockedRow = `stored.${id} = (SELECT own.${id} FROM ${table} AS own
          WHERE ${keyCondition(shape, 'own')} FOR NO KEY UPDATE NOWAIT)`;
 
-  // Everything is named by its alias: a column that the host has added to the table may have any name.
+  // The SQL names each column with its alias, because a column that the host added to the table can have any name.
   const asked = (parameters: readonly ParameterColumn[]): string => {
     const arrays = parameters.map(({ parameter, type }) => `(SELECT $${parameter}::${type}[])`);
     const names = parameters.map(({ column }) => column);
     return `unnest(${arrays.join(', ')}) WITH ORDINALITY AS asked (${names.join(', ')}, position)
          JOIN ${table} AS stored ON ${shape.key.map(({ column }) => `stored.${column} = asked.${column}`).join(' AND ')}`;
   };
-  // Skipped, not waited for, is what a transaction of the host holds, and what another process has in its statement: of
-  // two statements that waited for each other's rows PostgreSQL would end one.
+  // The statement skips locked rows. A transaction of the host has them locked, or a statement of another process. If
+  // two statements waited for rows of each other, PostgreSQL would end one of them.
   const unlocked = (parameters: readonly ParameterColumn[]): string =>
     `unlocked AS MATERIALIZED (
        SELECT stored.${id} AS row_id, asked.* FROM ${asked(parameters)} FOR NO KEY UPDATE OF stored SKIP LOCKED)`;
@@ -131,12 +135,13 @@ export function leaseStatements<Key extends object, Tokens extends object, Row e
   const ownTokens = newTokens((_, parameter) => `$${parameter}`);
 
   return {
-    // For many callers at once. The state is judged once more, on the locked row; a refusal says what the row is now. A lease
-    // is a new try: no backoff of an earlier one outlives it.
+    // Leases rows for many callers at once. PostgreSQL compares the version and the state that the caller has seen with
+    // those of the locked row. A refusal returns the row as it is now. The statement clears `retry_at`, because a lease
+    // is a new try and ends the backoff of an earlier one.
     acquire: defineStatement({
       label: `acquire_${label}`,
       action: `lease ${content} for a refresh`,
-      isRepeatable: true, // under the same id it is granted again
+      isRepeatable: true, // the second try gets the same lease, by its id
       text: `WITH ${unlocked(request)},
        granted AS (
          UPDATE ${table} AS stored SET lease_id = unlocked.lease_id,
@@ -173,17 +178,18 @@ export function leaseStatements<Key extends object, Tokens extends object, Row e
       read: (row) => Number(row.granted_at),
     }),
 
-    // The lease is no condition: the process that got the answer holds the only live token.
+    // The lease is no condition, because the process that got the answer has the only live token.
     commit: defineStatement({
       label: `commit_${label}`,
       action: `store refreshed ${content}`,
-      isRepeatable: true, // a second time the version is another
+      isRepeatable: true, // the second try has no effect, because the row has another version
       text: `UPDATE ${table} AS stored SET ${ownTokens}
          WHERE ${unlockedRow} AND stored.token_version = $redeemedVersion RETURNING stored.token_version`,
       read: noColumns,
     }),
 
-    // As commit, for many at once. What it does not store is not decided yet: its row may only be locked.
+    // Commits for many callers at once. The statement skips locked rows, so it does not decide about tokens that it did
+    // not store. The statement `commit` decides about each of them.
     commitMany: defineStatement({
       label: `commit_many_${label}`,
       action: `store refreshed ${content}`,
@@ -199,7 +205,8 @@ export function leaseStatements<Key extends object, Tokens extends object, Row e
       read: (row) => ({ position: Number(row.position) }),
     }),
 
-    // Two exchanges of one token in the provider's replay window both got tokens: the newer ones are live.
+    // Two exchanges of one token both got tokens inside the replay window. The row keeps the newer ones, because these
+    // are live.
     commitNewerSibling: defineStatement({
       label: `commit_newer_sibling_${label}`,
       action: `store refreshed ${content}`,
@@ -210,7 +217,7 @@ export function leaseStatements<Key extends object, Tokens extends object, Row e
       read: noColumns,
     }),
 
-    // The leases before stay open: their exchanges may have redeemed the token all the same.
+    // Earlier leases stay open, because their exchanges may have redeemed the token.
     release: defineStatement({
       label: `release_${label}`,
       action: `release the lease of ${content}`,
@@ -226,7 +233,8 @@ export function leaseStatements<Key extends object, Tokens extends object, Row e
       read: noColumns,
     }),
 
-    // The lease stays and runs out, because its token may have been redeemed; callers do not wait for it.
+    // The row keeps the lease until it expires, because the provider may have redeemed the token. Callers do not wait
+    // for that.
     giveUp: defineStatement({
       label: `give_up_${label}`,
       action: 'note a lost answer',
@@ -237,8 +245,8 @@ export function leaseStatements<Key extends object, Tokens extends object, Row e
       read: noColumns,
     }),
 
-    // With a takeover behind it the verdict may be about tokens that another holder already replaced: it is believed only
-    // when it comes again after the quarantine.
+    // While an earlier lease is open, its holder may have replaced the tokens that the verdict is about. So the first
+    // verdict puts the row in quarantine. A second verdict after the quarantine ends the grant.
     reject: defineStatement({
       label: `reject_${label}`,
       action: 'record a rejected refresh token',

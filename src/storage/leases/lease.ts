@@ -1,14 +1,23 @@
-/** The right to redeem one row's refresh token, and the row at the moment it was given. */
+/** The right of this process to redeem the refresh token of one row, and the row as it was at the grant. */
 export interface Lease<Row> {
   readonly id: string;
   readonly row: Row;
-  /** The database's present in epoch seconds: its clock at the grant, carried on by the monotonic clock of the process. */
+  /**
+   * Returns the present time of the database in epoch seconds: its time at the grant, and what the monotonic clock of
+   * the process has counted since the answer.
+   */
   now(): number;
-  /** What the monotonic clock of the process certainly leaves of the lease, in milliseconds. */
+  /**
+   * Returns how long the lease lasts at least, in milliseconds. The monotonic clock of the process counts from the
+   * request.
+   */
   leftMs(): number;
 }
 
-/** A lease that was asked for at `askedAt` on the monotonic clock, and granted at `grantedAt` on the database's. */
+/**
+ * Returns a lease. The process asked for it at `askedAt`, in milliseconds of its monotonic clock. PostgreSQL granted it
+ * at `grantedAt`, in epoch seconds of the database.
+ */
 export function leaseOf<Row>(
   id: string,
   row: Row,

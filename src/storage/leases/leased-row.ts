@@ -3,54 +3,55 @@ import type { QueryResultRow } from 'pg';
 import type { FailureKind } from './leased.entity.js';
 
 /**
- * How the refresh of a row stands. `idle`: nothing is under way. `leased`: an exchange may redeem its token. `outcome_unknown`:
- * leased by an exchange that has given up. `abandoned`: a lease ran out, and what became of its exchange is not known.
- * `backing_off`: no try before a time. `quarantined`: an `invalid_grant` is being watched. `ended`: the grant is over.
+ * The state of a row. `idle`: no exchange is under way. `leased`: an exchange may redeem the refresh token.
+ * `outcome_unknown`: the holder of the lease noted that the outcome is unknown. `abandoned`: the lease expired or was
+ * given back, and at least one exchange has not ended in an answer. `backing_off`: no process tries a refresh before a
+ * time. `quarantined`: the module does not act on an `invalid_grant` yet. `ended`: the grant has ended.
  */
 export type LeaseState = 'idle' | 'leased' | 'outcome_unknown' | 'abandoned' | 'backing_off' | 'quarantined' | 'ended';
 
-/** What every row with a redeemable refresh token tells of its refresh; times are distances from its reading. */
+/** The state of the refresh of one row. Times are distances from the moment at which the row was read. */
 export interface LeasedRow {
   /** Names the row from its first store to its deletion. */
   readonly id: string;
-  /** Names the stored refresh-token instance: a 63-bit integer in decimal. */
+  /** Token version: a 63-bit integer in decimal. */
   readonly version: string;
-  /** The version that was redeemed for it; null after a login. */
+  /** Parent version: the version that was redeemed to get this one; null after a login. */
   readonly parentVersion: string | null;
-  /** The OAuth client that the grant was issued to; null when it is not known. */
+  /** The OAuth client to which the provider issued the grant; null when it is not known. */
   readonly clientId: string | null;
   readonly state: LeaseState;
   /** Milliseconds left of the lease; 0 = none. */
   readonly leasedForMs: number;
-  /** Leases whose exchange did not end in an answer, a live one included. */
+  /** Number of leases whose exchange has not ended in an answer, a valid one included. */
   readonly openLeases: number;
-  /** Milliseconds since the first of them was taken; 0 = there is none. */
+  /** Milliseconds since PostgreSQL granted the first of them; 0 = there is none. */
   readonly firstLeasedMsAgo: number;
-  /** Whether the last holder has said that its answer is lost. */
+  /** Whether the last holder noted that the outcome is unknown. */
   readonly outcomeUnknown: boolean;
-  /** Milliseconds during which no refresh may be tried after a failure; 0 = none. */
+  /** Milliseconds for which no process tries a refresh after a failure; 0 = none. */
   readonly backingOffForMs: number;
-  /** Milliseconds during which an `invalid_grant` is not trusted; 0 = none. */
+  /** Milliseconds for which the module does not act on an `invalid_grant`; 0 = none. */
   readonly quarantinedForMs: number;
   readonly failureCount: number;
   readonly failureKind: FailureKind | null;
   readonly lastErrorCode: string | null;
-  /** Refreshes in a row that were made because the provider's API refused the access token before. */
+  /** Number of refreshes in a row that the module made because the provider's API refused the access token. */
   readonly rejections: number;
   /** Whether the provider's API refused the access token before a refresh was tried. */
   readonly wasRejected: boolean;
   /** Seconds since the provider issued the tokens. */
   readonly issuedSecondsAgo: number;
-  /** `performance.now()` when the row was read: the distances count from here. */
+  /** `performance.now()` when the row was read. The distances count from this moment. */
   readonly readAt: number;
 }
 
 /**
- * The state of a row in SQL. Here and nowhere else is said which columns make which state: lookups return it, and a lease
- * is granted to a caller who has seen the state that the row is in.
+ * Returns SQL for the state of a row. It is the only place that says which columns make which state. Lookups return the
+ * state, and PostgreSQL grants a lease only to a caller that has seen the state of the locked row.
  *
  * @param row alias of the table
- * @param present SQL of the moment that counts
+ * @param present SQL of the time with which the expiries are compared
  */
 export function leaseState(row: string, present: string): string {
   return `CASE
@@ -63,9 +64,10 @@ export function leaseState(row: string, present: string): string {
 }
 
 /**
- * The columns of a {@link LeasedRow} beside its id. Times go in epoch seconds of the database, with its present:
- * `clock_timestamp()`, because in a long transaction of the host `now()` stands still while tokens expire. `date_part`
- * rather than `extract`, which computes in numeric. Versions exceed what a double holds, so they travel as text.
+ * Returns the columns of a {@link LeasedRow} beside its id. Times are epoch seconds of the database, and `present` is
+ * its present time. That is `clock_timestamp()`, because `now()` does not move in a long transaction of the host while
+ * tokens expire. The SQL uses `date_part`, because `extract` computes in numeric. Versions are text, because a double
+ * cannot represent them.
  *
  * @param row alias of the table
  */
@@ -103,7 +105,7 @@ export function readLeasedRow(row: QueryResultRow): LeasedRow {
   };
 }
 
-/** What {@link LeasedRow} says of tokens that were stored just now. */
+/** Returns the {@link LeasedRow} of tokens that were stored just now. */
 export function freshlyStored(
   row: Pick<LeasedRow, 'id' | 'version' | 'parentVersion' | 'clientId' | 'rejections' | 'issuedSecondsAgo'>,
 ): LeasedRow {

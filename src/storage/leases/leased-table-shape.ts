@@ -1,25 +1,25 @@
 import type { QueryResultRow } from 'pg';
 
-/** A column and the parameter that holds its value in statements. */
+/** A column, and the parameter that has its value in statements. */
 export interface ParameterColumn<Parameter extends string = string> {
   readonly column: string;
-  /** As PostgreSQL names it. */
+  /** Name of the type in PostgreSQL. */
   readonly type: string;
   readonly parameter: Parameter;
 }
 
-/** What a store writes beside the tokens: the version that names them, and the client that they were issued to. */
+/** What a store writes beside the tokens: their version, and the OAuth client to which the provider issued them. */
 export interface Stamp {
   readonly version: string;
   /** Null when it is not known. */
   readonly clientId: string | null;
 }
 
-/** What tells one table with redeemable refresh tokens from another. */
+/** Describes one table whose refresh tokens the module redeems. */
 export interface LeasedTableShape<Key, Tokens, Row> {
   /** Part of the names of its statements. */
   readonly label: string;
-  /** What it holds, for error messages: "tokens". */
+  /** What a row has, for error messages: "tokens". */
   readonly content: string;
   /** Quoted path. */
   readonly table: string;
@@ -32,12 +32,12 @@ export interface LeasedTableShape<Key, Tokens, Row> {
   readonly read: (row: QueryResultRow) => Row;
 }
 
-/** What new tokens clear: the state of the refresh that led to them, or of those that they make obsolete. */
+/** SQL that clears the state of the refresh when a statement stores new tokens. */
 export const RESET = `lease_id = NULL, lease_expires_at = NULL, lease_outcome_unknown = false, open_leases = 0,
   first_leased_at = NULL, retry_at = NULL, failure_count = 0, failure_kind = NULL, last_error_code = NULL,
   access_token_rejected = false, quarantined_until = NULL, status = 'active', updated_at = clock_timestamp()`;
 
-/** The condition that names the row of a key. @param row alias of the table */
+/** Returns the SQL condition that names the row of a key. @param row alias of the table */
 export function keyCondition({ key }: { key: readonly ParameterColumn[] }, row: string): string {
   return key.map(({ column, parameter }) => `${row}.${column} = $${parameter}`).join(' AND ');
 }

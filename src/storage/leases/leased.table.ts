@@ -14,14 +14,15 @@ import {
   type Successor,
 } from './lease.statements.js';
 
-/** What came of asking for a lease; the row is null when there is none any more. */
+/** The answer to a request for a lease. The row is null when it was deleted. */
 export type LeaseGrant<Row> =
   | { readonly kind: 'granted'; readonly lease: Lease<Row> }
   | { readonly kind: 'refused'; readonly reason: LeaseRefusal | 'deleted'; readonly row: Row | null };
 
 /**
- * The leases of one table: one method a statement, outside of every transaction. Asking for a lease and storing what was
- * redeemed share statements with the other callers. Every method throws {@link TokenStoreUnavailableError}.
+ * The leases of one table, with one method for each statement, outside of every transaction. Concurrent calls of
+ * `acquire` share statements, and so do concurrent calls of `commit`. Every method throws
+ * {@link TokenStoreUnavailableError}.
  */
 export class LeasedTable<Key extends object, Tokens extends object, Row> {
   readonly #leases = new BatchedStatement((requests: readonly (Key & LeaseRequest)[]) => this.#acquireAll(requests));
@@ -29,13 +30,16 @@ export class LeasedTable<Key extends object, Tokens extends object, Row> {
     this.#commitAll(successors),
   );
 
-  /** @param statements of the table, made when they are first needed: the host may initialise its data source late */
+  /**
+   * @param statements returns the statements of the table; first called when one is needed, because the host may
+   * initialise its data source late
+   */
   constructor(
     private readonly executor: StatementExecutor,
     private readonly statements: () => LeaseStatements<Key, Tokens, Row>,
   ) {}
 
-  /** Takes the lease of a row that still has the version and the state that the caller has seen. */
+  /** Takes the lease of a row if the row still has the version and the state that the caller has seen. */
   async acquire(key: Key, request: LeaseRequest): Promise<LeaseGrant<Row>> {
     const leaseMs = Math.ceil(request.leaseMs);
     const answer = await this.#leases.run({ ...key, ...request, leaseMs });
@@ -46,9 +50,10 @@ export class LeasedTable<Key extends object, Tokens extends object, Row> {
   }
 
   /**
-   * Keeps a lease for another `leaseMs`, if the row still has its version, its lease, and no lock of a transaction.
+   * Renews a lease for another `leaseMs` milliseconds, if the row still has its version and this lease, and no
+   * transaction has the row locked.
    *
-   * @param isUnspent whether it is known that no exchange before redeemed the token
+   * @param isUnspent whether the caller knows that no earlier exchange redeemed the token
    */
   async renew(
     key: Key,
@@ -68,41 +73,45 @@ export class LeasedTable<Key extends object, Tokens extends object, Row> {
     }
   }
 
-  /** Stores what was redeemed if the row still has the version that was redeemed for it; false otherwise. */
+  /** Stores new tokens if the row still has the version that was redeemed for them. Returns false otherwise. */
   async commit(key: Key, successor: Tokens & Successor): Promise<boolean> {
     const params = { ...key, ...successor };
     return (await this.#commits.run(params)) ?? this.#commitAlone(params);
   }
 
-  /** Stores what was redeemed over something older that was redeemed from the same version; false otherwise. */
+  /** Replaces older tokens that were redeemed from the same version. Returns false when the row has no such tokens. */
   commitNewerSibling(key: Key, successor: Tokens & Successor): Promise<boolean> {
     return this.#hasEffect(this.statements().commitNewerSibling, { ...key, ...successor });
   }
 
-  /** Gives a lease back. With a backoff, no process refreshes before it is over. */
+  /** Gives a lease back. With a backoff, no process tries a refresh before the backoff is over. */
   async release(key: Key, end: LeaseEnd): Promise<void> {
     await this.#hasEffect(this.statements().release, { ...key, ...end });
   }
 
-  /** Lets a lease run out whose token may have been redeemed; until then no process refreshes, or waits. */
+  /**
+   * Notes that the outcome of a lease is unknown. Until it expires, no process refreshes the row, and no caller waits.
+   */
   async giveUp(key: Key, leaseId: string, errorCode: string): Promise<void> {
     await this.#hasEffect(this.statements().giveUp, { ...key, leaseId, errorCode });
   }
 
-  /** Records a verdict about the token; null when the lease or the version is another by now. */
+  /**
+   * Records a verdict about the refresh token. Returns null when the row has another lease or another version by now.
+   */
   async reject(key: Key, rejection: Rejection): Promise<'quarantined' | 'ended' | null> {
     const [state] = await this.executor.executeWithLockRetry(this.statements().reject, { ...key, ...rejection });
     return state ?? null;
   }
 
-  /** The answers, with the time on the monotonic clock since when the leases may run. */
+  /** Returns the answers, each with the monotonic time of the request. No lease began before this time. */
   async #acquireAll(requests: readonly (Key & LeaseRequest)[]) {
     const askedAt = performance.now();
     const answers = await this.executor.executeDetached(this.statements().acquire, columnsOf(requests));
     return byPosition(answers.map((answer) => ({ ...answer, askedAt })));
   }
 
-  /** Whether each was stored; undefined for those that only a statement of their own can decide. */
+  /** Returns whether each commit was stored; undefined where only a statement of its own can decide. */
   async #commitAll(successors: readonly (Key & Tokens & Successor)[]): Promise<(boolean | undefined)[]> {
     const [first] = successors;
     if (first && successors.length === 1) return [await this.#commitAlone(first)];
@@ -110,7 +119,7 @@ export class LeasedTable<Key extends object, Tokens extends object, Row> {
       const stored = await this.executor.executeDetached(this.statements().commitMany, columnsOf(successors));
       return byPosition(stored.map((each) => ({ ...each, isStored: true }))).map((each) => each && true);
     } catch (error) {
-      if (error instanceof TokenStoreUnavailableError) return []; // alone each is stored, or says why not
+      if (error instanceof TokenStoreUnavailableError) return []; // each commit then gets a statement of its own
       throw error;
     }
   }
@@ -124,7 +133,7 @@ export class LeasedTable<Key extends object, Tokens extends object, Row> {
   }
 }
 
-/** What each caller passes, as an array for each parameter. */
+/** Returns one array for each parameter, with the values of all callers. */
 export function columnsOf<Params extends object>(callers: readonly Params[]): Columns<Params> {
   const columns: Partial<Record<keyof Params, unknown[]>> = {};
   for (const name of Object.keys(callers[0] ?? {}) as (keyof Params)[]) {
@@ -133,7 +142,7 @@ export function columnsOf<Params extends object>(callers: readonly Params[]): Co
   return columns as Columns<Params>;
 }
 
-/** What was read for each caller, at the caller's position. */
+/** Returns the row of each caller at the position of the caller. */
 function byPosition<Row extends { readonly position: number }>(rows: readonly Row[]): (Row | undefined)[] {
   const found: (Row | undefined)[] = [];
   for (const row of rows) found[row.position - 1] = row;

@@ -15,7 +15,7 @@ export interface SealedOfflineToken {
   readonly offlineToken: string;
 }
 
-/** An offline token has no access token beside it, and its expiry is Keycloak's to know. */
+/** The row has no access token, and only Keycloak knows the expiry of the offline token. */
 export const ONLY_A_REFRESH_TOKEN = {
   hasRefreshToken: true,
   refreshTokenValidForSeconds: Infinity,
@@ -25,10 +25,10 @@ export const ONLY_A_REFRESH_TOKEN = {
 /** A stored offline token with the state of its refresh. */
 export type OfflineTokenRow = LeasedRow & SealedOfflineToken & typeof ONLY_A_REFRESH_TOKEN;
 
-/** The statements on `offline_tokens`, by what they do. Each is one round trip. */
+/** The statements on `offline_tokens`, named by what they do. Each is one round trip. */
 export interface OfflineTokensStatements extends LeaseStatements<OfflineTokenKey, SealedOfflineToken, OfflineTokenRow> {
   readonly load: Statement<OfflineTokenKey, OfflineTokenRow>;
-  /** Gives the id of the transaction that stored the token. */
+  /** Returns the id of the transaction that stored the token. */
   readonly store: Statement<OfflineTokenKey & SealedOfflineToken & Stamp, string>;
   readonly storeFirst: Statement<OfflineTokenKey & SealedOfflineToken & Stamp, true>;
   readonly replace: Statement<OfflineTokenKey & SealedOfflineToken & Stamp & { loaded: string }, true>;
@@ -67,7 +67,7 @@ export function offlineTokensStatements(table: string): OfflineTokensStatements 
     store: defineStatement({
       label: 'store_offline',
       action: 'store an offline token',
-      isRepeatable: false, // by then it may be redeemed, and what is repeated is spent
+      isRepeatable: false, // by the second try the token may be redeemed, and would be stored as a spent one
       text: `${insert} ON CONFLICT (user_id) DO UPDATE SET ${token} RETURNING pg_current_xact_id()::text AS transaction_id`,
       read: (row) => String(row.transaction_id),
     }),
@@ -83,7 +83,7 @@ export function offlineTokensStatements(table: string): OfflineTokensStatements 
     replace: defineStatement({
       label: 'replace_offline',
       action: 'replace an offline token',
-      isRepeatable: true, // a second time the text is another
+      isRepeatable: true, // the second try has no effect, because the row has another text
       text: `UPDATE ${table} AS stored SET ${token}
         WHERE stored.user_id = (SELECT own.user_id FROM ${table} AS own WHERE own.user_id = $userId
             FOR NO KEY UPDATE NOWAIT) AND stored.offline_token = $loaded RETURNING stored.user_id`,
@@ -93,7 +93,7 @@ export function offlineTokensStatements(table: string): OfflineTokensStatements 
     delete: defineStatement({
       label: 'delete_offline',
       action: 'delete an offline token',
-      isRepeatable: false, // a second time it would find nothing
+      isRepeatable: false, // the second try finds nothing, and the caller would get false
       text: `DELETE FROM ${table} AS stored WHERE stored.user_id = $userId RETURNING stored.user_id`,
       read: noColumns,
     }),

@@ -16,7 +16,10 @@ import {
 } from './offline-tokens.statements.js';
 import { StoredOfflineToken } from './stored-offline-token.entity.js';
 
-/** The table `offline_tokens`: one method a statement. Every method throws {@link TokenStoreUnavailableError}. */
+/**
+ * The table `offline_tokens`, with one method for each statement. Every method throws
+ * {@link TokenStoreUnavailableError}.
+ */
 @Injectable()
 export class OfflineTokensTable {
   /** The leases of its rows. */
@@ -38,7 +41,7 @@ export class OfflineTokensTable {
     return row ?? null;
   }
 
-  /** Loads a row as it is committed, whatever transaction surrounds the call. */
+  /** Loads the committed row, outside of the surrounding transaction. */
   async loadCommitted(userId: string): Promise<OfflineTokenRow | null> {
     const [row] = await this.executor.executeDetached(this.#sql().load, { userId });
     return row ?? null;
@@ -51,25 +54,25 @@ export class OfflineTokensTable {
     if (transactionId) this.scope.transaction()?.markWritten(version, transactionId);
   }
 
-  /** Stores the token of a user who has none, outside of every transaction; otherwise what is stored stays. */
+  /** Stores the token of a user that has none, outside of every transaction. Does not change a stored token. */
   async storeFirst(userId: string, token: SealedOfflineToken, clientId: string | null): Promise<void> {
     await this.executor.executeDetached(this.#sql().storeFirst, { userId, ...token, clientId, version: randomId() });
   }
 
-  /** Replaces the text that was loaded, outside of every transaction; false when another one is stored by now. */
+  /** Replaces the loaded text, outside of every transaction. Returns false when the row has another text by now. */
   async replace(userId: string, loaded: string, token: SealedOfflineToken, clientId: string | null): Promise<boolean> {
     const params = { userId, loaded, ...token, clientId, version: randomId() };
     return (await this.executor.executeWithLockRetry(this.#sql().replace, params)).length > 0;
   }
 
-  /** Deletes the token in the surrounding transaction; whether there was one. */
+  /** Deletes the token in the surrounding transaction. Returns whether there was one. */
   async delete(userId: string): Promise<boolean> {
     return (await this.executor.execute(this.#sql().delete, { userId })).length > 0;
   }
 
   /**
-   * Whether the surrounding transaction sees the row otherwise than the others do, because it has stored or deleted it and
-   * is not committed yet.
+   * Tells whether the surrounding transaction sees another row than the other transactions see, because it stored or
+   * deleted the row and has not committed yet.
    */
   async isUncommitted(userId: string, row: OfflineTokenRow | null): Promise<boolean> {
     return this.scope.isUncommitted(row, () => this.loadCommitted(userId));

@@ -17,7 +17,9 @@ export class TokenRevocation {
   @Column({ name: 'identity_provider', type: 'varchar' })
   identityProvider!: string;
 
-  /** The OAuth client that the pair was issued to, which alone can revoke it; null when it is not known. */
+  /**
+   * The OAuth client to which the provider issued the pair. Only this client can revoke it. Null when it is not known.
+   */
   @Column({ name: 'client_id', type: 'varchar', nullable: true })
   clientId!: string | null;
 
@@ -25,11 +27,11 @@ export class TokenRevocation {
   @Column({ name: 'access_token', type: 'varchar' })
   accessToken!: string;
 
-  /** Sealed for the place it had in `auth_tokens`; empty when there was none. */
+  /** Sealed for the place it had in `auth_tokens`; empty when there was no refresh token. */
   @Column({ name: 'refresh_token', type: 'varchar' })
   refreshToken!: string;
 
-  /** Times a process took it up. */
+  /** How often a process took the pair up. */
   @Column({ type: 'smallint', default: 0 })
   attempts!: number;
 

@@ -4,17 +4,20 @@ import type { TokenKey } from '../../token-key.js';
 import type { SealedTokens } from '../auth-tokens/stored-tokens.js';
 import type { Stamp } from '../leases/leased-table-shape.js';
 
-/** The two tokens of a deleted pair, and the client that they were issued to: it alone can revoke them. */
+/**
+ * The two tokens of a deleted pair, and the OAuth client to which the provider issued them. Only this client can revoke
+ * them.
+ */
 export type Revocation = TokenKey & Pick<SealedTokens, 'accessToken' | 'refreshToken'> & Pick<Stamp, 'clientId'>;
 
 /** A revocation that this process has taken up. */
 export interface ClaimedRevocation extends Revocation {
   readonly id: string;
-  /** Times it was taken up, this one included. */
+  /** How often a process took the pair up, this time included. */
   readonly attempts: number;
 }
 
-/** The statements on `token_revocations`, by what they do. */
+/** The statements on `token_revocations`, named by what they do. */
 export interface TokenRevocationsStatements {
   readonly add: Statement<Revocation, true>;
   readonly claim: Statement<{ idps: readonly string[]; limit: number }, ClaimedRevocation>;
@@ -34,9 +37,10 @@ export function tokenRevocationsStatements(table: string): TokenRevocationsState
       read: noColumns,
     }),
 
-    // $idps: the providers that this process can revoke at. What no process could revoke for 30 days comes too, to be
-    // reported and removed. Claiming postpones: if the process dies, another takes the rows up after the backoff, which
-    // doubles from 30 s with each claim up to an hour. No lock is held while the provider is called.
+    // `$idps` are the providers at which this process can revoke. The statement also takes up every due row that is
+    // older than 30 days, because the process reports and removes a row that no process could revoke. It postpones each
+    // row that it takes up. If the process dies, another process takes the row up after the backoff, which is 30 s at
+    // first and doubles with each claim up to an hour. The process holds no lock while it calls the provider.
     claim: defineStatement({
       label: 'claim_revocations',
       action: 'take up revocations',

@@ -8,7 +8,10 @@ import { tablePathOf } from '../../postgres/table-path.js';
 import { TokenRevocation } from './token-revocation.entity.js';
 import { type ClaimedRevocation, type Revocation, tokenRevocationsStatements } from './token-revocations.statements.js';
 
-/** The table `token_revocations`: one method a statement. Every method throws {@link TokenStoreUnavailableError}. */
+/**
+ * The table `token_revocations`, with one method for each statement. Every method throws
+ * {@link TokenStoreUnavailableError}.
+ */
 @Injectable()
 export class TokenRevocationsTable {
   readonly #sql = once(() => tokenRevocationsStatements(tablePathOf(this.dataSource, TokenRevocation)));
@@ -18,14 +21,17 @@ export class TokenRevocationsTable {
     private readonly executor: StatementExecutor,
   ) {}
 
-  /** Adds a pair in the surrounding transaction, so that it is revoked if and only if its deletion is committed. */
+  /**
+   * Adds a pair in the surrounding transaction, because the pair must be revoked if and only if its deletion is
+   * committed.
+   */
   async add(pair: Revocation): Promise<void> {
     await this.executor.execute(this.#sql().add, pair);
   }
 
   /**
-   * Takes up pairs of these providers that are due, and those that no process could revoke for 30 days; no other process
-   * gets them before their backoff is over.
+   * Takes up the due pairs of these providers, and the due pairs of every provider that are older than 30 days. No
+   * other process gets them before their backoff is over.
    */
   claim(idps: readonly string[], limit: number): Promise<ClaimedRevocation[]> {
     return this.executor.executeDetached(this.#sql().claim, { idps, limit });
