@@ -2,7 +2,7 @@ import { type DynamicModule, Module } from '@nestjs/common';
 
 import { AppConfig } from './app.config.js';
 
-/** Makes the configuration injectable everywhere, the factories of other modules included. */
+/** Makes the configuration injectable everywhere, also in the factories of other modules. */
 @Module({})
 export class AppConfigModule {
   static forRoot(config: AppConfig): DynamicModule {

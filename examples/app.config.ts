@@ -2,7 +2,7 @@ import { inspect } from 'node:util';
 
 import type { KeycloakModuleOptions } from 'nestjs-idp-tokens';
 
-/** The identity provider as its operator registered this application. */
+/** The identity provider and the client that its operator registered for this application. */
 export interface IdpConfig {
   readonly issuer: string;
   readonly tokenEndpoint: string;
@@ -11,13 +11,13 @@ export interface IdpConfig {
   readonly clientSecret: string;
 }
 
-/** What the application is told from outside. Prints without its secrets. */
+/** The configuration of the application. It prints without its secrets. */
 export class AppConfig {
   constructor(
-    /** Where browsers reach the application. */
+    /** The URL by which browsers reach the application. */
     readonly baseUrl: string,
     readonly databaseUrl: string,
-    /** Seals the stored tokens: 32 bytes in base64. */
+    /** The key that seals the stored tokens: 32 bytes in base64. */
     readonly tokensKey: string,
     readonly idp: IdpConfig,
     /** The realm of the users, if they log in at Keycloak. */

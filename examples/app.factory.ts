@@ -5,10 +5,10 @@ import { DocumentBuilder, SwaggerModule } from '@nestjs/swagger';
 import type { AppConfig } from './app.config.js';
 import { AppModule } from './app.module.js';
 
-/** Makes the application, with its pages on /docs; the caller lets it listen and closes it. */
+/** Makes the application, with its API pages on /docs. The caller makes it listen and closes it. */
 export async function createApp(config: AppConfig): Promise<INestApplication> {
   const app = await NestFactory.create(AppModule.forRoot(config), {
-    logger: false, // what goes wrong here is thrown, and told by the caller
+    logger: false, // an error at the start is thrown, and the caller prints it
     abortOnError: false,
     forceCloseConnections: true,
   });

@@ -12,8 +12,8 @@ import { SessionModule } from './session/session.module.js';
 import { tokensEntities, TokensExceptionFilter, TokensModule } from 'nestjs-idp-tokens';
 
 /**
- * A host application: it signs its users in, links their accounts at the identity provider `demo`, and calls the
- * provider in their name.
+ * A host application. It signs its users in, links their accounts at the identity provider `demo`, and calls the
+ * provider for them.
  */
 @Module({
   imports: [

@@ -17,7 +17,7 @@ Environment
   KEYCLOAK_HOME   an unpacked Keycloak, instead of the one that Maven fetches
 `.trim();
 
-/** What the demo was asked to do. */
+/** The options of the demo on the command line. */
 export interface CommandLine {
   readonly isHelp: boolean;
   readonly isOnce: boolean;
@@ -26,10 +26,14 @@ export interface CommandLine {
   readonly port: number;
 }
 
-/** The demo was asked for something that it does not know. */
+/** The command line has an option or a value that the demo does not know. */
 export class UsageError extends Error {}
 
-/** @throws {@link UsageError} */
+/**
+ * Reads the options of the demo from the command line and the environment.
+ *
+ * @throws {@link UsageError}
+ */
 export function readCommandLine(args: string[], env: NodeJS.ProcessEnv): CommandLine {
   const { help, once, keycloak } = readFlags(args);
   return { isHelp: help, isOnce: once, withKeycloak: keycloak, port: readPort(env.PORT) ?? (once ? 0 : 3000) };

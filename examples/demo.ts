@@ -8,16 +8,16 @@ import { StepList } from './tour/step-list.js';
 import { takeTour } from './tour/tour.js';
 
 /**
- * Starts everything, takes the tour, and stays up unless it is meant to run once. Resolves when everything is stopped,
- * after the tour or after SIGINT or SIGTERM.
+ * Starts everything and takes the tour. It keeps running if it is not meant to run once. Resolves when everything is
+ * stopped, after the tour or after SIGINT or SIGTERM.
  *
- * @throws {@link TourFailure} and whatever starting may throw, with everything stopped
+ * @throws {@link TourFailure} and every error of the start, after everything is stopped
  */
 export async function runDemo({ isOnce, withKeycloak, port }: CommandLine): Promise<void> {
   const interruption = new AbortController();
   const { signal } = interruption;
   for (const name of ['SIGINT', 'SIGTERM']) {
-    // Not `once`: npm passes on the SIGINT that the terminal has sent here already.
+    // Not `once`, because npm passes on the SIGINT that this process has already got from the terminal.
     process.on(name, () => {
       interruption.abort();
     });
@@ -41,13 +41,13 @@ export async function runDemo({ isOnce, withKeycloak, port }: CommandLine): Prom
 
 function invitation(baseUrl: string, withKeycloak: boolean): string {
   const keycloak = `
-  GET /keycloak/login   open the URL in a new tab, log in as anybody, and use the access token for GET /keycloak/me`;
+  GET /keycloak/login   open the URL in a new tab, log in under any name, and use the access token for GET /keycloak/me`;
   return `
 The application is up. Its pages and routes: ${baseUrl}/docs
 
   POST /session   sign in; put the session token into "Authorize"
-  GET /link       open the URL in a new tab and log in as anybody
-  GET /me         call the provider; access tokens live ${ACCESS_TOKEN_TTL_SECONDS} s, so a later call refreshes
+  GET /link       open the URL in a new tab and log in under any name
+  GET /me         call the provider; access tokens expire after ${ACCESS_TOKEN_TTL_SECONDS} s, so a later call refreshes
   DELETE /link    delete the tokens here and revoke them at the provider${withKeycloak ? keycloak : ''}
 
 Ctrl-C stops everything.`;

@@ -14,7 +14,9 @@ try {
   process.exitCode = error instanceof UsageError ? 2 : 1;
 }
 
-/** One line for what the person at the terminal can put right; everything about what must not happen. */
+/**
+ * Returns the message of an error that the user of the terminal can correct, and the whole error of every other kind.
+ */
 function explain(error: unknown): unknown {
   if (
     error instanceof UsageError ||

@@ -3,7 +3,7 @@ import { DataSource } from 'typeorm';
 import { runTokenMigrations } from 'nestjs-idp-tokens';
 
 /**
- * Brings the tables of the module up to date, as a deployment does before it starts the application.
+ * Runs the missing migrations of the module, as a deployment does before it starts the application.
  *
  * @returns the names of the migrations that were missing
  */

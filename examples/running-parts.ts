@@ -1,9 +1,9 @@
-/** Something that was started and must be stopped. */
+/** A part that was started and must be stopped. */
 export interface Stoppable {
   stop(): Promise<void>;
 }
 
-/** What the demo has started. */
+/** The parts that the demo has started. */
 export class RunningParts {
   readonly #parts: Stoppable[] = [];
 
@@ -12,7 +12,9 @@ export class RunningParts {
     return part;
   }
 
-  /** Stops the parts one after another, the last one first; a part that fails to stop keeps no other one up. */
+  /**
+   * Stops the parts one after another, the last one first. If one fails to stop, the others are stopped all the same.
+   */
   async stop(): Promise<void> {
     const failures: unknown[] = [];
     for (const part of this.#parts.splice(0).reverse()) {

@@ -13,7 +13,7 @@ import { startKeycloak } from './support/keycloak.js';
 import { type PostgresServer, startPostgres } from './support/postgres.js';
 import type { StepList } from './tour/step-list.js';
 
-/** Short, so that the tour need not wait long; long enough for all of its requests. */
+/** In seconds. It is short, so that the tour waits only a little, and long enough for all requests of the tour. */
 export const ACCESS_TOKEN_TTL_SECONDS = 5;
 
 /** The running demo. */
@@ -28,7 +28,7 @@ export interface Demo {
  *
  * @param port of the application; 0 = any free one
  * @param withKeycloak whether users log in at a Keycloak, which is started too
- * @param parts is given everything that must be stopped, also when starting fails half-way
+ * @param parts gets everything that must be stopped, also if the start fails half-way
  */
 export async function startDemo(
   port: number,

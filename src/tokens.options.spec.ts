@@ -447,8 +447,8 @@ describe('The entry of an identity provider', () => {
       'github',
       { ...CLIENT, policy: { leaseMs: 16_999 } },
       [
-        'policy: leaseMs (16999) must be at least exchangeTimeoutMs (15000) + 2000: ' +
-          'an exchange that outlives its lease would be started twice',
+        'policy: leaseMs (16999) must be at least exchangeTimeoutMs (15000) + 2000, ' +
+          'because another process can repeat an exchange that outlives its lease',
       ],
     ],
     [
@@ -456,8 +456,8 @@ describe('The entry of an identity provider', () => {
       'bitbucket',
       { ...CLIENT, policy: { exchangeTimeoutMs: 10_001 } },
       [
-        'policy: leaseMs (12000) must be at least exchangeTimeoutMs (10001) + 2000: ' +
-          'an exchange that outlives its lease would be started twice',
+        'policy: leaseMs (12000) must be at least exchangeTimeoutMs (10001) + 2000, ' +
+          'because another process can repeat an exchange that outlives its lease',
       ],
     ],
     [
@@ -505,8 +505,8 @@ describe('The entry of an identity provider', () => {
       'acme',
       ownProvider({ ...completePolicy(), leaseMs: 15_000 }),
       [
-        'policy: leaseMs (15000) must be at least exchangeTimeoutMs (15000) + 2000: ' +
-          'an exchange that outlives its lease would be started twice',
+        'policy: leaseMs (15000) must be at least exchangeTimeoutMs (15000) + 2000, ' +
+          'because another process can repeat an exchange that outlives its lease',
       ],
     ],
   ])('is faulty %s', (_, idp, entry, expected) => {

@@ -271,7 +271,7 @@ describe('a session', () => {
     [{ clientSecret: 'wrong' }, /refused client "backend" at the token endpoint with "unauthorized_client"/],
     [{ clientId: 'nobody' }, /refused client "nobody" at the token endpoint with "invalid_client"/],
     [{ realm: 'nowhere' }, /no realm at .*\/realms\/nowhere. Check keycloak.serverUrl and keycloak.realm/],
-    [{ issuer: 'https://public.example/realms/app' }, /under another name .* Set keycloak.issuer/],
+    [{ issuer: 'https://public.example/realms/app' }, /under another issuer .* Set keycloak.issuer/],
   ])('does not begin with the options %j, which is the operator’s to put right', async (wrong, message) => {
     const other = (await startApp(wrong)).get(KeycloakSessions);
     const failure = await failureOf(other.getKeycloakTokens(await keycloak.logIn('ada'), REDIRECT_URI));

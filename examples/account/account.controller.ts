@@ -8,7 +8,7 @@ import { AccountService } from './account.service.js';
 
 import { IdpToken, IdpTokenGuard, RequireIdpToken } from 'nestjs-idp-tokens';
 
-/** Calls the identity provider in the name of the user, with a token that is fresh however long ago it was linked. */
+/** Calls the identity provider for the user. The token is fresh, however long ago the account was linked. */
 @ApiTags('3. Account')
 @ApiBearerAuth()
 @Controller('me')

@@ -2,7 +2,7 @@ import { ApiProperty } from '@nestjs/swagger';
 
 import type { IdpToken } from 'nestjs-idp-tokens';
 
-/** What the identity provider says of the account of the user, and with which token it was asked. */
+/** The account of the user as the identity provider describes it, and the token with which the application asked. */
 export class AccountDto {
   @ApiProperty({ example: 'alice' })
   readonly userId: string;
@@ -10,7 +10,7 @@ export class AccountDto {
   @ApiProperty({ description: 'Id of the account at the provider.', example: 'alice-at-demo' })
   readonly accountId: string;
 
-  @ApiProperty({ description: 'Names the stored tokens: a refresh changes it.' })
+  @ApiProperty({ description: 'The version of the stored tokens. A refresh changes it.' })
   readonly tokenVersion: string;
 
   @ApiProperty({ example: '2026-11-24T12:00:00.000Z' })

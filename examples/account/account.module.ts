@@ -5,7 +5,7 @@ import { SessionModule } from '../session/session.module.js';
 import { AccountController } from './account.controller.js';
 import { AccountService } from './account.service.js';
 
-/** Accounts at the identity provider, as their users see them. */
+/** The accounts of the users at the identity provider. */
 @Module({
   imports: [SessionModule, DemoIdpModule],
   controllers: [AccountController],

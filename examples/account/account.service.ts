@@ -14,10 +14,10 @@ export class AccountService {
   ) {}
 
   /**
-   * The linked account of a user. A token that the provider refuses although it should still be valid was revoked
-   * there: it is asked once more with the next one.
+   * Returns the linked account of a user. If the provider refuses a token before its expiry, the token was revoked
+   * there. So the service asks once more with the next token.
    *
-   * @throws {@link ReauthenticationRequiredError} when there is no next one, because the whole grant was revoked
+   * @throws {@link ReauthenticationRequiredError} when there is no next token, because the whole grant was revoked
    */
   async getAccount(userId: string, token: IdpToken): Promise<AccountDto> {
     const account = await this.#findAccount(userId, token);

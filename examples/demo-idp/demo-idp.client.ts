@@ -19,14 +19,17 @@ import { AppConfig } from '../app.config.js';
 
 import type { IdpTokens } from 'nestjs-idp-tokens';
 
-/** Where to send the browser, and the secrets that the answer will be checked with. */
+/** The URL to which the application sends the browser, and the secrets that check the answer. */
 export interface AuthorizationRequest {
   readonly url: URL;
   readonly state: string;
   readonly codeVerifier: string;
 }
 
-/** This application as a client of the identity provider `demo`: everything but refreshing, which the module does. */
+/**
+ * This application as a client of the identity provider `demo`. It does everything except the refresh, which the module
+ * does.
+ */
 @Injectable()
 export class DemoIdpClient {
   constructor(
@@ -55,7 +58,7 @@ export class DemoIdpClient {
    * @throws BadRequestException when the user declined, or the answer does not belong to the request
    */
   async exchangeCode(answer: URL, { state, codeVerifier }: Omit<AuthorizationRequest, 'url'>): Promise<IdpTokens> {
-    // Counted from before the request, so that no token is believed to live longer than it does.
+    // Taken before the request, so that no token seems to live longer than it does.
     const now = Math.floor(Date.now() / 1000);
     try {
       const tokens = await authorizationCodeGrant(this.configuration, answer, {
@@ -73,13 +76,13 @@ export class DemoIdpClient {
   }
 
   /**
-   * Whose account it is, by the provider; `null` when it refuses the token.
+   * Returns the account to which the access token belongs; `null` if the provider refuses the token.
    *
-   * @throws BadGatewayException when it does not answer, or not as it should
+   * @throws BadGatewayException when the provider does not answer, or gives an unexpected answer
    */
   async findUserInfo(accessToken: string): Promise<UserInfoResponse | null> {
     try {
-      // eslint-disable-next-line @typescript-eslint/no-deprecated -- marked so only to stand out: the subject is what is asked for
+      // eslint-disable-next-line @typescript-eslint/no-deprecated -- deprecated only as a warning; this request asks for the subject
       return await fetchUserInfo(this.configuration, accessToken, skipSubjectCheck);
     } catch (error) {
       if (error instanceof WWWAuthenticateChallengeError && error.status === 401) return null;
@@ -88,7 +91,7 @@ export class DemoIdpClient {
   }
 }
 
-/** A code, never a message or a body: those may quote what was sent. */
+/** Returns a code and never a message or a body, because these may repeat what was sent. */
 function reasonOf(error: unknown): string {
   if (error instanceof AuthorizationResponseError || error instanceof ResponseBodyError) return error.error;
   if (error instanceof ClientError && error.code) return error.code;

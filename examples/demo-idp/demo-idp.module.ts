@@ -12,7 +12,7 @@ import { DemoIdpClient } from './demo-idp.client.js';
       inject: [AppConfig],
       useFactory: ({ idp }: AppConfig) =>
         discovery(new URL(idp.issuer), idp.clientId, undefined, ClientSecretBasic(idp.clientSecret), {
-          // eslint-disable-next-line @typescript-eslint/no-deprecated -- marked so only to stand out: the provider is on the loopback interface, without TLS
+          // eslint-disable-next-line @typescript-eslint/no-deprecated -- deprecated only as a warning; the provider has no TLS, because it is on the loopback interface
           execute: [allowInsecureRequests],
         }),
     },

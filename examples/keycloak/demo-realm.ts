@@ -4,21 +4,24 @@ import type { IdpConfig } from '../app.config.js';
 
 import type { KeycloakModuleOptions } from 'nestjs-idp-tokens';
 
-/** Alias of the identity provider at Keycloak's broker, and its name here: imports need them to be one. */
+/**
+ * The alias of the identity provider at the broker of Keycloak. The application uses it as `idp`, because an import
+ * needs the same name.
+ */
 export const IDP_ALIAS = 'demo';
 
 const REALM = 'demo';
 const ATTRIBUTES = ['username', 'email', 'firstName', 'lastName'];
 
-/** What the operator of Keycloak has set up for the demo: a realm whose users log in at the identity provider. */
+/** The realm that the operator of Keycloak has set up for the demo. Its users log in at the identity provider. */
 export interface DemoRealm {
   /** The representation to import. */
   readonly representation: { realm: string } & Record<string, unknown>;
-  /** The client of the application. */
+  /** The options with the client of the application. */
   readonly options: KeycloakModuleOptions;
 }
 
-/** Where Keycloak's broker takes users back; the identity provider must know it. */
+/** Returns the URL to which the identity provider sends users back. The identity provider must know it. */
 export function brokerRedirectUri(keycloakUrl: string): string {
   return `${keycloakUrl}/realms/${REALM}/broker/${IDP_ALIAS}/endpoint`;
 }

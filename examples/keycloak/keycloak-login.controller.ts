@@ -31,14 +31,14 @@ import {
   TokenManager,
 } from 'nestjs-idp-tokens';
 
-/** What ties a login to the browser that began it. @see RFC 6749 section 10.12, RFC 7636 */
+/** The cookie that binds a login to the browser that began it. @see RFC 6749 section 10.12, RFC 7636 */
 const COOKIE = 'keycloak-login';
-const COOKIE_ATTRIBUTES = 'Path=/keycloak; HttpOnly; SameSite=Lax'; // over https, add Secure
+const COOKIE_ATTRIBUTES = 'Path=/keycloak; HttpOnly; SameSite=Lax'; // add Secure if the application uses https
 
-/** Injection token of the realm that users log in at. */
+/** The injection token of the realm at which users log in. */
 export const KEYCLOAK_OPTIONS = Symbol('KEYCLOAK_OPTIONS');
 
-/** Logs users in at Keycloak, which brokers the identity provider, and takes over what Keycloak has stored of them. */
+/** Logs users in at Keycloak, which brokers the identity provider, and imports the tokens that Keycloak has stored. */
 @ApiTags('4. Keycloak')
 @Controller('keycloak')
 export class KeycloakLoginController {
@@ -51,7 +51,7 @@ export class KeycloakLoginController {
   ) {}
 
   @Get('login')
-  @ApiOperation({ summary: 'The URL to open in a browser.' })
+  @ApiOperation({ summary: 'Get the URL to open in a browser.' })
   begin(@Res({ passthrough: true }) response: ServerResponse): { authorizationUrl: string } {
     const { serverUrl, realm, clientId } = this.keycloak;
     const state = randomBytes(32).toString('base64url');
@@ -72,7 +72,9 @@ export class KeycloakLoginController {
   }
 
   @Get('callback')
-  @ApiOperation({ summary: 'Where Keycloak sends the browser back: stores the offline token and imports the pair.' })
+  @ApiOperation({
+    summary: 'Keycloak sends the browser back to this URL. It stores the offline token and imports the pair.',
+  })
   @ApiOkResponse({ type: KeycloakLoginDto })
   async finish(
     @Query('code') code: string,
@@ -99,7 +101,7 @@ export class KeycloakLoginController {
   @ApiBearerAuth()
   @UseGuards(KeycloakAuthGuard, IdpTokenGuard)
   @RequireIdpToken(IDP_ALIAS)
-  @ApiOperation({ summary: 'As GET /me, for a user of Keycloak.' })
+  @ApiOperation({ summary: 'The same as GET /me, for a user of Keycloak.' })
   @ApiOkResponse({ type: AccountDto })
   show(@UserId() userId: string, @IdpToken(IDP_ALIAS) token: IdpToken): Promise<AccountDto> {
     return this.accounts.getAccount(userId, token);

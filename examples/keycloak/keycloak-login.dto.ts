@@ -8,7 +8,7 @@ export class KeycloakLoginDto {
   @ApiProperty({ description: 'Bearer token for GET /keycloak/me.' })
   readonly accessToken: string;
 
-  @ApiProperty({ description: 'Whether the tokens of the identity provider were taken over from Keycloak.' })
+  @ApiProperty({ description: 'Whether the tokens of the identity provider were imported from Keycloak.' })
   readonly isImported: boolean;
 
   constructor(userId: string, accessToken: string, isImported: boolean) {

@@ -3,7 +3,7 @@ import { randomBytes } from 'node:crypto';
 import { Injectable } from '@nestjs/common';
 import { EncryptJWT, jwtDecrypt } from 'jose';
 
-/** What must be known when the provider sends the browser back. */
+/** The data that the application needs when the provider sends the browser back. */
 export interface LinkAttempt {
   readonly userId: string;
   /** @see RFC 6749 section 10.12 */
@@ -17,14 +17,15 @@ const ATTRIBUTES = 'Path=/link; HttpOnly; SameSite=Lax';
 const TTL_SECONDS = 600;
 
 /**
- * Keeps an attempt to link an account in an encrypted cookie. The state is thereby bound to the user and to the
- * browser that started: nobody can talk somebody else's browser into finishing it. Nothing is kept in the process.
+ * Keeps an attempt to link an account in an encrypted cookie. The cookie binds the state to the user and to the browser
+ * that started. So an attacker cannot make the browser of another user finish the attempt. The process keeps no
+ * attempt.
  */
 @Injectable()
 export class LinkAttempts {
   readonly #key = randomBytes(32);
 
-  /** Value of a `Set-Cookie` header. Over https, add `Secure`. */
+  /** Returns the value of a `Set-Cookie` header. Add `Secure` if the application uses https. */
   async toCookie(attempt: LinkAttempt): Promise<string> {
     const text = await new EncryptJWT({ ...attempt })
       .setProtectedHeader({ alg: 'dir', enc: 'A256GCM' })
@@ -33,7 +34,9 @@ export class LinkAttempts {
     return `${NAME}=${text}; ${ATTRIBUTES}; Max-Age=${TTL_SECONDS}`;
   }
 
-  /** The attempt in the `Cookie` header of a request; `null` when there is none, or none that still counts. */
+  /**
+   * Returns the attempt in the `Cookie` header of a request; `null` if there is none, or if it is not valid any more.
+   */
   async findIn(cookies: string | undefined): Promise<LinkAttempt | null> {
     const text = new RegExp(`(?:^|;\\s*)${NAME}=([^;]+)`).exec(cookies ?? '')?.[1];
     if (!text) return null;
@@ -45,7 +48,7 @@ export class LinkAttempts {
     }
   }
 
-  /** Value of a `Set-Cookie` header that ends the attempt. */
+  /** Returns the value of a `Set-Cookie` header that ends the attempt. */
   endingCookie(): string {
     return `${NAME}=; ${ATTRIBUTES}; Max-Age=0`;
   }

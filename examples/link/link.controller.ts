@@ -36,7 +36,7 @@ export class LinkController {
   @Get()
   @UseGuards(SessionGuard)
   @ApiBearerAuth()
-  @ApiOperation({ summary: 'Begin to link an account. Open the URL in a new tab; any login will do.' })
+  @ApiOperation({ summary: 'Begin to link an account. Open the URL in a new tab and log in under any name.' })
   @ApiOkResponse({ type: AuthorizationDto })
   async begin(
     @UserId() userId: string,
@@ -69,7 +69,7 @@ export class LinkController {
   @HttpCode(204)
   @UseGuards(SessionGuard)
   @ApiBearerAuth()
-  @ApiOperation({ summary: 'Unlink the account: its tokens are deleted, and revoked at the provider.' })
+  @ApiOperation({ summary: 'Unlink the account. Its tokens are deleted here and revoked at the provider.' })
   async remove(@UserId() userId: string): Promise<void> {
     const wasLinked = await this.tokenManager.revokeIdpTokens(userId, 'demo');
     if (!wasLinked) throw new NotFoundException('No account is linked.');

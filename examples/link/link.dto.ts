@@ -1,6 +1,6 @@
 import { ApiProperty } from '@nestjs/swagger';
 
-/** How linking an account goes on. */
+/** The next step of linking an account. */
 export class AuthorizationDto {
   @ApiProperty({ description: 'Open it in the same browser, in a new tab.' })
   readonly authorizationUrl: string;
@@ -10,7 +10,7 @@ export class AuthorizationDto {
   }
 }
 
-/** The end of linking an account. */
+/** The result of linking an account. */
 export class LinkedDto {
   readonly message: string;
 

@@ -5,7 +5,7 @@ import { SessionModule } from '../session/session.module.js';
 import { LinkAttempts } from './link-attempt.service.js';
 import { LinkController } from './link.controller.js';
 
-/** Accounts at the identity provider: linked by the users, in a code flow. */
+/** Links the accounts of the users at the identity provider, by a code flow. */
 @Module({
   imports: [SessionModule, DemoIdpModule],
   controllers: [LinkController],

@@ -27,9 +27,9 @@ export class SessionTokens {
   }
 
   /**
-   * The user id that a session token carries.
+   * Returns the user id in a session token.
    *
-   * @throws the errors of `jose` for a token that is forged, expired or meant for somebody else
+   * @throws the errors of `jose` for a token that is forged, expired or meant for another audience
    */
   async verify(sessionToken: string): Promise<string> {
     const { baseUrl } = this.config;

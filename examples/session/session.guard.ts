@@ -4,12 +4,12 @@ import { type CanActivate, type ExecutionContext, Injectable, UnauthorizedExcept
 
 import { SessionTokens } from './session-tokens.service.js';
 
-/** A request that may have passed {@link SessionGuard}. `user.sub` is where `IdpTokenGuard` looks by default. */
+/** A request that {@link SessionGuard} checks. The guard sets `user.sub`, which `IdpTokenGuard` reads by default. */
 export interface RequestWithUser extends IncomingMessage {
   user?: { readonly sub: string };
 }
 
-/** Lets requests with a valid session in and puts their user on the request. */
+/** Lets a request with a valid session through, and puts its user on the request. */
 @Injectable()
 export class SessionGuard implements CanActivate {
   constructor(private readonly sessionTokens: SessionTokens) {}

@@ -2,7 +2,7 @@ import { createParamDecorator, type ExecutionContext, UnauthorizedException } fr
 
 import type { RequestWithUser } from './session.guard.js';
 
-/** Hands the id of the signed-in user to a handler's parameter; the handler stands behind `SessionGuard`. */
+/** Gives the id of the signed-in user to a parameter of a handler. The handler needs `SessionGuard`. */
 export const UserId = createParamDecorator((_: unknown, context: ExecutionContext): string => {
   const { user } = context.switchToHttp().getRequest<RequestWithUser>();
   if (!user) throw new UnauthorizedException();

@@ -2,18 +2,18 @@ import { CookieJar } from './cookie-jar.js';
 
 const MOST_PAGES = 12;
 
-/** Who sits in front of the browser. */
+/** The user of the browser. */
 export interface BrowserUser {
   login: string;
-  /** Default: any; the authorization server of the demo takes every one. */
+  /** Default: any text. The authorization server of the demo accepts every password. */
   password?: string;
 }
 
 /**
- * Opens an authorization URL as a browser would, logs in and consents on the pages that come, at one server or at one
- * that it passes the browser on to, and follows the redirects up to the one that leads back to the client.
+ * Opens an authorization URL as a browser would. It logs in and consents on every page of that server, and of a server
+ * to which the page redirects the browser. It follows the redirects until one leads back to the client.
  *
- * @returns that URL, not yet requested: the redirect URI with `code` and `state`, or with `error`
+ * @returns the URL of this redirect, before a request to it: the redirect URI with `code` and `state`, or with `error`
  */
 export async function authorize(authorizationUrl: string | URL, user: BrowserUser): Promise<URL> {
   const start = new URL(authorizationUrl);
@@ -53,7 +53,7 @@ async function open({ url, form }: PageRequest, jar: CookieJar): Promise<Respons
   return response;
 }
 
-/** Fills in the form of a login or consent page. */
+/** Returns the request that a login or consent page gets when the user has filled in its form. */
 function submission(html: string, page: URL, status: number, user: BrowserUser): PageRequest {
   const action = /<form[^>]*\baction="([^"]+)"/.exec(html)?.[1]?.replaceAll('&amp;', '&');
   if (!action) throw new Error(`${page.pathname} answered ${status} without a form: ${html.slice(0, 200)}`);

@@ -1,6 +1,7 @@
 /**
- * Runs an authorization server on the loopback interface until its parent goes away. A process of its own, so that
- * what it is asked comes over the network as from any other provider. Sends its issuer to the parent when it listens.
+ * Runs an authorization server on the loopback interface until its parent ends. It is a process of its own, so that
+ * requests reach it over the network as they reach any other provider. It sends its issuer to the parent when it
+ * listens.
  */
 import './provider-warnings.js';
 
@@ -25,11 +26,11 @@ const { values } = parseArgs({
 
 process.on('disconnect', () => process.exit(0));
 process.on('SIGTERM', () => process.exit(0));
-// The parent may have gone before anybody listened for it.
+// The parent may have ended before the process began to listen for the `disconnect` event.
 if (!process.connected) process.exit(0);
 
 try {
-  // Listens first: the issuer names the port.
+  // Listens first, because the issuer contains the port.
   const server = createServer().listen(Number(values.port), '127.0.0.1');
   await once(server, 'listening');
   const address = server.address();

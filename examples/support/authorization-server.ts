@@ -1,12 +1,12 @@
 import { startScript } from './child-process.js';
 import { COUNTS_PATH, isRequestCounts, type RequestCounts } from './request-counts.js';
 
-/** The one client that an authorization server knows, and how the server is run. */
+/** The only client that an authorization server knows, and the settings of the server. */
 export interface AuthorizationServerOptions {
   clientId: string;
   clientSecret: string;
   redirectUris: string[];
-  /** How long access tokens live, in seconds. Default: 5. */
+  /** The lifetime of access tokens, in seconds. Default: 5. */
   accessTokenTtlSeconds?: number;
   /** Default: any free one. */
   port?: number;
@@ -18,16 +18,16 @@ export interface AuthorizationServer {
   readonly tokenEndpoint: string;
   readonly revocationEndpoint: string;
   readonly userinfoEndpoint: string;
-  /** What it has answered since it started; every request answered before the call is in it. */
+  /** Returns the counts of its answers since its start. Every request that was answered before the call is included. */
   countRequests(): Promise<RequestCounts>;
   stop(): Promise<void>;
 }
 
 /**
  * Starts a certified OpenID Connect server (`oidc-provider`) on the loopback interface. Refresh tokens are single-use,
- * and using one twice revokes the grant; the client authenticates by `client_secret_basic`; the code flow needs PKCE
- * and, for a refresh token, the scope `offline_access` with `prompt=consent`. Gone with everything it knows when
- * stopped, or when this process ends in any way.
+ * and a second use revokes the grant. The client authenticates by `client_secret_basic`. The code flow needs PKCE. For
+ * a refresh token it also needs the scope `offline_access` with `prompt=consent`. The server and its data are gone when
+ * it is stopped, or when this process ends in any way.
  */
 export async function startAuthorizationServer(options: AuthorizationServerOptions): Promise<AuthorizationServer> {
   const { clientId, clientSecret, redirectUris, accessTokenTtlSeconds, port } = options;

@@ -3,20 +3,21 @@ import { once } from 'node:events';
 import { existsSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 
-/** A script that runs in a process of its own and has said that it is ready. */
+/** A script that runs in a process of its own and has sent its first message. */
 export interface RunningScript<Ready> {
   readonly child: ChildProcess;
-  /** What the script sent when it was ready. */
+  /** The message that the script sent when it was ready. */
   readonly ready: Ready;
   /** Ends the script and settles when its process is gone. */
   stop(): Promise<void>;
 }
 
 /**
- * Starts a script in a process of its own, outside of the terminal's group, and waits for its first message: what it
- * has to say when it is ready, or `{ error }`. The script ends when this process does.
+ * Starts a script in a process of its own, outside of the terminal's group, and waits for its first message. The
+ * message is the data of a script that is ready, or `{ error }`. The script ends when this process ends.
  *
- * @param script URL of the script without its extension: compiled it is .js, under a TypeScript loader .ts
+ * @param script URL of the script without its extension, which is .js after compilation and .ts under a TypeScript
+ * loader
  */
 export async function startScript<Ready>(script: URL, args: string[] = []): Promise<RunningScript<Ready>> {
   const compiled = `${fileURLToPath(script)}.js`;

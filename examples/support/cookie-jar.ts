@@ -4,7 +4,7 @@ interface Cookie {
   readonly path: string;
 }
 
-/** The cookies of one host, as a browser keeps them: by name and path. Knows neither domains nor expiry dates to come. */
+/** The cookies of one host, by name and path, as a browser keeps them. It ignores domains and future expiry dates. */
 export class CookieJar {
   readonly #cookies = new Map<string, Cookie>();
 

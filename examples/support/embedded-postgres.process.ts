@@ -1,7 +1,7 @@
 /**
- * Runs an embedded PostgreSQL until its parent goes away, however the parent ends: stopped, crashed or killed. A
+ * Runs an embedded PostgreSQL until its parent ends, whether the parent is stopped, crashes or is killed. It is a
  * process of its own, because the package installs signal handlers that would end the application in the middle of its
- * shutdown. Sends the URL of the database to the parent when connections are accepted.
+ * shutdown. It sends the URL of the database to the parent when the server accepts connections.
  */
 import { randomBytes } from 'node:crypto';
 import { mkdtemp, rm } from 'node:fs/promises';
@@ -41,7 +41,7 @@ process.on('disconnect', () => void stop(0));
 process.on('SIGTERM', () => void stop(0));
 
 const starting = start();
-// The parent may have gone before anybody listened for it.
+// The parent may have ended before the process began to listen for the `disconnect` event.
 if (!process.connected) await stop(0);
 try {
   await starting;
@@ -59,14 +59,17 @@ async function start(): Promise<void> {
 async function stop(exitCode: number): Promise<void> {
   if (isStopping) return;
   isStopping = true;
-  // A data directory that is still being filled cannot be removed.
+  // Waits for the start, because this process cannot remove a data directory while the server fills it.
   await starting.catch(() => undefined);
   await server.stop();
   for (const each of [directory, binaries]) if (each) await rm(each, { recursive: true, force: true });
   process.exit(exitCode);
 }
 
-/** A parent that has gone meanwhile is no error: its going stops this process. */
+/**
+ * Sends a message to the parent. If the parent has ended meanwhile, there is no error, because its end stops this
+ * process.
+ */
 function tellParent(message: object): void {
   process.send?.(message, undefined, undefined, () => undefined);
 }

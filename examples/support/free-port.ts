@@ -2,10 +2,10 @@ import { once } from 'node:events';
 import { createServer } from 'node:net';
 
 /**
- * A port of the loopback interface that nobody listens on.
+ * Returns a port of the loopback interface on which no process listens.
  *
- * @param wanted the port to look at; 0 lets the system choose one
- * @throws the error of `listen`, with its `code`, when the wanted port cannot be listened on
+ * @param wanted the port to check; 0 lets the system choose one
+ * @throws the error of `listen`, with its `code`, when no process can listen on the wanted port
  */
 export async function freePort(wanted = 0): Promise<number> {
   const probe = createServer().listen(wanted, '127.0.0.1');

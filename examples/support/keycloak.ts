@@ -17,23 +17,23 @@ const ADMIN = { username: 'admin', password: 'admin' };
 /** A Keycloak in development mode, on the loopback interface. */
 export interface KeycloakServer {
   readonly url: string;
-  /** Calls the administration as its first administrator; the body of the answer, if there is one. */
+  /** Calls the administration as its first administrator, and returns the body of the answer if there is one. */
   admin(method: 'GET' | 'POST' | 'PUT' | 'DELETE', path: string, body?: object): Promise<unknown>;
-  /** Ends the server and keeps its data; {@link resume} starts it again on the same port. */
+  /** Ends the server and keeps its data. {@link resume} starts it again on the same port. */
   halt(): Promise<void>;
   resume(): Promise<void>;
   /** Ends the server and deletes its data. */
   stop(): Promise<void>;
 }
 
-/** There is no Keycloak to be had on this machine; the message says what is missing. */
+/** No Keycloak can run on this machine. The message says what is missing. */
 export class KeycloakMissing extends Error {}
 
 /**
- * Starts a Keycloak of its own: `KEYCLOAK_HOME`, or the release that Maven fetches once into the user's cache; run by
- * `JAVA_HOME`, or the `java` on the path.
+ * Starts a Keycloak of its own. The release is the one in `KEYCLOAK_HOME`, or the one that Maven fetches once into the
+ * user's cache. It runs with the Java in `JAVA_HOME`, or with the `java` on the path.
  *
- * @param realms realm representations to import, by the URL at which the server will be
+ * @param realms returns the realm representations to import, for the URL of the server
  * @param port default: any free one
  * @throws {@link KeycloakMissing} without Keycloak and Maven, or without Java
  */
@@ -74,11 +74,14 @@ export async function startKeycloak(
 async function assertJava(): Promise<void> {
   const java = process.env.JAVA_HOME ? join(process.env.JAVA_HOME, 'bin', 'java') : 'java';
   await run(java, ['-version']).catch(() => {
-    throw new KeycloakMissing('Keycloak needs Java 17 or newer: set JAVA_HOME or install a JDK.');
+    throw new KeycloakMissing('Keycloak needs Java 17 or newer. Set JAVA_HOME or install a JDK.');
   });
 }
 
-/** Where the release is, fetched by Maven if need be; other processes that fetch at the same time do no harm. */
+/**
+ * Returns the directory of the release, which Maven fetches if it is missing. Several processes may do this at the same
+ * time.
+ */
 async function fetchedRelease(): Promise<string> {
   const cache = join(process.env.XDG_CACHE_HOME ?? join(homedir(), '.cache'), 'nestjs-idp-tokens');
   const release = join(cache, `keycloak-${VERSION}`);
@@ -90,7 +93,7 @@ async function fetchedRelease(): Promise<string> {
   ] as const) {
     await run(tool, [option]).catch(() => {
       throw new KeycloakMissing(
-        `Keycloak is fetched by Maven and unpacked by a JDK's jar, but "${tool}" is not there: install it, or set ` +
+        `Maven fetches Keycloak and a JDK's jar unpacks it, but this machine has no "${tool}". Install it, or set ` +
           'KEYCLOAK_HOME to an unpacked release.',
       );
     });
@@ -119,7 +122,7 @@ async function fetchedRelease(): Promise<string> {
 async function launch(home: string, port: number, url: string): Promise<ChildProcess> {
   const args = ['start-dev', '--import-realm', '--http-host=127.0.0.1', `--http-port=${port}`, '--log-level=warn'];
   const child = spawn('sh', [join(home, 'bin', 'kc.sh'), ...args], {
-    detached: true, // a group of its own, which is ended as a whole
+    detached: true, // a process group of its own, so that end() ends all of its processes
     stdio: ['ignore', 'pipe', 'pipe'],
     env: {
       ...process.env,

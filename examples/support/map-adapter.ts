@@ -7,14 +7,14 @@ interface Entry {
 }
 
 /**
- * Storage of an `oidc-provider` that lives as long as its process. The adapter that the package brings along forgets
- * the oldest of more than 1,000 entries, which a test with many users would take for a revoked grant.
+ * Makes a storage for an `oidc-provider` that keeps its entries until the process ends. The adapter of the package
+ * forgets the oldest of more than 1,000 entries. A test with many users would take that for a revoked grant.
  */
 export function mapStorage(): AdapterFactory {
   return () => new MapAdapter();
 }
 
-/** Entries of one model; the provider makes one adapter for each. */
+/** The entries of one model. The provider makes one adapter for each model. */
 class MapAdapter implements Adapter {
   readonly #entries = new Map<string, Entry>();
 

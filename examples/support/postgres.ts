@@ -4,9 +4,9 @@ import { startScript } from './child-process.js';
 
 /** A running PostgreSQL server. */
 export interface PostgresServer {
-  /** URL of its maintenance database, as a superuser. */
+  /** The URL of its maintenance database, with a superuser. */
   readonly url: string;
-  /** Shuts the server down and keeps its data; {@link resume} starts it again. */
+  /** Shuts the server down and keeps its data. {@link resume} starts it again. */
   halt(): Promise<void>;
   resume(): Promise<void>;
   /** Ends the server and deletes its data. */
@@ -14,8 +14,8 @@ export interface PostgresServer {
 }
 
 /**
- * Starts a PostgreSQL of its own: real server binaries from npm, a fresh data directory, a free port on the loopback
- * interface. Gone with all its data when stopped, or when this process ends in any way.
+ * Starts a PostgreSQL of its own, with server binaries from npm, a new data directory and a free port on the loopback
+ * interface. The server and its data are deleted when it is stopped, or when this process ends in any way.
  *
  * @param settings further arguments of the server, such as `-c`, `max_connections=200`
  */

@@ -5,7 +5,7 @@ import type { Configuration, JWK } from 'oidc-provider';
 
 import { mapStorage } from './map-adapter.js';
 
-/** The one client of the authorization server and how long its access tokens live. */
+/** The only client of the authorization server, and the lifetime of its access tokens. */
 export interface ProviderSettings {
   readonly clientId: string;
   readonly clientSecret: string;
@@ -17,8 +17,8 @@ const HOUR = 3600;
 const FORTNIGHT = 14 * 24 * HOUR;
 
 /**
- * An authorization server as strict as they come: single-use refresh tokens whose reuse revokes the grant, PKCE, a
- * confidential client. Everybody may log in, under any name and with any password.
+ * Configures a very strict authorization server: single-use refresh tokens whose reuse revokes the grant, PKCE, and a
+ * confidential client. Every user may log in, under any name and with any password.
  */
 export async function providerConfiguration(settings: ProviderSettings): Promise<Configuration> {
   return {

@@ -1,7 +1,7 @@
 /**
- * Keeps two warnings of `oidc-provider` off the terminal: import it before the package. Whatever configuration can
- * answer is configured; these two nobody can: that its login and consent pages are for development, which is what they
- * are used for, and that it wants a newer Node than this project asks of anybody.
+ * Keeps two warnings of `oidc-provider` off the terminal. Import it before the package. No configuration can avoid
+ * these two. The first says that the login and consent pages are for development, and the demo uses them for that. The
+ * second says that the package wants a newer Node than this project requires.
  */
 const EXPECTED = ['oidc-provider WARNING: Unsupported runtime', 'development-only feature devInteractions is enabled'];
 

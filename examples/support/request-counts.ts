@@ -1,16 +1,16 @@
-/** What the authorization server has answered since it started. */
+/** The counts of the answers that the authorization server has given since its start. */
 export interface RequestCounts {
   /** Authorization codes exchanged for tokens. */
   readonly codeGrants: number;
   /** Refresh tokens redeemed. */
   readonly refreshGrants: number;
-  /** Requests to the token endpoint answered with an error, whatever they asked for. */
+  /** Requests to the token endpoint that were answered with an error, for every grant type. */
   readonly refusedGrants: number;
   /** Requests to the revocation endpoint answered with success. */
   readonly revocations: number;
 }
 
-/** Where the authorization server tells its counts, beside the endpoints of the protocol. */
+/** The path at which the authorization server serves its counts, beside the endpoints of the protocol. */
 export const COUNTS_PATH = '/request-counts';
 
 export function isRequestCounts(value: unknown): value is RequestCounts {

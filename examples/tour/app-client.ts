@@ -4,12 +4,12 @@ import { TourFailure } from './tour-failure.js';
 /** An answer of the application. */
 export interface Answer {
   readonly status: number;
-  /** A field of the JSON body. @throws {@link TourFailure} when it is not there */
+  /** Returns a field of the JSON body. @throws {@link TourFailure} when the field is missing */
   text(field: string): string;
   readonly cookies: string[];
 }
 
-/** One user of the application, who reaches it by HTTP only. */
+/** A user of the application. It calls the application only by HTTP. */
 export class AppClient {
   #sessionToken = '';
 
@@ -21,7 +21,7 @@ export class AppClient {
     this.#sessionToken = answer.text('sessionToken');
   }
 
-  /** Links an account in a code flow, with the pages of the provider filled in as a person would. */
+  /** Links an account by a code flow, and fills in the pages of the provider as a user would. */
   async linkAccount(login: string): Promise<void> {
     const begun = await this.#request('/link');
     const callback = await authorize(begun.text('authorizationUrl'), { login });
@@ -29,7 +29,7 @@ export class AppClient {
     if (finished.status !== 200) throw new TourFailure(`linking was answered with ${finished.status}.`);
   }
 
-  /** Logs in at Keycloak, with its pages and those of the provider behind it; the user's id there. */
+  /** Logs in at Keycloak, on its pages and those of the provider behind it. Returns the id of the user at Keycloak. */
   async logInAtKeycloak(login: string): Promise<string> {
     const begun = await this.#request('/keycloak/login');
     const callback = await authorize(begun.text('authorizationUrl'), { login });
@@ -46,7 +46,7 @@ export class AppClient {
     return this.#request('/me');
   }
 
-  /** Goes back to the application, with the cookies that it set when the flow began. */
+  /** Calls the application with the cookies that it set at the start of the flow. */
   #finish(begun: Answer, callback: URL): Promise<Answer> {
     const cookie = begun.cookies.map((line) => line.split(';')[0]).join('; ');
     return this.#request(`${callback.pathname}${callback.search}`, { headers: { cookie } });

@@ -14,8 +14,9 @@ const LOGIN = 'alice';
 const CALLS = 50;
 
 /**
- * The tour of the users of Keycloak: logs one in at a real Keycloak that brokers the identity provider, takes over the
- * pair that Keycloak has stored, and asks for it many times at once when it has expired.
+ * Takes the tour with a user of Keycloak. It logs the user in at a real Keycloak that brokers the identity provider,
+ * and imports the pair that Keycloak has stored. When the pair has expired, it asks for the access token many times at
+ * once.
  *
  * @throws {@link TourFailure} unless every request succeeds with exactly one refresh
  */

@@ -1,15 +1,17 @@
 const LABEL_WIDTH = 34;
 const NOTE_WIDTH = 40;
 
-/** Runs steps one after another and lists what each one did and how long it took. */
+/** Runs steps one after another. For each step it prints the outcome and the duration. */
 export class StepList {
   #count = 0;
 
-  /** @param signal once aborted, no further step begins */
+  /** @param signal after its abort no further step begins */
   constructor(private readonly signal: AbortSignal) {}
 
   /**
-   * @param work is given a function that sets what the list says of its outcome
+   * Runs one step and prints its line.
+   *
+   * @param work gets a function that sets the outcome on this line
    * @throws what `work` throws, and the reason of the signal
    */
   async run<T>(label: string, work: (note: (text: string) => void) => Promise<T>): Promise<T> {

@@ -2,7 +2,7 @@ import type { DataSource } from 'typeorm';
 
 const SHOWN = 28;
 
-/** The stored tokens of a user as PostgreSQL has them, one column a line; sealed texts are shortened. */
+/** Returns the stored tokens of a user as PostgreSQL has them, with one column per line. Sealed texts are shortened. */
 export async function describeStoredRow(dataSource: DataSource, userId: string): Promise<string> {
   const rows = await dataSource.query<Record<string, string>[]>(
     `SELECT keycloak_user_id, identity_provider, access_token, refresh_token, access_token_expires_at,

@@ -14,7 +14,7 @@ const USER = 'alice';
 const CALLS = 50;
 
 /**
- * Links an account, lets its access token expire, and asks for it many times at once.
+ * Links an account and waits until its access token has expired. Then it asks for the token many times at once.
  *
  * @throws {@link TourFailure} unless every request succeeds with exactly one refresh
  */

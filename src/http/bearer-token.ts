@@ -1,11 +1,12 @@
 import { AuthenticationRequiredError, KeycloakSessionExpiredError } from '../tokens.errors.js';
 
 /**
- * The token of an `Authorization` header with the scheme Bearer, in whatever case. Express and Fastify hand over the
- * first of several such headers. Joined ones, as of `joinDuplicateHeaders`, and a list of several hold no one token.
+ * Returns the token of an `Authorization` header with the scheme Bearer, in upper or lower case. If a request has
+ * several such headers, Express and Fastify pass on the first one. A joined value, as of `joinDuplicateHeaders`, and a
+ * list of several values have no single token.
  *
  * @throws {@link AuthenticationRequiredError} without a header, and for every other scheme
- * @throws {@link KeycloakSessionExpiredError} when what follows the scheme cannot be one token
+ * @throws {@link KeycloakSessionExpiredError} when the text after the scheme cannot be one token
  * @see RFC 6750 section 2.1, RFC 9110 section 11.1
  */
 export function bearerToken(authorization: string | string[] | undefined): string {

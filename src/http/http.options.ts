@@ -1,12 +1,12 @@
-/** Reads the id of the authenticated user from a request; `undefined` when nobody is. */
+/** Reads the id of the authenticated user from a request; `undefined` if there is none. */
 export type UserIdResolver = (request: unknown) => string | undefined;
 
-/** What the HTTP side needs of the options. */
+/** The options that the HTTP classes need. */
 export class HttpSettings {
   constructor(readonly userId: UserIdResolver) {}
 }
 
-/** The default: `request.user.sub`, where Passport and JWT guards leave the subject of the token. */
+/** Reads `request.user.sub`, in which Passport and JWT guards put the subject of the token. It is the default. */
 export function subjectOfUser(request: unknown): string | undefined {
   const subject = property(property(request, 'user'), 'sub');
   return typeof subject === 'string' ? subject : undefined;

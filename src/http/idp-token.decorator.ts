@@ -8,7 +8,7 @@ import type { RequestWithIdpTokens } from './request-with-idp-tokens.js';
 export type IdpToken = UsableToken;
 
 /**
- * Hands the token that {@link IdpTokenGuard} got to a handler's parameter.
+ * Gives the token that {@link IdpTokenGuard} got to a parameter of a handler.
  *
  * @throws {@link TokensUsageError} when the handler does not require a token of this provider
  */

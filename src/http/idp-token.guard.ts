@@ -7,13 +7,13 @@ import { putIdpTokens, type RequestWithIdpTokens } from './request-with-idp-toke
 import { REQUIRED_IDPS } from './require-idp-token.decorator.js';
 
 /**
- * Puts fresh tokens of the authenticated user on the request as `request.idpTokens`, one for each provider named by
- * {@link RequireIdpToken}. Stands behind the guard that authenticates the user. Works on Express and on Fastify; a
+ * Puts fresh tokens of the authenticated user on the request as `request.idpTokens`, one for each provider that {@link
+ * RequireIdpToken} names. Use it after the guard that authenticates the user. It works on Express and on Fastify. A
  * singleton.
  *
  * @throws UnauthorizedException when the request has no user
- * @throws every error of {@link TokenManager.getIdpToken}, of several that of the provider that is named first;
- * {@link TokensExceptionFilter} answers them
+ * @throws every error of {@link TokenManager.getIdpToken}; of several errors the one of the provider that is named
+ * first. {@link TokensExceptionFilter} answers them
  */
 @Injectable()
 export class IdpTokenGuard implements CanActivate {
@@ -35,7 +35,7 @@ export class IdpTokenGuard implements CanActivate {
     const request = context.switchToHttp().getRequest<RequestWithIdpTokens>();
     const userId = this.settings.userId(request);
     if (!userId) {
-      // For the developer: the client is not told how the server is put together.
+      // Only the log says this, because the client must not learn how the server is built.
       this.#logger.debug(
         'The request has no authenticated user. Put the guard that authenticates before IdpTokenGuard, ' +
           'or set userId in the options of TokensModule.',
@@ -43,7 +43,8 @@ export class IdpTokenGuard implements CanActivate {
       throw new UnauthorizedException();
     }
     const tokens = idps.map(async (idp) => [idp, await this.tokenManager.getIdpToken(userId, idp)] as const);
-    // First all of them, so that no statement outlives the answer, and the answer does not depend on which fails first.
+    // Waits for all of them first, so that no statement outlives the answer, and the answer does not depend on which
+    // one fails first.
     await Promise.allSettled(tokens);
     putIdpTokens(request, Object.fromEntries(await Promise.all(tokens)));
     return true;

@@ -4,18 +4,19 @@ import type { JWTPayload } from 'jose';
 import { KeycloakTokenVerifier } from '../keycloak/keycloak-token-verifier.js';
 import { bearerToken } from './bearer-token.js';
 
-/** A request that passed {@link KeycloakAuthGuard}. */
+/** A request that {@link KeycloakAuthGuard} has let through. */
 export interface RequestWithKeycloakUser {
   user?: JWTPayload;
 }
 
 /**
- * Lets requests pass that bear an access token of the Keycloak realm in the options, and puts its claims on the request
- * as `request.user`, where {@link IdpTokenGuard} finds the user. The token is verified here, by the realm's public keys:
- * signature, issuer, audience, expiry. A session that Keycloak has ended is noticed when its token expires. Works on
- * Express and on Fastify; a singleton.
+ * Lets a request through if it has an access token of the Keycloak realm in the options. It puts the claims of the
+ * token on the request as `request.user`, where {@link IdpTokenGuard} finds the user. It verifies signature, issuer,
+ * audience and expiry in this process, by the realm's public keys. So an ended session at Keycloak has no effect until
+ * the token expires. It works on Express and on Fastify. A singleton.
  *
- * @throws {@link AuthenticationRequiredError} when the request bears no token; {@link TokensExceptionFilter} answers 401
+ * @throws {@link AuthenticationRequiredError} when the request has no bearer token; {@link TokensExceptionFilter}
+ * answers 401
  * @throws {@link KeycloakSessionExpiredError} when the token is not good; the filter answers 401
  * @throws {@link KeycloakUnavailableError} when the realm's keys cannot be fetched
  * @throws {@link KeycloakMisconfiguredError} when the realm is not the one of the options

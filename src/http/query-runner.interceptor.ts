@@ -4,10 +4,10 @@ import { defer, lastValueFrom, type Observable } from 'rxjs';
 import { QueryRunnerScope } from '../postgres/query-runner-scope.js';
 
 /**
- * Gives every request of a controller or handler one transaction, which all token writes below join: committed before
- * the answer is sent, rolled back when the handler throws. A connection is taken at the first statement only. Guards
- * run before interceptors and stand outside. Not for handlers that answer with a stream of events: the last value
- * counts.
+ * Gives every request of a controller or handler one transaction, which all its token writes join. The transaction is
+ * committed before the answer is sent, and rolled back if the handler throws. It takes a connection at its first
+ * statement, not before. Guards run before interceptors, so they are outside of the transaction. Do not use it for a
+ * handler that answers with a stream of events, because only the last value is sent.
  */
 @Injectable()
 export class QueryRunnerInterceptor implements NestInterceptor {

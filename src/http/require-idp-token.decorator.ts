@@ -4,8 +4,8 @@ import { type CustomDecorator, SetMetadata } from '@nestjs/common';
 export const REQUIRED_IDPS = 'nestjs-idp-tokens:required-idps';
 
 /**
- * Says whose tokens a handler, or every handler of a controller, needs. {@link IdpTokenGuard} gets them before the
- * handler runs. A decorator on the handler replaces the one on its controller.
+ * Names the providers whose tokens a handler, or every handler of a controller, needs. {@link IdpTokenGuard} gets the
+ * tokens before the handler runs. A decorator on the handler replaces the one on its controller.
  */
 export function RequireIdpToken(...idps: [string, ...string[]]): CustomDecorator {
   return SetMetadata(REQUIRED_IDPS, idps);

@@ -7,11 +7,11 @@ import { TokensError, type TokensErrorCode } from '../tokens.errors.js';
 
 interface Answer {
   readonly status: number;
-  /** What the client, who cannot see the message, may do. */
+  /** What the client may do. The client cannot see the message of the error. */
   readonly detail: string;
-  /** Sent as `WWW-Authenticate`. */
+  /** The value of `WWW-Authenticate`. */
   readonly challenge?: string;
-  /** The answer instead when trying again does not help. */
+  /** The answer that replaces this one if trying again does not help. */
   readonly ifLasting?: Answer;
 }
 
@@ -44,9 +44,9 @@ const ANSWERS: Record<TokensErrorCode, Answer> = {
 
 /**
  * Answers every {@link TokensError} with `application/problem+json`: `type`, `title`, `status`, `detail`, `code`, and
- * `idp` and `reason` where the error has them; `Retry-After` where trying again helps; `WWW-Authenticate` where a login
- * does, with the error `invalid_token` if the request bore one. The message of the error is for the operator: it is
- * logged for statuses from 500 on and never sent.
+ * also `idp` and `reason` if the error has them. The answer has `Retry-After` if trying again helps, and
+ * `WWW-Authenticate` if a login helps, with the error `invalid_token` if the request had a bearer token. The message of
+ * the error is for the operator. The filter logs it for statuses from 500 on, and never sends it.
  *
  * @see RFC 9457, RFC 6750 section 3
  */
@@ -78,7 +78,7 @@ export class TokensExceptionFilter implements ExceptionFilter<TokensError> {
       idp: idpOf(error),
       reason: 'reason' in error ? error.reason : undefined,
     };
-    // Serialised here: Fastify takes only text for a media type of its own.
+    // Serialised here, because Fastify takes only text for a media type of its own.
     httpAdapter.reply(response, JSON.stringify(problem), status);
   }
 }

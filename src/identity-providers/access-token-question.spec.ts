@@ -12,7 +12,7 @@ afterEach(() => {
   jest.restoreAllMocks();
 });
 
-/** Has fetch answer so, one answer a request: a status, or the code of a failure. */
+/** Makes `fetch` give one answer to each request: a number is a status, a text is the code of a failure. */
 function network(...answers: (number | string)[]) {
   return jest.spyOn(globalThis, 'fetch').mockImplementation(() => {
     const next = answers.shift();

@@ -3,20 +3,20 @@ import { bearerRequest } from '../oauth-http/authorization.js';
 import { exchange, type HttpRequest } from '../oauth-http/http-exchange.js';
 import type { AccessTokenLife } from './identity-provider.js';
 
-/** Within this time every question about an access token has its answer, in milliseconds. */
+/** The deadline of a question about an access token, in milliseconds. */
 export const QUESTION_TIMEOUT_MS = 5000;
 
-/** How a provider is asked whether an access token still works, and what its complete answers mean. */
+/** The request that asks a provider whether an access token still works, and the meaning of its complete answers. */
 export interface AccessTokenQuestion {
   readonly request: (accessToken: string) => HttpRequest;
   readonly meaning: (status: number, body: string) => AccessTokenLife;
 }
 
 /**
- * Asks a provider whether an access token still works, and never rejects: an answer that does not come, or not whole, is
- * `unknown`. Sends the request once, and a second time only when the first was certainly not sent. After a 421, by which a
- * server says that it did not serve the request, fetch repeats a GET by itself. Settles within `timeoutMs`, in
- * milliseconds.
+ * Asks a provider whether an access token still works. Returns `unknown` if there is no complete answer, and never
+ * rejects. Sends the request once, and a second time only if the first one was certainly not sent. Settles within
+ * `timeoutMs`, in milliseconds. After a 421 `fetch` repeats a GET by itself, because a server says by this status that
+ * it did not serve the request.
  *
  * @see RFC 9110 section 15.5.20
  */
@@ -33,14 +33,14 @@ export async function accessTokenLife(
   return outcome.kind === 'answered' ? meaning(outcome.status, outcome.body) : 'unknown';
 }
 
-/** Reads a provider's answer by its status alone: 200 = alive, one other = dead, every other status says nothing. */
+/** Reads an answer by its status alone: 200 = alive, `deadStatus` = dead, every other status = unknown. */
 export function lifeByStatus(deadStatus: number): AccessTokenQuestion['meaning'] {
   return (status) => (status === 200 ? 'alive' : status === deadStatus ? 'dead' : 'unknown');
 }
 
 /**
- * Asks by a request of the token's owner: any 2xx = alive, 401 = dead. A token without the scope for it gets 403, which
- * says nothing.
+ * Returns the question that sends a GET with the access token: any 2xx = alive, 401 = dead, every other status =
+ * unknown. An access token without the scope of the endpoint gets 403, although it works.
  *
  * @see OpenID Connect Core 1.0 section 5.3, RFC 6750 section 3.1
  */
@@ -51,7 +51,12 @@ export function userinfoQuestion(userinfoEndpoint: string): AccessTokenQuestion 
   };
 }
 
-/** Reads the answer of an introspection endpoint: a 200 whose JSON has a boolean `active`. @see RFC 7662 section 2.2 */
+/**
+ * Reads the boolean `active` in the JSON of an introspection answer. Every answer other than a 200 with this field is
+ * `unknown`.
+ *
+ * @see RFC 7662 section 2.2
+ */
 export function introspectedLife(status: number, body: string): AccessTokenLife {
   const active = status === 200 ? parseFields(body)?.active : undefined;
   if (typeof active !== 'boolean') return 'unknown';

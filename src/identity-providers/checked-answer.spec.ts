@@ -14,7 +14,7 @@ afterEach(() => {
   expect(left).toBe(0);
 });
 
-/** A provider of the host that answers the question like this. */
+/** A provider of the host that answers the question by this function. */
 function provider(isAccessTokenAlive?: (accessToken: string) => unknown): IdentityProvider {
   return { policy: completePolicy(), refresh: jest.fn(), isAccessTokenAlive } as unknown as IdentityProvider;
 }

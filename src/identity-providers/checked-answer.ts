@@ -12,13 +12,16 @@ import type {
 
 const FAILURES = ['terminal', 'configuration', 'not-redeemed', 'ambiguous'] as const;
 const LIVES = ['alive', 'dead', 'unknown'] as const;
-/** Leaves the providers of the module the time that they keep to themselves, and a provider of the host no more. */
+/**
+ * In milliseconds. One second longer than a provider may take, so that the deadline cuts off no provider that settles
+ * in time.
+ */
 const LIFE_DEADLINE_MS = QUESTION_TIMEOUT_MS + 1000;
 
 /**
- * Asks a provider to redeem a refresh token and makes sure of its answer: a provider of the host may reject against its
- * promise, or answer what the types do not allow. Then the token may have been redeemed, and nothing of the answer may
- * reach a message.
+ * Asks a provider to redeem a refresh token, and checks its answer. A provider of the host may reject although it must
+ * not, or return what the types do not allow. Both are `ambiguous`, because the provider may have redeemed the token.
+ * Of a failure only a short `code` is kept, so that no token gets into a message.
  */
 export async function refreshAt(provider: IdentityProvider, refreshToken: string): Promise<RefreshAnswer> {
   let answer: Partial<Record<string, unknown>>;
@@ -34,7 +37,10 @@ export async function refreshAt(provider: IdentityProvider, refreshToken: string
   return { kind: failure, code: named(code), ...waiting(retryAfterMs) };
 }
 
-/** Asks a provider to revoke a pair, and makes as sure of its answer. */
+/**
+ * Asks a provider to revoke a pair, and checks its answer. A rejection, or an answer that the types do not allow, is
+ * `unavailable`.
+ */
 export async function revokeAt(
   revoke: NonNullable<IdentityProvider['revoke']>,
   pair: TokenPair,
@@ -56,8 +62,8 @@ export async function revokeAt(
 }
 
 /**
- * Asks a provider whether an access token still works, and makes sure of its answer: whatever a provider of the host does
- * against its promise is `unknown`, and so is an answer that takes longer than six seconds. Never rejects.
+ * Asks a provider whether an access token still works, and checks its answer. Returns `unknown` for a rejection, for an
+ * answer that the types do not allow, and for an answer that takes longer than six seconds. Never rejects.
  */
 export async function accessTokenLifeAt(provider: IdentityProvider, accessToken: string): Promise<AccessTokenLife> {
   try {
@@ -69,7 +75,10 @@ export async function accessTokenLifeAt(provider: IdentityProvider, accessToken:
   }
 }
 
-/** A code that may stand in messages: nothing that could be an echo of what was sent. */
+/**
+ * Returns a code that messages may contain. Every other code could repeat a token that was sent, so it becomes
+ * `UNNAMED`.
+ */
 function named(code: unknown): string {
   return typeof code === 'string' && /^[A-Za-z0-9_]{1,64}$/.test(code) ? code : 'UNNAMED';
 }

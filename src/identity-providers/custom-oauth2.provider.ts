@@ -6,7 +6,7 @@ import { providerKind } from './provider-kind.js';
 import { ProviderSettings, questionOf } from './provider.options.js';
 import { completePolicy } from './refresh-policy.js';
 
-/** Any other OAuth 2.0 provider. */
+/** The options of a provider that the module does not know. */
 export class OAuth2Settings extends ProviderSettings {
   @IsEndpoint()
   tokenEndpoint!: string;
@@ -16,19 +16,23 @@ export class OAuth2Settings extends ProviderSettings {
   @IsEndpoint()
   revocationEndpoint?: string;
 
-  /** Default: `client_secret_basic`. With `none`, give any `clientSecret`: it is not sent. */
+  /**
+   * Default: `client_secret_basic`. With `none` the module sends no client secret. `clientSecret` can then be any text.
+   */
   @IsOptional()
   @IsIn(['client_secret_basic', 'client_secret_post', 'none'])
   clientAuthentication?: ClientAuthentication;
 
-  /** Sent with each refresh; must not ask for more than was granted. @see RFC 6749 section 6 */
+  /**
+   * The scope that the module sends with each refresh. It must not exceed the granted scope. @see RFC 6749 section 6
+   */
   @IsOptional()
   @IsString()
   @IsNotEmpty()
   scope?: string;
 }
 
-/** A provider that the options describe. Unless its policy says otherwise, refresh tokens are taken for single-use. */
+/** A provider that the options describe. Its refresh tokens count as single-use if its policy has no replay window. */
 export const customOAuth2 = providerKind(
   OAuth2Settings,
   (options) =>

@@ -10,7 +10,11 @@ export class IdentityProviderRegistry {
     this.#providers = providers;
   }
 
-  /** @throws {@link UnsupportedProviderError} when the options have no entry of this name */
+  /**
+   * Returns the provider of this name.
+   *
+   * @throws {@link UnsupportedProviderError} when the options have no entry of this name
+   */
   get(idp: string): IdentityProvider {
     const provider = this.find(idp);
     if (!provider) throw new UnsupportedProviderError(idp, [...this.#providers.keys()]);
@@ -21,12 +25,15 @@ export class IdentityProviderRegistry {
     return this.#providers.get(idp) ?? null;
   }
 
-  /** Names of the providers that can revoke tokens. */
+  /** The names of the providers that can revoke tokens. */
   get revocable(): string[] {
     return [...this.#providers].filter(([, provider]) => typeof provider.revoke === 'function').map(([idp]) => idp);
   }
 
-  /** Policy of a provider; for one that is not configured, the cautious default. */
+  /**
+   * Returns the policy of a provider. A provider that is not configured gets the default policy, with single-use
+   * refresh tokens.
+   */
   policyOf(idp: string): RefreshPolicy {
     return this.find(idp)?.policy ?? completePolicy();
   }

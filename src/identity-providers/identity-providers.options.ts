@@ -22,7 +22,10 @@ export type AzureDevOpsOptions = OptionsOf<AzureDevOpsSettings>;
 /** Any other OAuth 2.0 provider, described by its endpoints. */
 export type OAuth2Options = OptionsOf<OAuth2Settings>;
 
-/** Identity providers by name: the known ones by their own options, every other by OAuth 2.0 options or as an object. */
+/**
+ * The identity providers by name. A known name takes the options of its provider, every other name takes OAuth 2.0
+ * options. Every name also takes a provider object.
+ */
 export interface IdentityProvidersOptions {
   github?: GitHubOptions | IdentityProvider;
   gitlab?: GitLabOptions | IdentityProvider;
@@ -50,7 +53,7 @@ const KINDS = new Map<string, ProviderKind>([
 
 const MAX_NAME_LENGTH = 255;
 
-/** Makes the providers of the options, and lists everything that is wrong with their entries. */
+/** Makes the providers that the options describe, and lists every fault of their entries. */
 export function readIdentityProviders(entries: object): { providers: Map<string, IdentityProvider>; faults: string[] } {
   const providers = new Map<string, IdentityProvider>();
   const faults: string[] = [];

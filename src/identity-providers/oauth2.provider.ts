@@ -22,26 +22,29 @@ import { classifyTokenAnswer } from './token-answer.js';
 /** How an application authenticates at a token endpoint. @see RFC 6749 section 2.3.1 */
 export type ClientAuthentication = 'client_secret_basic' | 'client_secret_post' | 'none';
 
-/** Everything that tells one OAuth 2.0 provider from another. */
+/** Everything in which OAuth 2.0 providers differ. */
 export interface OAuth2ProviderProfile {
   readonly clientId: string;
   readonly clientSecret: string;
   readonly clientAuthentication: ClientAuthentication;
   readonly tokenEndpoint: string;
-  /** Endpoint of RFC 7009, or a request of the provider's own; absent = tokens cannot be revoked. */
+  /** The endpoint of RFC 7009, or the provider's own request; absent = the provider cannot revoke tokens. */
   readonly revocation?: string | ((tokens: TokenPair) => HttpRequest);
-  /** Status by which the provider says that it does not know the token (any more). */
+  /** The status by which the provider says that it does not know the token, or no longer knows it. */
   readonly unknownTokenStatus?: number;
-  /** Introspection endpoint of RFC 7662, or a question of the provider's own; absent = it cannot be asked for a token. */
+  /**
+   * The introspection endpoint of RFC 7662, or the provider's own question; absent = the module cannot ask about a
+   * token.
+   */
   readonly question?: string | AccessTokenQuestion;
-  /** Parameters of a refresh beside those of RFC 6749 section 6. */
+  /** Parameters of a refresh in addition to those of RFC 6749 section 6. */
   readonly refreshParameters?: Record<string, string>;
-  /** Lifetime to assume when an answer names none, in seconds; absent = the access token does not expire. */
+  /** The lifetime of an access token whose answer names none, in seconds; absent = such a token does not expire. */
   readonly assumedLifetimeSeconds?: number;
   readonly policy: RefreshPolicy;
 }
 
-/** Errors that come with status 400 and say nothing against the token. @see RFC 7009 section 2.2.1, RFC 6749 section 5.2 */
+/** OAuth errors with status 400 that do not concern the token. @see RFC 7009 section 2.2.1, RFC 6749 section 5.2 */
 const RETRYABLE_OAUTH_ERRORS = new Set([
   'invalid_client',
   'unauthorized_client',
@@ -50,8 +53,9 @@ const RETRYABLE_OAUTH_ERRORS = new Set([
 ]);
 
 /**
- * An OAuth 2.0 provider described by a profile. One request an attempt, with the one client authentication of the
- * profile: trying a second style after a failure could redeem the refresh token twice.
+ * An OAuth 2.0 provider that a profile describes. Each attempt sends one request, with the client authentication of the
+ * profile. A failed attempt is not repeated with another client authentication, because the provider could redeem the
+ * refresh token twice.
  */
 export class OAuth2Provider extends SecretHolder implements IdentityProvider {
   readonly clientId: string;
@@ -91,7 +95,10 @@ export class OAuth2Provider extends SecretHolder implements IdentityProvider {
     return { tokenEndpoint, clientId, clientAuthentication, policy: this.policy };
   }
 
-  /** Revoking the refresh token ends the access tokens of the same grant too. @see RFC 7009 section 2.1 */
+  /**
+   * Sends the refresh token if there is one, because its revocation also ends the access tokens of the grant. @see RFC
+   * 7009 section 2.1
+   */
   #tokenRevocation(endpoint: string, { refreshToken, accessToken }: TokenPair): HttpRequest {
     const parameters = refreshToken
       ? { token: refreshToken, token_type_hint: 'refresh_token' }
@@ -113,7 +120,7 @@ export class OAuth2Provider extends SecretHolder implements IdentityProvider {
     const { status, headers, body } = outcome;
     if (status < 300 || status === this.#profile.unknownTokenStatus) return { kind: 'revoked' };
     const code = oauthErrorCode(parseFields(body)?.error) ?? `http_${status}`;
-    // Only what is wrong with the tokens is final; credentials, URLs and rate limits are put right in time.
+    // Only a fault of the tokens is final. The operator can correct credentials and URLs, and a rate limit ends.
     const isFinal = (status === 400 || status === 422) && !RETRYABLE_OAUTH_ERRORS.has(code);
     if (isFinal) return { kind: 'refused', code };
     return { kind: 'unavailable', code, retryAfterMs: retryAfter(headers) };
@@ -137,7 +144,7 @@ export class OAuth2Provider extends SecretHolder implements IdentityProvider {
   }
 }
 
-/** RFC 6749 section 2.3.1 wants both halves form-encoded before they are joined. */
+/** Form-encodes one half of the credentials, as RFC 6749 section 2.3.1 demands before the halves are joined. */
 function formEncode(value: string): string {
   return new URLSearchParams({ '': value }).toString().slice(1);
 }

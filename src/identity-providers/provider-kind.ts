@@ -4,13 +4,15 @@ import type { IdentityProvider } from './identity-provider.js';
 import type { ProviderSettings } from './provider.options.js';
 import { completePolicy, policyFault, type RefreshPolicy, RefreshPolicySettings } from './refresh-policy.js';
 
-/** A provider made from an options entry, or everything that is wrong with the entry. */
+/** A provider that was made from an options entry, or every fault of the entry. */
 export type ProviderReading = { readonly provider: IdentityProvider } | { readonly faults: string[] };
 
-/** One kind of provider: reads an options entry, which stands at `path` in the options of the module. */
+/** Reads an options entry of one kind of provider. `path` is the path of the entry in the options of the module. */
 export type ProviderKind = (entry: unknown, path: string) => ProviderReading;
 
-/** Defines a kind of provider by the class with the rules of its options and a function that makes it from them. */
+/**
+ * Defines a kind of provider by the class with the rules of its options and a function that makes a provider of them.
+ */
 export function providerKind<Options extends ProviderSettings>(
   optionsClass: new () => Options,
   create: (options: Options) => IdentityProvider,
@@ -21,15 +23,15 @@ export function providerKind<Options extends ProviderSettings>(
     const policyFaults = faultsOf(policy, `${path}.policy`);
     const faults = [...faultsOf(options, path), ...policyFaults];
     if (faults.length === 0) return checkedProvider(create(options), path);
-    // The figures of the policy are checked together as well, though there is no provider yet.
+    // There is no provider, because the options have faults. The faults of the whole policy are reported with them.
     if (policyFaults.length > 0) return { faults };
     return { faults: [...faults, ...faultsTogether(completePolicy(policy), path)] };
   };
 }
 
 /**
- * Checks what the options rules cannot see: how the completed policy's figures fit together, and of a provider of the host
- * what the module takes from it beside its answers.
+ * Checks what the rules of the options cannot check: whether the figures of the completed policy fit together, and
+ * whether the other members of a provider of the host have the right type.
  */
 export function checkedProvider(provider: IdentityProvider, path: string): ProviderReading {
   const faults = [...memberFaults(provider, path), ...faultsTogether(provider.policy, path)];

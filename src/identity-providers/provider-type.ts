@@ -1,4 +1,7 @@
-/** The identity providers that the module knows by name; any other OAuth 2.0 provider takes an options entry. */
+/**
+ * The identity providers that the module knows by name. Every other OAuth 2.0 provider needs an options entry with its
+ * endpoints.
+ */
 export enum ProviderType {
   GITHUB = 'github',
   GITLAB = 'gitlab',

@@ -4,7 +4,7 @@ import { IsBaseUrl, IsEndpoint } from '../oauth-http/endpoint-url.js';
 import { type AccessTokenQuestion, userinfoQuestion } from './access-token-question.js';
 import type { RefreshPolicy } from './refresh-policy.js';
 
-/** What every identity provider's options hold. */
+/** The options of every identity provider. */
 export class ProviderSettings {
   @IsString()
   @IsNotEmpty()
@@ -20,54 +20,59 @@ export class ProviderSettings {
   policy?: Partial<RefreshPolicy>;
 
   /**
-   * Where the provider tells whether an access token is active. It is asked, with the client authentication of the entry,
-   * what became of a refresh whose answer was lost, where `policy.refreshEndsAccessToken` is true. Goes before
-   * `userinfoEndpoint` and before a question that the module knows for the provider. @see RFC 7662 section 2
+   * The endpoint that tells whether an access token is active. If `policy.refreshEndsAccessToken` is true, the module
+   * asks it what became of a refresh whose answer is lost. The request has the client authentication of the entry. The
+   * endpoint takes precedence over `userinfoEndpoint` and over the question that the module knows for the provider.
+   *
+   * @see RFC 7662 section 2
    */
   @IsOptional()
   @IsEndpoint()
   introspectionEndpoint?: string;
 
   /**
-   * Where the provider serves a GET with a working access token, and answers 401 to one that does not work. It is asked
-   * for the same purpose as `introspectionEndpoint`, which goes before it, and goes before a question that the module
-   * knows for the provider. @see OpenID Connect Core 1.0 section 5.3, RFC 6750 section 3.1
+   * An endpoint that serves a GET with a working access token, and answers 401 to a token that does not work. The
+   * module asks it for the same purpose as `introspectionEndpoint`, which takes precedence over it. It takes precedence
+   * over the question that the module knows for the provider.
+   *
+   * @see OpenID Connect Core 1.0 section 5.3, RFC 6750 section 3.1
    */
   @IsOptional()
   @IsEndpoint()
   userinfoEndpoint?: string;
 }
 
-/** A provider whose endpoints the module knows. */
+/** The options of a provider whose endpoints the module knows. */
 export class KnownProviderSettings extends ProviderSettings {
-  /** Only where the token endpoint is not where the provider has it by default. */
+  /** The token endpoint, if the provider has it at another URL than the default one. */
   @IsOptional()
   @IsEndpoint()
   tokenEndpoint?: string;
 }
 
-/** A known provider that has an endpoint to revoke tokens (RFC 7009). */
+/** The options of a known provider that has an endpoint to revoke tokens. @see RFC 7009 */
 export class RevocableProviderSettings extends KnownProviderSettings {
   /**
-   * Where tokens are revoked. Default: beside the token endpoint of the instance; nowhere, when only `tokenEndpoint`
-   * says where that is.
+   * The endpoint that revokes tokens. Default: the known path below the base URL of the instance. There is no default
+   * if the options have `tokenEndpoint` and no `baseUrl`.
    */
   @IsOptional()
   @IsEndpoint()
   revocationEndpoint?: string;
 }
 
-/** A provider with a public service; `baseUrl` names an instance of one's own and may carry a path. */
+/** The options of a provider with a public service and with instances that customers run. */
 export class HostedProviderSettings extends KnownProviderSettings {
-  /** Default: the public service. */
+  /** The URL of an instance, with its path if it has one. Default: the public service. */
   @IsOptional()
   @IsBaseUrl()
   baseUrl?: string;
 }
 
 /**
- * An endpoint below the base URL, unless the options name the token endpoint and no base URL: then nobody knows where the
- * instance has its other endpoints, and users' tokens and the client secret are not for the public service.
+ * Returns an endpoint below the base URL. Returns `undefined` if the options have the token endpoint and no base URL,
+ * because the module does not know the other endpoints of this instance. It must not send the tokens of users and the
+ * client secret to the public service instead.
  */
 export function unlessMoved<T>(
   { tokenEndpoint, baseUrl }: { tokenEndpoint?: string; baseUrl?: string },
@@ -76,7 +81,7 @@ export function unlessMoved<T>(
   return tokenEndpoint && !baseUrl ? undefined : other;
 }
 
-/** The question that the options describe, before the one that the provider has of its own. */
+/** Returns the question that the options describe, or else the provider's own question. */
 export function questionOf(
   { introspectionEndpoint, userinfoEndpoint }: ProviderSettings,
   own?: AccessTokenQuestion,

@@ -3,40 +3,48 @@ import { IsBoolean, IsInt, IsOptional, Max, Min } from 'class-validator';
 /** The network margin that an exchange leaves before its lease ends, in milliseconds. */
 export const LEASE_MARGIN_MS = 1000;
 
-/** How refresh tokens of one provider may be redeemed, with every default filled in. */
+/** The rules by which the module redeems the refresh tokens of one provider, with every default filled in. */
 export interface RefreshPolicy {
-  /** Deadline of one request to the token endpoint, its body included. Default: 10 s with a replay window, else 15 s. */
+  /**
+   * The deadline of one request to the token endpoint, in milliseconds. It includes the body of the answer. Default: 10
+   * s with a replay window, otherwise 15 s.
+   */
   readonly exchangeTimeoutMs: number;
   /**
-   * How long one exchange owns the refresh token. Default: 12 s with a replay window, else 35 s, which is enough for a
-   * request, a second one when the answer to the first is lost, and the question whether the old access token lives.
+   * How long a lease lasts, in milliseconds. Until then, no other process may redeem the refresh token. Default: 12 s
+   * with a replay window, otherwise 35 s. In 35 s there is time for one request, for a second one if the first answer
+   * is lost, and for the question whether the old access token works.
    */
   readonly leaseMs: number;
   /**
-   * How long after its first use the provider accepts a refresh token again; 0 = it is single-use. Counted from the
-   * lease under which the token may first have been sent.
+   * How long after its first use the provider accepts a refresh token again, in milliseconds; 0 = the token is
+   * single-use. The time counts from the first lease under which the token may have been sent. Default: 0; 24 h for
+   * Azure DevOps, 10 min for Bitbucket Cloud.
    */
   readonly replayWindowMs: number;
   /**
-   * How long the process that takes over a lease that ran out waits for its holder before it sends the token, in
-   * milliseconds, counted while no transaction has the row locked. After an outage of the database that outlasted the
-   * lease, the holder brings its pair as soon as it can: within 2 s where connections were refused or reset, within twice
-   * `connectionTimeoutMs` where packets were dropped. Not waited for inside the replay window. Default: 3.5 s.
+   * How long a process that takes over an expired lease waits for the holder before it sends the refresh token, in
+   * milliseconds. The delay counts only while no transaction has the row locked. If an outage of the database outlasts
+   * the lease, the holder stores its pair soon after the outage: within 2 s if connections were refused or reset,
+   * within twice `connectionTimeoutMs` if packets were dropped. Inside the replay window there is no delay. Default:
+   * 3.5 s.
    */
   readonly takeoverDelayMs: number;
-  /** Whether access tokens issued before a refresh stay valid after it. Default: false. */
+  /**
+   * Whether an old access token stays valid after a refresh. Default: false; true for Azure DevOps and Bitbucket Cloud.
+   */
   readonly oldAccessTokenSurvives: boolean;
   /**
-   * Whether a refresh certainly ends the access token issued before it. Then the old access token tells what became of a
-   * refresh whose answer was lost, and is not handed out while that is unknown. Default: false; true for GitHub, GitLab and
-   * Bitbucket Data Center.
+   * Whether a refresh certainly ends the old access token. If true, the old access token tells what became of a refresh
+   * whose answer is lost. While that is unknown, the module does not return the old access token. Default: false; true
+   * for GitHub, GitLab and Bitbucket Data Center.
    */
   readonly refreshEndsAccessToken: boolean;
   /** How long before its expiry an access token counts as stale, in seconds. Default: `refresh.leewaySeconds`. */
   readonly leewaySeconds?: number;
 }
 
-/** The rules for the `policy` of a provider's options: what is left out takes the provider's default. */
+/** The rules for the `policy` of a provider's options. An absent field gets the provider's default. */
 export class RefreshPolicySettings implements Partial<RefreshPolicy> {
   @IsOptional()
   @IsInt()
@@ -76,10 +84,10 @@ export class RefreshPolicySettings implements Partial<RefreshPolicy> {
 }
 
 /**
- * Completes a policy from the operator's overrides and what is known of the provider. With a replay window a lost
- * answer can be asked for again, so the lease is short; a single-use token is kept from everybody else until its
- * exchange cannot succeed any more. An operator who says that the old access token survives a refresh, or
- * that a refresh ends it, overrides the provider's default for the opposite too.
+ * Completes a policy from the operator's overrides and from what the module knows about the provider. With a replay
+ * window the lease is short, because the module can send the refresh token again when an answer is lost. Without one
+ * the lease is long, because no other process may send the token while the exchange can still succeed. If an override
+ * sets `oldAccessTokenSurvives` or `refreshEndsAccessToken` to true, the default of the other one is false.
  */
 export function completePolicy(
   overrides: Partial<RefreshPolicy> = {},
@@ -102,8 +110,8 @@ export function completePolicy(
 }
 
 /**
- * What is wrong with a completed policy, or `undefined`. A provider of the host may come without one, or with one that was
- * made before a field of it existed: a yes-or-no that is missing counts as false.
+ * Returns what is wrong with a completed policy, or `undefined`. A provider of the host can have no policy, or one that
+ * was made before a field existed. An absent boolean counts as false.
  */
 export function policyFault(policy: RefreshPolicy | null | undefined): string | undefined {
   if (!policy) return 'it is missing: make one with completePolicy()';
@@ -122,10 +130,10 @@ export function policyFault(policy: RefreshPolicy | null | undefined): string | 
   if (policy.oldAccessTokenSurvives && policy.refreshEndsAccessToken) {
     return 'oldAccessTokenSurvives and refreshEndsAccessToken contradict each other: set one of them to false';
   }
-  const shortest = exchangeTimeoutMs + 2 * LEASE_MARGIN_MS; // one for the way to the database, one for the end
+  const shortest = exchangeTimeoutMs + 2 * LEASE_MARGIN_MS; // one margin before the exchange, and one after it
   if (leaseMs >= shortest) return undefined;
   return (
-    `leaseMs (${leaseMs}) must be at least exchangeTimeoutMs (${exchangeTimeoutMs}) + ${2 * LEASE_MARGIN_MS}: ` +
-    'an exchange that outlives its lease would be started twice'
+    `leaseMs (${leaseMs}) must be at least exchangeTimeoutMs (${exchangeTimeoutMs}) + ${2 * LEASE_MARGIN_MS}, ` +
+    'because another process can repeat an exchange that outlives its lease'
   );
 }

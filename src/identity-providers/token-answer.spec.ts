@@ -6,7 +6,7 @@ import { classifyTokenAnswer } from './token-answer.js';
 const JSON_TYPE = { 'content-type': 'application/json; charset=utf-8' };
 const FORM_TYPE = { 'content-type': 'application/x-www-form-urlencoded; charset=utf-8' };
 const OK = { access_token: 'a', refresh_token: 'r', token_type: 'bearer' };
-/** Must never come back from an answer that is no success: providers echo what was sent. */
+/** A text that no failure may contain. Providers repeat what was sent. */
 const ECHOED_TOKEN = 'ghr_1B4a2e77838347a7E420ce178F2E7c6912E169246c34E1ccbF66C46812d16D5B1A9Dc86A1498';
 
 function answer(status: number, body: unknown, headers: Record<string, string> = JSON_TYPE): RefreshAnswer {

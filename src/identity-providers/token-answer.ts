@@ -3,17 +3,16 @@ import type { HttpOutcome } from '../oauth-http/http-exchange.js';
 import { retryAfter } from '../oauth-http/retry-after.js';
 import type { IssuedTokens, RefreshAnswer } from './identity-provider.js';
 
-/**
- * Codes of failures: lower case is an OAuth error of the provider, `http_NNN` a status without one, upper case what
- * happened on the way.
- */
+/** OAuth errors by which a provider says that it no longer accepts the refresh token. */
 const TERMINAL = new Set(['invalid_grant', 'bad_refresh_token', 'invalid_token']);
 const TRANSIENT_ERRORS = new Set(['temporarily_unavailable', 'slow_down']);
 const SERVER_ERROR = 'server_error';
 
 /**
- * Classifies what a token endpoint answered to a refresh. Errors are recognised at any 2xx and 4xx status, because
- * GitHub sends them with 200; 5xx says nothing reliable about the refresh token, whatever its body claims.
+ * Classifies the answer of a token endpoint to a refresh. Errors are recognised at any 2xx and 4xx status, because
+ * GitHub sends them with 200. A 5xx says nothing reliable about the refresh token, whatever its body says. The `code`
+ * of a failure is an OAuth error of the provider in lower case, `http_NNN` for a status without such an error, or a
+ * failure of the transport or of the body in upper case.
  *
  * @see RFC 6749 section 5.1, 5.2 and 6
  */
@@ -25,12 +24,12 @@ export function classifyTokenAnswer(outcome: HttpOutcome): RefreshAnswer {
   const retryAfterMs = retryAfter(headers);
   if (status === 429 || status === 503) return { kind: 'not-redeemed', code: `http_${status}`, retryAfterMs };
   if (status >= 500 || status === 408) return { kind: 'ambiguous', code: `http_${status}` };
-  // GitHub and others limit the rate with 403 and say when to come back.
+  // GitHub and others limit the rate with a 403 that has `Retry-After`.
   if (status === 403 && retryAfterMs !== undefined) return { kind: 'not-redeemed', code: 'RATE_LIMITED', retryAfterMs };
   if (status >= 300 && status < 400) return { kind: 'configuration', code: `http_${status}` };
 
   const fields = parseFields(outcome.body);
-  // Whatever else the answer says: a pair that was issued is kept.
+  // A pair is kept whatever else the answer says, because the refresh token may have been spent for it.
   const tokens = status < 300 ? fields && issuedTokens(fields) : undefined;
   if (tokens) return { kind: 'success', tokens };
   const error = fields && oauthErrorCode(fields.error);

@@ -5,7 +5,10 @@ import { lifetime, nonEmptyText, parseFields } from '../oauth-http/answer-fields
 import { KeycloakMisconfiguredError, KeycloakSessionExpiredError, KeycloakUnavailableError } from '../tokens.errors.js';
 import { KeycloakClient } from './keycloak-client.js';
 
-/** A pair in plaintext as Keycloak's broker has stored it; times in epoch seconds, 0 = does not expire or not known. */
+/**
+ * A token pair in plaintext that Keycloak's broker has stored. Times are in epoch seconds; 0 = does not expire, or not
+ * known.
+ */
 export interface BrokeredTokens extends TokenPair {
   readonly issuedAt: number;
   readonly accessTokenExpiresAt: number;
@@ -18,17 +21,17 @@ const NOTHING_STORED = [
   /^No token stored for user/,
 ];
 
-/** The tokens of identity providers that Keycloak's broker has stored. */
+/** Reads the tokens of identity providers that Keycloak's broker has stored. */
 @Injectable()
 export class KeycloakBroker {
   constructor(private readonly client: KeycloakClient) {}
 
   /**
-   * The stored tokens of the user of an access token; `null` when Keycloak has none. Keycloak from 26 on refreshes an
-   * expired pair on the way.
+   * Returns the stored tokens of the user to whom the access token belongs; `null` if Keycloak has none. Keycloak from
+   * version 26 on refreshes an expired pair before it answers.
    *
-   * @throws {@link KeycloakSessionExpiredError} when the access token is not good any more
-   * @throws {@link KeycloakMisconfiguredError} when the user has not the role `read-token` of the client `broker`
+   * @throws {@link KeycloakSessionExpiredError} when Keycloak no longer accepts the access token
+   * @throws {@link KeycloakMisconfiguredError} when the user does not have the role `read-token` of the client `broker`
    * @throws {@link KeycloakUnavailableError} when Keycloak does not answer or could not get the token from the provider
    */
   async storedTokens(idp: string, accessToken: string): Promise<BrokeredTokens | null> {
@@ -52,9 +55,9 @@ export class KeycloakBroker {
 }
 
 /**
- * Reads JSON or a form. `accessTokenExpiration` is when the access token expires, in epoch seconds: Keycloak adds it to
- * JSON, not to forms such as GitHub's. `expires_in` is the lifetime that the access token had when Keycloak got it, so it
- * counts from now only where nothing else is known.
+ * Reads JSON or a form. `accessTokenExpiration` is the time at which the access token expires, in epoch seconds.
+ * Keycloak adds it to JSON, but not to forms such as GitHub's. `expires_in` is the lifetime that the access token had
+ * when Keycloak got it. So it counts from now only if `accessTokenExpiration` is absent.
  */
 function readTokens(body: string, askedAt: number): BrokeredTokens {
   const fields = parseFields(body);

@@ -18,9 +18,9 @@ import { KeycloakRealm } from './keycloak-realm.js';
 import { type KeycloakRefreshAnswer, refreshAnswerOf } from './keycloak-refresh-answer.js';
 
 /**
- * The HTTP side of one Keycloak realm. Each request has one absolute deadline, follows no redirect, and is tried a second
- * time only when no connection was made. No error holds a token, a secret or a body. A fault of the program is thrown as
- * it is.
+ * Sends the requests to one Keycloak realm. Each request has one absolute deadline and follows no redirect. The client
+ * sends it a second time only if no connection was made. No error contains a token, a secret or a body. A fault of the
+ * program is thrown as it is.
  *
  * Every method but {@link redeem} throws {@link KeycloakUnavailableError} when Keycloak gives no usable answer, and
  * {@link KeycloakMisconfiguredError} when it refuses this application.
@@ -31,7 +31,11 @@ export class KeycloakClient {
 
   constructor(private readonly configured: KeycloakRealm | null) {}
 
-  /** @throws {@link TokensConfigurationError} when the options of the module have no `keycloak` */
+  /**
+   * The realm of the options.
+   *
+   * @throws {@link TokensConfigurationError} when the options of the module have no `keycloak`
+   */
   get realm(): KeycloakRealm {
     if (this.configured) return this.configured;
     throw new TokensConfigurationError(
@@ -39,12 +43,16 @@ export class KeycloakClient {
     );
   }
 
-  /** The client of the options; null when they name no realm. */
+  /** The client id of the options; null if the options name no realm. */
   get clientId(): string | null {
     return this.configured?.clientId ?? null;
   }
 
-  /** The realm's metadata, asked for once; a failure is not kept. @see OpenID Connect Discovery 1.0 section 4 */
+  /**
+   * Returns the metadata of the realm. The client keeps them after the first success. It does not keep a failure.
+   *
+   * @see OpenID Connect Discovery 1.0 section 4
+   */
   metadata(): Promise<KeycloakMetadata> {
     this.#metadata ??= this.#discover().catch((error: unknown) => {
       this.#metadata = undefined;
@@ -54,9 +62,9 @@ export class KeycloakClient {
   }
 
   /**
-   * Redeems a refresh token once, within `timeoutMs` of the realm, and says whether Keycloak may have served the request.
-   * It does not reject once the token may have been sent. What it rejects with was thrown before: a failure to get the
-   * metadata. Await {@link metadata} first where the time counts.
+   * Redeems a refresh token once, within `timeoutMs` of the realm, and returns whether Keycloak may have served the
+   * request. It does not reject once the token may have been sent. It rejects only before that, if it cannot get the
+   * metadata. If the caller's time is limited, await {@link metadata} first.
    *
    * @throws {@link KeycloakUnavailableError} when Keycloak gives no usable metadata; the token was not sent
    * @throws {@link KeycloakMisconfiguredError} when the metadata are not those of the options; the token was not sent
@@ -71,9 +79,9 @@ export class KeycloakClient {
   }
 
   /**
-   * Asks the token endpoint.
+   * Asks the token endpoint for tokens.
    *
-   * @throws {@link KeycloakSessionExpiredError} when Keycloak does not accept the grant any more
+   * @throws {@link KeycloakSessionExpiredError} when Keycloak no longer accepts the grant
    * @see RFC 6749 section 5
    */
   async token(grantType: string, parameters: Record<string, string>): Promise<IssuedTokens> {
@@ -83,7 +91,7 @@ export class KeycloakClient {
   }
 
   /**
-   * The claims of the user whose access token this is.
+   * Returns the claims of the user to whom the access token belongs.
    *
    * @throws {@link KeycloakSessionExpiredError} when the token is expired, revoked or no token of the realm
    * @throws {@link KeycloakMisconfiguredError} when the token was issued without the scope `openid`
@@ -96,7 +104,7 @@ export class KeycloakClient {
     if (answer.status === 401) throw expired('the access token is expired, revoked or not of this realm');
     if (answer.status === 403) {
       throw new KeycloakMisconfiguredError(
-        'Keycloak refused the user info: request the access token with scope "openid".',
+        'Keycloak refused the user info. Request the access token with scope "openid".',
       );
     }
     const fields = answer.status < 300 ? parseFields(answer.body) : undefined;
@@ -104,10 +112,12 @@ export class KeycloakClient {
     throw this.#refusal(answer, 'the userinfo endpoint');
   }
 
-  /** What Keycloak knows about a refresh token; `active` is false when it would not accept it. @see RFC 7662 */
+  /**
+   * Returns what Keycloak knows about a refresh token; `active` is false if Keycloak would not accept it. @see RFC 7662
+   */
   async introspect(refreshToken: string): Promise<Fields & { active: boolean }> {
     const server = await this.metadata();
-    // Without the hint Keycloak takes the token for an access token, and calls every other inactive.
+    // Without the hint Keycloak takes the token for an access token and answers that it is inactive.
     const additionalParameters = { token_type_hint: 'refresh_token' };
     const outcome = await this.#ask((http) =>
       oauth.introspectionRequest(server, this.#client, this.#authentication, refreshToken, {
@@ -138,9 +148,9 @@ export class KeycloakClient {
   }
 
   /**
-   * Reads something with a bearer token.
+   * Reads a URL with a bearer token.
    *
-   * @throws {@link KeycloakSessionExpiredError} for what cannot be a token
+   * @throws {@link KeycloakSessionExpiredError} when the text cannot be a token
    */
   async get(url: URL, accessToken: string): Promise<KeycloakAnswer> {
     assertBearer(accessToken);
@@ -148,7 +158,7 @@ export class KeycloakClient {
     return answered(await this.#send({ url: url.href, method: 'GET', headers }));
   }
 
-  /** Reads something that everyone may read. */
+  /** Reads a URL that needs no token. */
   async getPublic(url: URL): Promise<KeycloakAnswer> {
     return answered(await this.#send({ url: url.href, method: 'GET', headers: { accept: 'application/json' } }));
   }
@@ -195,7 +205,7 @@ export class KeycloakClient {
     let answer: KeycloakAnswer | KeycloakFailure | undefined;
     const send = async (url: string, { method, headers, body }: FetchInit): Promise<Response> => {
       answer = await this.#send({ url, method, headers, body: body?.toString() }, deadline);
-      return new Response(); // not looked at: it cannot say whether the request was served
+      return new Response(); // ignored, because it cannot say whether Keycloak served the request
     };
     await build(sentBy(send, new URL(this.realm.url).protocol === 'http:'));
     if (answer) return answer;
@@ -220,9 +230,9 @@ interface FetchInit {
   readonly body?: URLSearchParams | null;
 }
 
-/** Has oauth4webapi send its request this way. */
+/** Makes oauth4webapi send its request by this function. */
 function sentBy(send: (url: string, init: FetchInit) => Promise<Response>, isUnencrypted: boolean) {
-  // eslint-disable-next-line @typescript-eslint/no-deprecated -- marked so as to stand out; it is what admits http
+  // eslint-disable-next-line @typescript-eslint/no-deprecated -- deprecated only as a warning; oauth4webapi refuses http without it
   return { [oauth.customFetch]: send, [oauth.allowInsecureRequests]: isUnencrypted };
 }
 
@@ -231,7 +241,10 @@ function answered(answer: KeycloakAnswer | KeycloakFailure): KeycloakAnswer {
   throw errorOf(answer);
 }
 
-/** Before it stands in a header, where fetch would quote it in its error. @see RFC 6750 section 2.1 */
+/**
+ * Checks the access token before the client puts it into a header, because fetch quotes a bad header value in its
+ * error. @see RFC 6750 section 2.1
+ */
 function assertBearer(accessToken: string): void {
   if (!/^[\x21-\x7e]+$/.test(accessToken)) throw expired('the access token is no token of the realm');
 }

@@ -3,15 +3,15 @@ import type { HttpOutcome } from '../oauth-http/http-exchange.js';
 import { retryAfter } from '../oauth-http/retry-after.js';
 import { KeycloakMisconfiguredError, KeycloakSessionExpiredError, KeycloakUnavailableError } from '../tokens.errors.js';
 
-/** An answer of Keycloak that says something about the request: 2xx, or 4xx but for the statuses that say "later". */
+/** An answer that says what Keycloak did with the request: 2xx, or 4xx except 408, 425 and 429. */
 export type KeycloakAnswer = Extract<HttpOutcome, { kind: 'answered' }>;
 
 /**
- * Why a request came to nothing, and whether Keycloak may have served it all the same. `code` is an OAuth error, a
- * status as `http_NNN`, or a transport code in upper case; it is never a message or a body.
+ * Why a request failed, and whether Keycloak may have served it. `code` is an OAuth error, a status as `http_NNN`, or a
+ * transport code in upper case. It is never a message or a body.
  */
 export type KeycloakFailure =
-  /** Keycloak says that the grant is over. */
+  /** Keycloak says that the grant has ended. */
   | { readonly kind: 'terminal'; readonly code: string }
   /** Keycloak refuses this application or its request. The grant is untouched. */
   | { readonly kind: 'configuration'; readonly code: string; readonly error: KeycloakMisconfiguredError }
@@ -20,9 +20,11 @@ export type KeycloakFailure =
   /** Keycloak may or may not have served the request. */
   | { readonly kind: 'ambiguous'; readonly code: string };
 
-/** Too Early, Too Many Requests, Service Unavailable: the server puts the request off and does not serve it. */
+/**
+ * Too Early, Too Many Requests, Service Unavailable: the server did not serve the request, and a later one can succeed.
+ */
 const PUT_OFF = new Set([425, 429, 503]);
-/** What Keycloak also calls `invalid_grant`, and no login of the user puts right. */
+/** Faults that Keycloak also calls `invalid_grant`, although a new login of the user does not correct them. */
 const CONFIGURATION_GRANTS: readonly [RegExp, string][] = [
   [/redirect_uri/i, 'the redirect URI is not the one that the login was started with'],
   [/issuer/i, 'the token was issued under another URL of the server'],
@@ -30,7 +32,7 @@ const CONFIGURATION_GRANTS: readonly [RegExp, string][] = [
 ];
 
 /**
- * The answer of Keycloak, or why there is none.
+ * Returns the answer of Keycloak, or the failure if there is none.
  *
  * @see RFC 9110 section 15, RFC 8470 section 5.2
  */
@@ -40,19 +42,20 @@ export function answerOf(outcome: HttpOutcome, url: URL): KeycloakAnswer | Keycl
   const { status, headers } = outcome;
   const code = `http_${status}`;
   if (PUT_OFF.has(status)) return { kind: 'not-redeemed', code, retryAfterMs: retryAfter(headers) };
-  // 408 too: a proxy that waited in vain for Keycloak's answer sends it at times.
+  // A 408 is ambiguous too, because some proxies send it when they have waited in vain for the answer of Keycloak.
   if (status >= 500 || status === 408) return { kind: 'ambiguous', code };
   if (status < 300 || status >= 400) return outcome;
   const error = new KeycloakMisconfiguredError(
-    `${url.origin} redirects Keycloak's requests (status ${status}), which are not followed. Check keycloak.serverUrl.`,
+    `${url.origin} redirects the requests to Keycloak (status ${status}). The module follows no redirect. ` +
+      'Check keycloak.serverUrl.',
   );
   return { kind: 'configuration', code, error };
 }
 
 /**
- * What an answer without the expected content means.
+ * Returns the failure that an answer without the expected content means.
  *
- * @param place the endpoint, as it is named in the message
+ * @param place the endpoint, as the message names it
  * @see RFC 6749 section 5.2
  */
 export function refusalOf({ status, headers, body }: KeycloakAnswer, place: string, clientId: string): KeycloakFailure {
@@ -71,7 +74,7 @@ export function refusalOf({ status, headers, body }: KeycloakAnswer, place: stri
   return { kind: 'configuration', code, error };
 }
 
-/** The error that tells a caller of a failure. */
+/** Returns the error that a caller gets for a failure. */
 export function errorOf(
   failure: KeycloakFailure,
 ): KeycloakSessionExpiredError | KeycloakMisconfiguredError | KeycloakUnavailableError {
@@ -87,7 +90,7 @@ export function errorOf(
   }
 }
 
-/** Keycloak gave no usable answer, for a cause that its message names. */
+/** Makes the error for a request without a usable answer. Its message names the cause. */
 export function unavailable(cause: string, retryAfterMs?: number): KeycloakUnavailableError {
   return new KeycloakUnavailableError(
     `Keycloak gave no usable answer (${cause}). Check that it is up; try again shortly.`,
@@ -95,7 +98,7 @@ export function unavailable(cause: string, retryAfterMs?: number): KeycloakUnava
   );
 }
 
-/** The session is over, for a cause that its message names. */
+/** Makes the error for a session that has ended. Its message names the cause. */
 export function expired(cause: string): KeycloakSessionExpiredError {
   return new KeycloakSessionExpiredError(`The Keycloak session is over: ${cause}. Let the user log in again.`);
 }

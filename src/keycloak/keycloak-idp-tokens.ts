@@ -23,7 +23,11 @@ import { KeycloakClient } from './keycloak-client.js';
 import { KeycloakUsers } from './keycloak-users.js';
 import { OfflineSessions } from './offline-sessions.js';
 
-/** Tokens of identity providers for whoever has a Keycloak token, imported from Keycloak's broker where need be. */
+/**
+ * Returns tokens of identity providers to a caller that has a Keycloak token, or the user's id at a provider. If no
+ * token is stored, it first imports the one of Keycloak's broker. With the refresh owner `keycloak` it also does this
+ * for a stale one.
+ */
 @Injectable()
 export class KeycloakIdpTokens {
   readonly #imports = new Map<string, Promise<boolean>>();
@@ -46,14 +50,14 @@ export class KeycloakIdpTokens {
     const key = checkKey({ keycloakUserId: userId, idp });
     this.providers.get(idp);
     checkToken(accessToken, 'The Keycloak access token');
-    // Before the broker is asked, which may redeem a single-use token on the way.
+    // This check comes before the request to the broker, because the broker may redeem a single-use token for it.
     this.scope.transaction()?.assertOpen();
     const subject = claimsOf(accessToken).sub ?? subjectIn(await this.client.userInfo(accessToken));
     if (subject !== userId) {
       throw new InvalidTokenInputError(`The Keycloak access token is user "${subject}"'s, not user "${userId}"'s.`);
     }
     const tokens = await this.broker.storedTokens(idp, accessToken);
-    // The same token once more would get a later expiry, where Keycloak names its lifetime only.
+    // A stored token is not imported again. It would get a later expiry if Keycloak names only its lifetime.
     if (!tokens || (await this.#isStored(key, tokens.accessToken))) return false;
     const isRefreshedHere = this.client.realm.refreshOwner === 'module';
     const sealed = (token: string, column: 'access_token' | 'refresh_token') =>
@@ -75,7 +79,8 @@ export class KeycloakIdpTokens {
   /** @see {@link TokenManager.getIdpTokenForAccessToken} */
   async forAccessToken(accessToken: string, idp: string): Promise<IdpToken> {
     const claims = await this.client.userInfo(checkToken(accessToken, 'The Keycloak access token'));
-    // Keycloak vouches for the tokens of every client: one of another client must not open what this one has stored.
+    // Keycloak accepts the tokens of all its clients. The tokens stored here must not be readable with a token of
+    // another client.
     const { aud, azp } = claimsOf(accessToken);
     const { clientId, audience } = this.client.realm;
     if (azp !== clientId && !(Array.isArray(aud) ? aud : [aud]).includes(audience)) {
@@ -97,7 +102,8 @@ export class KeycloakIdpTokens {
     }
     if (claims.token_type !== undefined && claims.token_type !== 'Offline') {
       throw new InvalidTokenInputError(
-        'The refresh token is not an offline token: it ends with its session. Let the user log in with scope "offline_access".',
+        'The refresh token is not an offline token. It ends with its session. ' +
+          'Let the user log in with scope "offline_access".',
       );
     }
     const userId = subjectIn(claims);
@@ -114,7 +120,7 @@ export class KeycloakIdpTokens {
     return this.#tokenOf(userId, idp, accessToken);
   }
 
-  /** The stored token, imported first where there is none, or where Keycloak refreshes it and it is stale. */
+  /** Returns the stored token. Imports it first if there is none, or if it is stale and Keycloak refreshes it. */
   async #tokenOf(userId: string, idp: string, accessToken: string): Promise<IdpToken> {
     const key = checkKey({ keycloakUserId: userId, idp });
     this.providers.get(idp);
@@ -134,14 +140,16 @@ export class KeycloakIdpTokens {
         row !== null && this.cipher.open(row.tokens.accessToken, authTokenLocation(key, 'access_token')) === accessToken
       );
     } catch (error) {
-      if (error instanceof TokenDecryptionError) return false; // an import is what makes such a row usable again
+      if (error instanceof TokenDecryptionError) return false; // an import makes such a row usable again
       throw error;
     }
   }
 
   /**
-   * Of concurrent callers one asks the broker, which may redeem a single-use token on the way. Outside of the caller's
-   * transaction, so that the others see what was imported; unless that has changed the row, which no other connection can change then.
+   * Imports the tokens of a key. Concurrent callers share one request to the broker, because the broker may redeem a
+   * single-use token for it. The import runs outside of the caller's transaction, so that the other callers see its
+   * result. It runs inside if this transaction has changed the row, because no other connection can change the row
+   * then.
    */
   async #importOnce(key: TokenKey, accessToken: string): Promise<boolean> {
     if (this.scope.transaction() && (await this.table.isUncommitted(key, await this.table.load(key)))) {
@@ -151,7 +159,7 @@ export class KeycloakIdpTokens {
     const underWay = this.#imports.get(name);
     if (underWay) return underWay;
     const importing = this.scope
-      // Looks again: an import that has just ended is seen by a caller who looked before it did.
+      // Looks again, because another import may have ended after this caller looked.
       .detached(async () => (await this.#isThere(key)) || this.import(key.idp, key.keycloakUserId, accessToken))
       .finally(() => this.#imports.delete(name));
     this.#imports.set(name, importing);
@@ -159,7 +167,7 @@ export class KeycloakIdpTokens {
   }
 }
 
-/** The claims of a JWT, unverified; none of every other token. */
+/** Returns the claims of a JWT without verifying it. Every other token has none. */
 function claimsOf(accessToken: string): JWTPayload {
   try {
     return decodeJwt(accessToken);

@@ -12,14 +12,14 @@ const ENDPOINTS = [
   'jwks_uri',
 ] as const;
 
-/** The metadata of a realm, with every endpoint that the module asks. */
+/** The metadata of a realm, with every endpoint that the module calls. */
 export type KeycloakMetadata = oauth.AuthorizationServer & Record<(typeof ENDPOINTS)[number], string>;
 
 /**
- * Reads the metadata of a realm. Every endpoint is a URL, and encrypted where the realm's own URL is: it gets tokens and
- * the client secret.
+ * Reads the metadata of a realm. Every endpoint must be a URL. It must be encrypted if the realm's own URL is, because
+ * the endpoint gets tokens and the client secret.
  *
- * @throws {@link KeycloakMisconfiguredError} when there is no such realm, when it goes by another issuer, when it refuses
+ * @throws {@link KeycloakMisconfiguredError} when there is no such realm, when it has another issuer, when it refuses
  * the request, and when an endpoint is missing or not encrypted
  * @throws {@link KeycloakUnavailableError} when the answer cannot be read
  * @see OpenID Connect Discovery 1.0 section 4
@@ -58,7 +58,8 @@ async function read(body: string, url: string, issuer: string): Promise<oauth.Au
     const code = typeof error === 'object' && error !== null && 'code' in error ? error.code : undefined;
     if (code === oauth.JSON_ATTRIBUTE_COMPARISON || code === 'ERR_INVALID_URL') {
       throw new KeycloakMisconfiguredError(
-        `Keycloak at ${url} issues its tokens under another name than ${issuer}. Set keycloak.issuer to it.`,
+        `Keycloak at ${url} issues its tokens under another issuer than ${issuer}. Set keycloak.issuer to the issuer ` +
+          'of Keycloak.',
       );
     }
     if (error instanceof oauth.OperationProcessingError) throw unavailable('UNREADABLE_ANSWER');

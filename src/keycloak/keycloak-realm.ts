@@ -2,11 +2,11 @@ import { endpoint } from '../oauth-http/endpoint-url.js';
 import { SecretHolder } from '../sealing/secret-holder.js';
 import type { KeycloakSettings, RefreshOwner } from './keycloak.options.js';
 
-/** The realm of the options, with every default filled in. Prints without the client secret, however it is logged. */
+/** The realm of the options, with every default filled in. It prints without the client secret. */
 export class KeycloakRealm extends SecretHolder {
-  /** URL below which the realm's own endpoints are. */
+  /** The URL of the realm. It is the prefix of its endpoints. */
   readonly url: string;
-  /** URL below which the realm is administered. */
+  /** The URL of the administration of the realm. It is the prefix of its endpoints. */
   readonly adminUrl: string;
   readonly issuer: string;
   readonly clientId: string;

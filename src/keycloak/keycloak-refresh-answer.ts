@@ -2,12 +2,12 @@ import type { IssuedTokens } from '../identity-providers/identity-provider.js';
 import { nonEmptyText, parseFields } from '../oauth-http/answer-fields.js';
 import { type KeycloakAnswer, type KeycloakFailure, refusalOf } from './keycloak-failure.js';
 
-/** What an attempt to redeem a grant came to. */
+/** The outcome of an attempt to redeem a grant. */
 export type KeycloakRefreshAnswer = { readonly kind: 'success'; readonly tokens: IssuedTokens } | KeycloakFailure;
 
 /**
- * Classifies what became of a request to the token endpoint. Tokens are taken as soon as they can be read and nothing
- * else of the answer is checked: a refresh token may have been spent for them.
+ * Classifies the outcome of a request to the token endpoint. Returns the tokens if they can be read. It checks nothing
+ * else of the answer, because a refresh token may have been spent for them.
  *
  * @see RFC 6749 section 5
  */

@@ -6,9 +6,10 @@ import { KeycloakClient } from './keycloak-client.js';
 import { KeycloakTokens } from './keycloak-tokens.js';
 
 /**
- * The sessions of users at Keycloak, for a host that logs them in and keeps their tokens. Nothing is stored here.
+ * The Keycloak sessions of users, for a host that logs its users in and keeps their tokens. The module does not store
+ * these tokens.
  *
- * Every method throws {@link KeycloakUnavailableError} when Keycloak gives no usable answer: an outage is never taken
+ * Every method throws {@link KeycloakUnavailableError} when Keycloak gives no usable answer. It never takes an outage
  * for an ended session. Every method throws {@link KeycloakMisconfiguredError} when Keycloak refuses the client of the
  * options, or is not the realm of the options.
  */
@@ -20,10 +21,10 @@ export class KeycloakSessions {
   constructor(private readonly client: KeycloakClient) {}
 
   /**
-   * Redeems the code that a login brought back.
+   * Exchanges the code of a login for tokens.
    *
-   * @param codeVerifier when the login was started with a PKCE challenge
-   * @returns null when Keycloak issued no refresh token for it
+   * @param codeVerifier the PKCE code verifier, if the login was started with a PKCE challenge
+   * @returns null when Keycloak issued no refresh token for the code
    * @throws {@link KeycloakSessionExpiredError} when the code is wrong, used or expired
    * @see RFC 6749 section 4.1.3, RFC 7636 section 4.5
    */
@@ -37,8 +38,8 @@ export class KeycloakSessions {
   }
 
   /**
-   * The same tokens while the access token is good, refreshed ones afterwards. Store what it returns: the old refresh
-   * token may be spent.
+   * Returns the same tokens while the access token works, and refreshed ones afterwards. Store the tokens that it
+   * returns, because the old refresh token may be spent.
    *
    * @throws {@link KeycloakSessionExpiredError} when the session is over
    */
@@ -54,7 +55,7 @@ export class KeycloakSessions {
   }
 
   /**
-   * The claims of the user of an access token; `{}` for an empty one.
+   * Returns the claims of the user to whom the access token belongs; `{}` for an empty access token.
    *
    * @throws {@link KeycloakSessionExpiredError} when the token is expired, revoked or no token of the realm
    * @throws {@link KeycloakMisconfiguredError} when the token was issued without the scope `openid`
@@ -64,8 +65,8 @@ export class KeycloakSessions {
   }
 
   /**
-   * Redeems a refresh token. Callers of one process who pass the same token at once share one request, because with
-   * Revoke Refresh Token on, Keycloak ends a session whose token comes twice.
+   * Redeems a refresh token. Callers of one process that pass the same token at the same time share one request. With
+   * "Revoke Refresh Token" on, Keycloak ends the session of a token that it receives twice.
    *
    * @throws {@link KeycloakSessionExpiredError} when the session is over
    * @see RFC 6749 section 6
@@ -78,7 +79,7 @@ export class KeycloakSessions {
     return refresh;
   }
 
-  /** Ends the session of a refresh token at Keycloak; a session that is over already is no error. */
+  /** Ends the session of a refresh token at Keycloak. A session that has already ended is no error. */
   async logout(refreshToken: string): Promise<void> {
     await this.client.endSession(refreshToken);
   }

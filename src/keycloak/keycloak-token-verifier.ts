@@ -4,24 +4,36 @@ import { createRemoteJWKSet, customFetch, errors, type JWTPayload, jwtVerify } f
 import { KeycloakSessionExpiredError, KeycloakUnavailableError, TokensError } from '../tokens.errors.js';
 import { KeycloakClient } from './keycloak-client.js';
 
-/** Signatures by public keys only: with a shared secret among them, the public key itself could be taken for one. */
+/**
+ * Only algorithms with a public key. If one with a shared secret were allowed, an attacker could sign with the public
+ * key as the secret.
+ */
 const ALGORITHMS = ['RS256', 'RS384', 'RS512', 'PS256', 'PS384', 'PS512', 'ES256', 'ES384', 'ES512', 'EdDSA'];
 
-/** Of jose, when the fault is in the keys and not in the token. */
+/** Errors of jose for a fault of the keys, not of the token. */
 const KEY_FAULTS: ReadonlySet<string> = new Set([
   errors.JOSEError.code,
   errors.JWKSTimeout.code,
   errors.JWKSInvalid.code,
 ]);
 
-/** A token that names an unknown key has the keys fetched again, at most this often. */
+/**
+ * The shortest time, in milliseconds, between two fetches because of an unknown key, and between two tries of a
+ * renewal.
+ */
 const UNKNOWN_KEY_EVERY_MS = 5000;
-/** Keys of this age are fetched again, beside the verification that goes by them, */
+/**
+ * The age at which the verifier fetches the keys again, in milliseconds. Meanwhile it verifies tokens by the keys that
+ * it has.
+ */
 const RENEWED_AFTER_MS = 600_000;
-/** and are not taken any more at this age: what they signed has expired long since, and one may have been withdrawn. */
+/**
+ * The age from which the verifier does not use the keys any more, in milliseconds. The tokens that these keys signed
+ * have expired long ago, and Keycloak may have withdrawn one of the keys.
+ */
 const TRUSTED_FOR_MS = 3_600_000;
 
-/** Verifies access tokens of the realm on this side, by the realm's public keys. */
+/** Verifies access tokens of the realm in this process, by the public keys of the realm. */
 @Injectable()
 export class KeycloakTokenVerifier {
   readonly #logger = new Logger(KeycloakTokenVerifier.name);
@@ -32,9 +44,9 @@ export class KeycloakTokenVerifier {
   constructor(private readonly client: KeycloakClient) {}
 
   /**
-   * The claims of an access token whose signature, issuer, audience and expiry are good. The keys are fetched when a token
-   * names an unknown one, at most every 5 s, and every ten minutes in the background: while Keycloak is away, for up to an
-   * hour, its tokens are verified by the keys that are known.
+   * Returns the claims of an access token with a good signature, issuer, audience and expiry. The verifier fetches the
+   * keys when a token names an unknown key, every 5 s at most, and every ten minutes in the background. While Keycloak
+   * is away, it uses the known keys for up to an hour.
    *
    * @throws {@link KeycloakSessionExpiredError} when the token is not good
    * @throws {@link KeycloakUnavailableError} when the keys cannot be fetched
@@ -50,11 +62,11 @@ export class KeycloakTokenVerifier {
         algorithms: ALGORITHMS,
         requiredClaims: ['exp', 'sub'],
       });
-      // ID tokens and refresh tokens are signed by the same realm.
+      // The same realm also signs ID tokens and refresh tokens.
       if (payload.typ !== undefined && payload.typ !== 'Bearer') throw new errors.JWTInvalid('not an access token');
       return payload;
     } catch (error) {
-      // What Keycloak did has an error of its own already, and a fault of the program is not Keycloak's.
+      // A failure of Keycloak is a TokensError already, and a fault of the program must not look like a bad token.
       if (!(error instanceof errors.JOSEError)) throw error;
       const { code } = error;
       if (KEY_FAULTS.has(code)) {
@@ -69,7 +81,7 @@ export class KeycloakTokenVerifier {
     this.#keys ??= createRemoteJWKSet(new URL(uri), {
       timeoutDuration: this.client.realm.timeoutMs,
       cooldownDuration: UNKNOWN_KEY_EVERY_MS,
-      cacheMaxAge: Infinity, // renewed below
+      cacheMaxAge: Infinity, // the code below renews the keys
       [customFetch]: async (url: string) => {
         const { status, body } = await this.client.getPublic(new URL(url));
         if (status === 200) this.#fetchedAt = performance.now();
@@ -84,7 +96,7 @@ export class KeycloakTokenVerifier {
     } else if (performance.now() - this.#renewedAt > UNKNOWN_KEY_EVERY_MS) {
       this.#renewedAt = performance.now();
       void keys.reload().catch((error: unknown) => {
-        if (error instanceof TokensError || error instanceof errors.JOSEError) return; // the known keys are good enough
+        if (error instanceof TokensError || error instanceof errors.JOSEError) return; // the verifier uses the known keys
         this.#logger.error(`The public keys of the realm are not renewed: ${String(error)}`);
       });
     }

@@ -1,8 +1,8 @@
 import { SecretHolder } from '../sealing/secret-holder.js';
 
 /**
- * The tokens of a Keycloak session. Print and serialise without the tokens, however they are logged or returned: the
- * tokens are no fields of the object.
+ * The tokens of a Keycloak session. The object prints and serialises without the tokens, because they are no fields of
+ * it.
  */
 export class KeycloakTokens extends SecretHolder {
   readonly #accessToken: string;
@@ -19,7 +19,7 @@ export class KeycloakTokens extends SecretHolder {
     return this.#accessToken;
   }
 
-  /** The refresh token in plaintext: an offline token, if the login asked for `offline_access`. */
+  /** The refresh token in plaintext. It is an offline token if the login asked for `offline_access`. */
   get refreshToken(): string {
     return this.#refreshToken;
   }

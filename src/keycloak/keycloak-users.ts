@@ -4,13 +4,16 @@ import type { Fields } from '../oauth-http/answer-fields.js';
 import { InvalidTokenInputError, KeycloakMisconfiguredError, KeycloakUnavailableError } from '../tokens.errors.js';
 import { KeycloakClient } from './keycloak-client.js';
 
-/** Renewed before its last seconds, so that it does not expire on the way. */
+/**
+ * The access token of the service account is renewed this long before its expiry, because it could expire during a
+ * request.
+ */
 const EXPIRY_MARGIN_SECONDS = 30;
 
 /**
- * Looks users up in the realm, with the service account of the client in the options: it needs the role `view-users` of
- * `realm-management`. Every method throws {@link KeycloakUnavailableError} when Keycloak gives no usable answer, and
- * {@link KeycloakMisconfiguredError} when it refuses the client or its service account.
+ * Looks up users of the realm with the service account of the client in the options. The service account needs the role
+ * `view-users` of `realm-management`. Every method throws {@link KeycloakUnavailableError} when Keycloak gives no
+ * usable answer, and {@link KeycloakMisconfiguredError} when it refuses the client or its service account.
  */
 @Injectable()
 export class KeycloakUsers {
@@ -20,14 +23,14 @@ export class KeycloakUsers {
   constructor(private readonly client: KeycloakClient) {}
 
   /**
-   * The id of the user whose attribute `{idp}_id` is this id at an identity provider, `null` when there is none. A mapper
-   * of the provider in Keycloak sets the attribute.
+   * Returns the id of the user whose attribute `{idp}_id` is this id at an identity provider; `null` if there is none.
+   * A mapper of the provider in Keycloak sets the attribute.
    *
-   * @throws {@link InvalidTokenInputError} when the id is empty, holds a double quote or ends in a backslash
+   * @throws {@link InvalidTokenInputError} when the id is empty, contains a double quote or ends in a backslash
    */
   async getUserIdFromIdpUserId(idpUserId: string, idp: string): Promise<string | null> {
     const attribute = `${idp}_id`;
-    // In quotes Keycloak takes everything but a quote as it is, save a backslash before the closing one.
+    // Between quotes Keycloak takes every character as it is, except a quote and a backslash before the closing quote.
     if (!idpUserId || !idp || /"|\\$/.test(attribute + idpUserId)) {
       throw new InvalidTokenInputError(
         'The id of a user at a provider must be a text without double quotes that does not end in a backslash.',
@@ -38,7 +41,9 @@ export class KeycloakUsers {
     return idOf(user);
   }
 
-  /** The id of the one user with this email address, in whatever case; `null` for none and for several. */
+  /**
+   * Returns the id of the one user with this email address, in upper or lower case; `null` for no user and for several.
+   */
   async getUserIdFromUserEmail(email: string): Promise<string | null> {
     if (!email) throw new InvalidTokenInputError('The email address must be a non-empty string.');
     const wanted = email.toLowerCase();
@@ -47,11 +52,11 @@ export class KeycloakUsers {
     return matching.length === 1 ? idOf(matching[0]) : null;
   }
 
-  /** What Keycloak keeps about a user (its `UserRepresentation`); `null` when there is no such user. */
+  /** Returns what Keycloak has stored about a user (its `UserRepresentation`); `null` if there is no such user. */
   async getUserInfoFromUserId(userId: string): Promise<Fields | null> {
     if (!userId) throw new InvalidTokenInputError('The user id must be a non-empty string.');
     const user = await this.#get(`/users/${encodeURIComponent(userId)}`);
-    // "profile" and ".." are paths of Keycloak too.
+    // The ids must be equal, because "profile" and ".." are paths of Keycloak too.
     return isFields(user) && user.id === userId ? user : null;
   }
 
@@ -61,12 +66,12 @@ export class KeycloakUsers {
     throw new KeycloakUnavailableError('Keycloak answered the search for a user with something that is no list.');
   }
 
-  /** What the administration answers; undefined for 404. */
+  /** Returns the answer of the administration; undefined for 404. */
   async #get(path: string): Promise<unknown> {
     const url = new URL(this.client.realm.adminUrl + path);
     let { status, body } = await this.client.get(url, await this.#adminToken());
     if (status === 401) {
-      // The keys of the realm were replaced, or its sessions ended.
+      // Keycloak has replaced the keys of the realm or ended its sessions, so a new access token can help.
       this.#admin = undefined;
       ({ status, body } = await this.client.get(url, await this.#adminToken()));
     }

@@ -3,7 +3,10 @@ import { IsIn, IsInt, IsNotEmpty, IsOptional, IsString, Max, Min } from 'class-v
 import { IsBaseUrl } from '../oauth-http/endpoint-url.js';
 import type { OptionsOf } from '../options-validation.js';
 
-/** Who redeems the provider's refresh tokens that Keycloak's broker stores: both at once would end the grants. */
+/**
+ * The system that redeems the refresh tokens of brokered providers. Only one system may redeem them, because two would
+ * end the grants.
+ */
 export type RefreshOwner = 'module' | 'keycloak';
 
 /** The Keycloak realm of the application's users. */
@@ -13,7 +16,7 @@ export type KeycloakModuleOptions = OptionsOf<
 
 /** {@link KeycloakModuleOptions} with their rules and defaults. */
 export class KeycloakSettings {
-  /** URL of the server as this process reaches it; may carry a path. */
+  /** URL of the server as this process reaches it, with its path if it has one. */
   @IsBaseUrl()
   serverUrl!: string;
 
@@ -30,21 +33,27 @@ export class KeycloakSettings {
   @IsNotEmpty()
   clientSecret!: string;
 
-  /** The issuer in Keycloak's tokens, where its public URL is another than `serverUrl`. Default: the realm below `serverUrl`. */
+  /**
+   * The issuer in Keycloak's tokens, if Keycloak's public URL differs from `serverUrl`. Default: the URL of the realm
+   * below `serverUrl`.
+   */
   @IsOptional()
   @IsBaseUrl()
   issuer?: string;
 
-  /** What `aud` of a bearer token must hold for {@link KeycloakAuthGuard}. Default: `clientId`. */
+  /** The audience that `aud` of a bearer token must contain for {@link KeycloakAuthGuard}. Default: `clientId`. */
   @IsOptional()
   @IsString()
   @IsNotEmpty()
   audience?: string;
 
   /**
-   * Default `module`: imported pairs are stored whole and refreshed here; then nothing else may ask Keycloak's broker for
-   * them, because it would redeem its own copy. `keycloak`: only access tokens are imported, and imported again from
-   * the broker, which refreshes them, when they are stale.
+   * The system that redeems the refresh tokens of brokered providers. Default: `module`.
+   *
+   * - `module`: the module imports whole pairs and refreshes them. No other program may then ask Keycloak's broker for
+   *   these pairs, because the broker would redeem its own copy.
+   * - `keycloak`: the module imports only access tokens. It imports a stale one again from the broker, which refreshes
+   *   it.
    */
   @IsIn(['module', 'keycloak'])
   refreshOwner: RefreshOwner = 'module';

@@ -30,10 +30,12 @@ export interface OfflineRefreshContext {
   readonly client: KeycloakClient;
 }
 
-/** The time that a lease leaves beside two requests to Keycloak, in milliseconds. */
+/** The time of a lease in addition to two requests to Keycloak, in milliseconds. */
 const LEASE_RESERVE_MS = 5000;
 
-/** The target of an offline token's refresh. With Revoke Refresh Token on, Keycloak's tokens are single-use. */
+/**
+ * Returns the target of an offline token's refresh. With "Revoke Refresh Token" on, Keycloak's tokens are single-use.
+ */
 export function offlineTarget(
   userId: string,
   { table, vault, client }: OfflineRefreshContext,
@@ -46,7 +48,7 @@ export function offlineTarget(
     key: { userId },
     leases: table.leases,
     rules: { policy, clientId, canAskWitness: false },
-    mayResend: false, // Keycloak ends the session of a token that comes twice
+    mayResend: false, // Keycloak ends the session of a token that it receives twice
     clientIdOf: () => clientId,
     load: () => table.loadCommitted(userId),
     redeem: (lease) => redeem(userId, lease, vault, client),
@@ -62,7 +64,7 @@ export function offlineTarget(
       ...ONLY_A_REFRESH_TOKEN,
       offlineToken,
     }),
-    // The session is left to Keycloak: a deletion here ends none.
+    // The new token is not revoked, because a deletion here does not end the session at Keycloak.
     disown: () => Promise.resolve(),
     errorOf: (refusal) => errorOf(userId, refusal, clientId),
   };
@@ -82,7 +84,7 @@ async function redeem(
   }
   const answer = await client.redeem(offlineToken).catch((error: unknown) => ({ kind: 'threw', error }) as const);
   if (answer.kind !== 'success') return answer;
-  // An omitted refresh token means that the old one stays good. @see RFC 6749 section 6
+  // If the answer has no refresh token, the old one stays valid. @see RFC 6749 section 6
   const successor = answer.tokens.refreshToken ?? offlineToken;
   return {
     kind: 'success',
@@ -108,12 +110,12 @@ function errorOf(userId: string, refusal: Refusal, clientId: string): Error {
       );
     case 'other_client':
       return new KeycloakMisconfiguredError(
-        `${subject} was issued to client "${refusal.issuedTo}", and the options name client "${clientId}", to which ` +
-          'Keycloak does not give it. Correct keycloak.clientId, or let the user log in again.',
+        `${subject} was issued to client "${refusal.issuedTo}", but the options name client "${clientId}". Keycloak ` +
+          'does not accept it from another client. Correct keycloak.clientId, or let the user log in again.',
       );
     default:
       return new KeycloakSessionExpiredError(
-        `The Keycloak session is over: Keycloak does not accept the offline token of user "${userId}" any more. ` +
+        `Keycloak does not accept the offline token of user "${userId}" any more. The Keycloak session is over. ` +
           'Let the user log in again.',
       );
   }

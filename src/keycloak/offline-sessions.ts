@@ -14,14 +14,15 @@ import type { KeycloakTokens } from './keycloak-tokens.js';
 import { offlineTarget } from './offline-refresh.js';
 import { OfflineTokenVault } from './offline-token-vault.js';
 
-/** Less than any lifetime that a realm gives its access tokens. */
+/** In milliseconds. It is shorter than every lifetime that a realm gives to its access tokens. */
 const GOOD_FOR_MS = 30_000;
-/** There is no stored access token that could be good enough: every call is for a new one. */
+/** The demand of every call. No access token is stored that could meet it, so every call needs a new one. */
 const ALWAYS = { isMet: false, isRejected: false };
 
 /**
- * The offline sessions of users at Keycloak, by their stored offline tokens. A token is redeemed as a provider's refresh
- * token is: under a lease in its own row, by one process at a time, its successor stored before anything else happens.
+ * Refreshes the offline sessions of users at Keycloak with their stored offline tokens. One process at a time redeems
+ * an offline token, under a lease in its row, as with the refresh token of a provider. The successor replaces it in the
+ * row.
  */
 @Injectable()
 export class OfflineSessions {
@@ -36,19 +37,21 @@ export class OfflineSessions {
   ) {}
 
   /**
-   * Redeems the stored offline token of a user; all callers of this process share one exchange.
+   * Redeems the stored offline token of a user, outside of every transaction. All callers of this process share one
+   * exchange.
    *
-   * @throws {@link KeycloakSessionExpiredError} when none is stored, or Keycloak does not accept it any more
+   * @throws {@link KeycloakSessionExpiredError} when no offline token is stored, or when Keycloak no longer accepts it
    * @throws {@link KeycloakUnavailableError} when Keycloak gives no usable answer, when another process takes too long,
-   * and when the token was stored in the current transaction: no other connection could see its successor
-   * @throws {@link KeycloakMisconfiguredError} when Keycloak refuses the client, or issued the token to another
+   * when the application is shutting down, and when the current transaction stored the token, because no other
+   * connection can replace it before the commit
+   * @throws {@link KeycloakMisconfiguredError} when Keycloak refuses the client, or issued the token to another client
    */
   async refresh(userId: string): Promise<KeycloakTokens> {
     await this.#assertCommitted(userId);
     const deadline = performance.now() + this.settings.waitTimeoutMs;
     const { table, vault, client } = this;
     const target = offlineTarget(userId, { table, vault, client });
-    await this.client.metadata(); // not on the time of the lease
+    await this.client.metadata(); // before the lease, because this request would use up its time
     let row = await this.table.loadCommitted(userId);
     for (;;) {
       if (!row) throw notStored(userId);
@@ -61,7 +64,8 @@ export class OfflineSessions {
       const outcome = await within(result, deadline - performance.now(), () => inProgress(target));
       switch (outcome.kind) {
         case 'refreshed':
-          // While its successor cannot be stored, callers get what an exchange brought as long as it is surely good.
+          // While PostgreSQL cannot store the successor, every caller gets this access token, but only while it
+          // certainly works.
           if (performance.now() - outcome.row.readAt < GOOD_FOR_MS) return outcome.issued;
           throw target.errorOf({ reason: 'in_progress' });
         case 'failed':
@@ -76,9 +80,9 @@ export class OfflineSessions {
   }
 
   /**
-   * As {@link refresh} for a caller who has an offline token that Keycloak calls active. It is stored where none is, and in
-   * the place of one that is not accepted any more; otherwise the stored one is redeemed, which has a place for its
-   * successor.
+   * As {@link refresh} for a caller that has an offline token which Keycloak calls active. The token is stored if none
+   * is stored, or if Keycloak no longer accepts the stored one. Otherwise the stored token is redeemed, because its row
+   * can take the successor.
    */
   async refreshWith(userId: string, offlineToken: string): Promise<KeycloakTokens> {
     await this.#assertCommitted(userId, true);
@@ -91,7 +95,8 @@ export class OfflineSessions {
     } catch (error) {
       const isOver = error instanceof KeycloakSessionExpiredError || error instanceof TokenDecryptionError;
       if (!isOver || !before) throw error;
-      // What is stored by now may be the successor of this very token: only what was there before the verdict gives way.
+      // Only the token that was stored before the verdict is replaced, because a token stored since may be the
+      // successor of this very token.
       const rejected = await this.table.loadCommitted(userId);
       if (rejected?.version === before.version)
         await this.table.replace(userId, rejected.offlineToken, token, clientId);
@@ -99,13 +104,17 @@ export class OfflineSessions {
     }
   }
 
-  /** Whether Keycloak says that the stored offline token is active; false when none is stored. Spends nothing. */
+  /**
+   * Returns whether Keycloak says that the stored offline token is active; false if none is stored. It redeems nothing.
+   */
   async isActive(userId: string): Promise<boolean> {
     const stored = await this.table.load(userId);
     return stored !== null && (await this.client.introspect(this.vault.open(userId, stored.offlineToken))).active;
   }
 
-  /** What the current transaction has stored is not redeemed, and what it has deleted is not there. */
+  /**
+   * Throws if the current transaction has stored or deleted the token, because other connections do not see this yet.
+   */
   async #assertCommitted(userId: string, mayBeAbsent = false): Promise<void> {
     if (!this.scope.transaction()) return;
     const row = await this.table.load(userId);

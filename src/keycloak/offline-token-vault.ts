@@ -5,7 +5,9 @@ import { offlineTokenLocation } from '../storage/token-locations.js';
 import { checkToken, checkUserId } from '../token-input.js';
 import { TokenDecryptionError } from '../tokens.errors.js';
 
-/** Seals offline tokens and opens them, in the form of the adopted system: `{"tokens": sealed {"refresh_token": …}}`. */
+/**
+ * Seals offline tokens and opens them, in the form of the adopted system: `{"tokens": sealed {"refresh_token": …}}`.
+ */
 @Injectable()
 export class OfflineTokenVault {
   constructor(private readonly cipher: TokenCipher) {}
@@ -28,7 +30,7 @@ export class OfflineTokenVault {
   }
 }
 
-/** A text field of a JSON object, or undefined when the text is no such thing. */
+/** Returns a text field of a JSON object; undefined if there is no such field. */
 function textField(json: string, field: string): string | undefined {
   try {
     const parsed: unknown = JSON.parse(json);

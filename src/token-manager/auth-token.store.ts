@@ -9,12 +9,12 @@ import type { SealedTokens, StoredTokens } from '../storage/auth-tokens/stored-t
 import { asText, checkExpiry, checkKey, checkPresent, checkSealed, EPOCH_SECONDS_LIMIT } from '../token-input.js';
 import type { TokenKey } from '../token-key.js';
 
-/** What a refresh callback brought back. */
+/** The sealed pair that a refresh callback returns. */
 export type RefreshedTokens = SealedTokens;
 
 /**
- * Decides about a stale pair and refreshes it: receives the sealed refresh token and both expiries, and resolves to
- * the new sealed pair, or to `null` to keep the stored one.
+ * Decides about a stale pair and refreshes it. Receives the idp, the sealed refresh token and both expiries in epoch
+ * seconds. Resolves to the new sealed pair, or to `null` to keep the stored one.
  */
 export type CheckExpirationAndRefresh = (
   idp: string,
@@ -23,15 +23,17 @@ export type CheckExpirationAndRefresh = (
   refreshTokenExpiresAt: number,
 ) => Promise<RefreshedTokens | null>;
 
-/** How long a token must stay valid to be called valid, in seconds: the time a request may take to reach the provider. */
+/**
+ * How long a token must stay valid to count as valid, in seconds. A request may take this time to reach the provider.
+ */
 const VALIDITY_MARGIN_SECONDS = 30;
 
 /**
- * Stores sealed token pairs, one for each user and identity provider, and coordinates their refresh. Sealed strings go
- * in and come out; sealing, providers and plaintext are {@link TokenManager}'s.
+ * Stores sealed token pairs, one for each user and identity provider, and coordinates their refresh. It takes and
+ * returns sealed texts. {@link TokenManager} seals them, opens them and calls the providers.
  *
  * Reads and writes join the transaction of the surrounding {@link QueryRunnerScope}. All methods may be called
- * concurrently, and throw {@link InvalidTokenInputError} for a bad key and {@link TokenStoreUnavailableError} when
+ * concurrently. They throw {@link InvalidTokenInputError} for a bad key and {@link TokenStoreUnavailableError} when
  * PostgreSQL does not execute a statement.
  */
 @Injectable()
@@ -44,10 +46,10 @@ export class AuthTokenStore {
   ) {}
 
   /**
-   * Inserts or replaces the pair of a user at a provider, in one atomic statement; the strings are stored as given. A
-   * grant that had ended is active again.
+   * Inserts or replaces the pair of a user at a provider, in one atomic statement. It stores the texts as they are
+   * given. A grant that had ended is active again.
    *
-   * @throws {@link InvalidTokenInputError} for an empty access token or an expiry that is no whole epoch second
+   * @throws {@link InvalidTokenInputError} for an empty access token, and for an expiry that is no whole epoch second
    */
   async storeTokens(key: TokenKey, tokens: SealedTokens): Promise<void> {
     const row = checkKey(key);
@@ -62,16 +64,17 @@ export class AuthTokenStore {
   }
 
   /**
-   * Loads the stored pair, expired or not; `null` when there is none.
+   * Loads the stored pair, expired or not; `null` if there is none.
    *
-   * With a callback, a pair whose access token is stale is refreshed by it first: once, however many callers and
-   * processes ask, outside of every transaction, with no connection or lock held meanwhile. If somebody else refreshed
-   * the pair, theirs is returned and the callback is not called. When it resolves to `null` the stored pair is
-   * returned; when it rejects nothing stored changes and the rejection is passed on. It must settle within the lease of
-   * the provider's policy (35 s by default): after that another process may call its own.
+   * With a callback, a pair with a stale access token is refreshed first. Of all callers in all processes, the module
+   * calls the callback of one. It calls it outside of every transaction, and holds no connection and no lock meanwhile.
+   * If another caller or process has refreshed the pair, this method returns the new pair and does not call the
+   * callback. If the callback resolves to `null`, this method returns the stored pair. If the callback rejects, this
+   * method rejects with the same error, and nothing stored changes. The callback must settle within the lease of the
+   * provider's policy (35 s by default), because another process may call its own callback after that.
    *
-   * @throws {@link ReauthenticationRequiredError} | {@link RefreshInProgressError} | {@link RefreshUnavailableError}
-   * with a callback only
+   * @throws {@link ReauthenticationRequiredError} | {@link RefreshInProgressError} | {@link RefreshUnavailableError} |
+   * {@link ProviderMisconfiguredError} with a callback only
    */
   async loadTokens(key: TokenKey, checkExpirationAndRefresh?: CheckExpirationAndRefresh): Promise<StoredTokens | null> {
     const { keycloakUserId, idp } = checkKey(key);
@@ -81,13 +84,13 @@ export class AuthTokenStore {
     return row && row.tokens;
   }
 
-  /** Whether the stored access token is valid for another 30 s; false when there is none. */
+  /** Returns whether the stored access token is valid for another 30 s; false if there is none. */
   async isAccessTokenValid(key: TokenKey): Promise<boolean> {
     const row = await this.table.load(checkKey(key));
     return row !== null && row.accessTokenValidForSeconds > VALIDITY_MARGIN_SECONDS;
   }
 
-  /** Whether there is a refresh token that the provider has not rejected and that is valid for another 30 s. */
+  /** Returns whether there is a refresh token that the provider has not rejected and that is valid for another 30 s. */
   async isRefreshTokenValid(key: TokenKey): Promise<boolean> {
     const row = await this.table.load(checkKey(key));
     return (
@@ -99,20 +102,22 @@ export class AuthTokenStore {
   }
 
   /**
-   * Deletes the pair and returns it; `null` when there was none. It is not revoked at the provider; the new pair of a
-   * refresh under way is, because nobody else has it.
+   * Deletes the pair and returns it; `null` if there was none. The deleted pair is not revoked at the provider. If a
+   * refresh is under way, its new pair is revoked, because no caller gets it.
    */
   async deleteTokens(key: TokenKey): Promise<StoredTokens | null> {
     return this.table.delete(checkKey(key));
   }
 
-  /** A handle for one user and provider, with the methods of this store. */
+  /** Returns a handle for one user and provider, with the methods of this store. */
   getInstance(keycloakUserId: string | number, idp: string): UserAuthTokens {
     return new UserAuthTokens(this, checkKey({ keycloakUserId: asText(keycloakUserId), idp }));
   }
 }
 
-/** The methods of {@link AuthTokenStore} for one user and one identity provider. Holds no state but the key. */
+/**
+ * The methods of {@link AuthTokenStore} for one user and one identity provider. The object has no state but the key.
+ */
 export class UserAuthTokens {
   /** @internal */
   constructor(
@@ -154,12 +159,15 @@ export class UserAuthTokens {
   }
 }
 
-/** Makes a redeemer of a callback: only its author knows whether a rejection came before or after the exchange. */
+/**
+ * Makes a redeemer of a callback. Only the author of the callback knows whether it rejected before or after the
+ * exchange.
+ */
 function callbackRedeemer(checkExpirationAndRefresh: CheckExpirationAndRefresh, idp: string): Redeemer {
   return {
     source: 'callback',
     async redeem({ row: { tokens } }) {
-      if (!tokens.refreshToken) return { kind: 'unchanged' }; // such a row is never leased
+      if (!tokens.refreshToken) return { kind: 'unchanged' }; // no process gets a lease for such a row
       try {
         const { refreshToken, accessTokenExpiresAt, refreshTokenExpiresAt } = tokens;
         const refreshed = await checkExpirationAndRefresh(
@@ -178,7 +186,9 @@ function callbackRedeemer(checkExpirationAndRefresh: CheckExpirationAndRefresh, 
   };
 }
 
-/** What a callback returned, made to fit the columns: by now the old refresh token may be dead, so nothing is refused. */
+/**
+ * Makes the pair of a callback fit the columns. It refuses nothing, because the old refresh token may be spent by now.
+ */
 function storable(refreshed: SealedTokens, old: StoredTokens): SealedTokens {
   return {
     accessToken: refreshed.accessToken,

@@ -5,8 +5,8 @@ import { OfflineTokensTable } from '../storage/offline-tokens/offline-tokens.tab
 import { asText, checkSealed, checkUserId } from '../token-input.js';
 
 /**
- * Stores one offline token for each user, as the text it is given: {@link TokenManager} seals it. Joins the transaction
- * of the surrounding {@link QueryRunnerScope}; throws {@link InvalidTokenInputError} for a bad user id and
+ * Stores one offline token for each user, as the text that it is given. {@link TokenManager} seals it. Joins the
+ * transaction of the surrounding {@link QueryRunnerScope}. Throws {@link InvalidTokenInputError} for a bad user id and
  * {@link TokenStoreUnavailableError} when PostgreSQL does not execute a statement.
  */
 @Injectable()
@@ -24,10 +24,11 @@ export class OfflineTokenStore {
   }
 
   /**
-   * Replaces the token that was loaded by its successor, if it is still stored. Compares the stored texts, so pass what
-   * {@link loadToken} gave. Never part of a surrounding transaction: its rollback would bring the dead predecessor back.
+   * Replaces the loaded token by its successor, if the loaded token is still stored. It compares the stored texts, so
+   * pass what {@link loadToken} returned. It never joins the surrounding transaction, because a rollback would restore
+   * the dead predecessor.
    *
-   * @returns false when the token was replaced or deleted meanwhile; nothing is stored then
+   * @returns false if another call has replaced or deleted the token; nothing is stored then
    */
   async replaceToken(userId: string, loaded: string, successor: string): Promise<boolean> {
     checkSealed(successor, 'The offline token');
@@ -35,23 +36,23 @@ export class OfflineTokenStore {
     return this.table.replace(checkUserId(userId), loaded, { offlineToken: successor }, null);
   }
 
-  /** The token of a user as it was stored; `null` when there is none. */
+  /** Returns the token of a user as it was stored; `null` if there is none. */
   async loadToken(userId: string): Promise<string | null> {
     return (await this.table.load(checkUserId(userId)))?.offlineToken ?? null;
   }
 
-  /** Whether there was a token to delete. */
+  /** Deletes the token of a user. Returns whether there was one. */
   async deleteToken(userId: string): Promise<boolean> {
     return this.table.delete(checkUserId(userId));
   }
 
-  /** A handle for one user, with the methods of this store. */
+  /** Returns a handle for one user, with the methods of this store. */
   getInstance(userId: string | number): UserOfflineToken {
     return new UserOfflineToken(this, checkUserId(asText(userId)));
   }
 }
 
-/** The methods of {@link OfflineTokenStore} for one user. Holds no state but the user id. */
+/** The methods of {@link OfflineTokenStore} for one user. The object has no state but the user id. */
 export class UserOfflineToken {
   /** @internal */
   constructor(

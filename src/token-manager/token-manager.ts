@@ -20,23 +20,24 @@ import { TokenRevoker } from './token-revoker.js';
 /** Tokens in plaintext as an identity provider issued them. */
 export interface IdpTokens {
   accessToken: string;
-  /** Left out for providers and apps that issue none. */
+  /** Absent for providers and apps that issue none. */
   refreshToken?: string | null;
-  /** Epoch seconds; 0 or left out = does not expire. */
+  /** Epoch seconds; 0 or absent = the token does not expire. */
   accessTokenExpiresAt?: number;
-  /** Epoch seconds; 0 or left out = does not expire. */
+  /** Epoch seconds; 0 or absent = the token does not expire. */
   refreshTokenExpiresAt?: number;
 }
 
-/** What {@link TokenManager.getIdpToken} may be asked for beyond the token. */
+/** The demands on a token that {@link TokenManager.getIdpToken} takes. */
 export type GetIdpTokenOptions = FreshTokenRequest;
 
 /**
- * The tokens of the application's users, in plaintext at this surface and nowhere else: seals what is stored, opens
- * what is read, and keeps access tokens fresh. A singleton; every method may be called concurrently.
+ * Stores the tokens of the application's users and returns them in plaintext. It seals what it stores, opens what it
+ * reads, and keeps access tokens fresh. The stores and the database have the tokens only sealed. A singleton; every
+ * method may be called concurrently.
  *
- * All methods throw {@link InvalidTokenInputError} for arguments that cannot be stored, and
- * {@link TokenStoreUnavailableError} when PostgreSQL does not execute a statement.
+ * All methods throw {@link InvalidTokenInputError} for arguments that cannot be stored, and {@link
+ * TokenStoreUnavailableError} when PostgreSQL does not execute a statement.
  */
 @Injectable()
 export class TokenManager {
@@ -56,8 +57,8 @@ export class TokenManager {
   ) {}
 
   /**
-   * Seals and stores the tokens of a user at a provider, replacing those that were there. In a
-   * {@link QueryRunnerScope} it commits or rolls back with the surrounding transaction.
+   * Seals and stores the tokens of a user at a provider. They replace the stored ones. In a {@link QueryRunnerScope}
+   * they are committed or rolled back with the surrounding transaction.
    *
    * @throws {@link UnsupportedProviderError} when the provider is not configured
    */
@@ -76,10 +77,10 @@ export class TokenManager {
   }
 
   /**
-   * A usable access token of a user at a provider, refreshed first when it is stale or rejected. However many callers
-   * ask at once, the refresh token is redeemed once; the refresh happens outside of every transaction and goes on when
-   * this caller stops waiting. While a refresh fails for a passing reason, a token that still works is returned with
-   * its real expiry.
+   * Returns a usable access token of a user at a provider. It refreshes a stale or rejected one first. All callers
+   * together redeem the refresh token once. The refresh runs outside of every transaction, and goes on if this caller
+   * stops waiting. If a refresh fails for a transient reason, this method returns an access token that still works,
+   * with its real expiry.
    *
    * @throws {@link UnsupportedProviderError} when the provider is not configured
    * @throws {@link TokensNotFoundError} when the user has not connected the account
@@ -94,9 +95,10 @@ export class TokenManager {
   }
 
   /**
-   * Deletes the tokens of a user at a provider now, and has them revoked there afterwards: when the surrounding
-   * transaction is committed, by whichever process comes first, again and again while the provider is down. A refresh
-   * under way does not bring them back; its new pair is revoked too.
+   * Deletes the tokens of a user at a provider, and has them revoked there. The deletion joins the surrounding
+   * transaction. After its commit one of the processes that run the module sends the revocation. It is sent again while
+   * the provider is down. If the provider cannot revoke tokens, they are only deleted. A refresh under way does not
+   * restore the tokens. Its new pair is revoked too.
    *
    * @returns whether there were tokens to delete
    * @throws {@link UnsupportedProviderError} when the provider is not configured
@@ -111,13 +113,13 @@ export class TokenManager {
   }
 
   /**
-   * Takes over the pair that Keycloak's broker has stored for a user, right after a login: replaces what stands here
-   * only when Keycloak's copy was issued later, so a pair that was refreshed here since is never overwritten. With
-   * `keycloak.refreshOwner: 'keycloak'` only the access token is taken over.
+   * Imports the pair that Keycloak's broker has stored for a user. Call it right after a login. It replaces the stored
+   * pair only if Keycloak issued its copy later. So it never overwrites a pair that was refreshed here since. With
+   * `keycloak.refreshOwner: 'keycloak'` it imports only the access token.
    *
    * @param keycloakAccessToken an access token of this user
-   * @returns whether something was stored; false when Keycloak has nothing, or nothing newer
-   * @throws {@link InvalidTokenInputError} when the access token is another user's
+   * @returns whether something was stored; false if Keycloak has nothing, or nothing newer
+   * @throws {@link InvalidTokenInputError} when the access token belongs to another user
    * @throws {@link KeycloakSessionExpiredError} when Keycloak does not accept the access token
    * @throws {@link KeycloakUnavailableError} when Keycloak gives no usable answer
    * @throws {@link KeycloakMisconfiguredError} when the user may not read stored tokens
@@ -127,8 +129,8 @@ export class TokenManager {
   }
 
   /**
-   * As {@link getIdpToken} for the user of a Keycloak access token, imported from Keycloak's broker first where nothing
-   * is stored here (with `refreshOwner: 'keycloak'` also where it is stale).
+   * As {@link getIdpToken} for the user of a Keycloak access token. If no token is stored here, it first imports the
+   * one of Keycloak's broker. With `refreshOwner: 'keycloak'` it also does this for a stale one.
    *
    * @throws every error of {@link getIdpToken} and of {@link importIdpTokens}
    */
@@ -137,9 +139,9 @@ export class TokenManager {
   }
 
   /**
-   * As {@link getIdpTokenForAccessToken} for the user of an offline token, which Keycloak must call active. What is
-   * redeemed is the user's stored offline token, whose successor takes its place; the one that is passed is stored when
-   * there is none.
+   * As {@link getIdpTokenForAccessToken} for the user of an offline token, which Keycloak must call active. It redeems
+   * the offline token that is stored for the user, and stores the successor. If none is stored, it stores the given one
+   * first.
    *
    * @throws {@link KeycloakSessionExpiredError} when the offline token is not active
    * @throws every error of {@link getIdpTokenForAccessToken}
@@ -149,24 +151,25 @@ export class TokenManager {
   }
 
   /**
-   * As {@link getIdpTokenFromOfflineToken} for the user whose id at the provider this is, by the stored offline token.
+   * As {@link getIdpTokenFromOfflineToken} for the user who has this id at the provider. It redeems the stored offline
+   * token.
    *
    * @throws {@link TokensNotFoundError} when Keycloak knows no such user
-   * @throws {@link KeycloakSessionExpiredError} when no offline token is stored, or it is not accepted any more
+   * @throws {@link KeycloakSessionExpiredError} when no offline token is stored, or when Keycloak no longer accepts it
    * @throws every error of {@link getIdpTokenForAccessToken}
    */
   getIdpTokenFromIdpUserId(idpUserId: string, idp: string): Promise<IdpToken> {
     return this.keycloak.fromIdpUserId(idpUserId, idp);
   }
 
-  /** Seals and stores the Keycloak offline token of a user, replacing the one that was there. */
+  /** Seals and stores the Keycloak offline token of a user. It replaces the stored one. */
   async storeOfflineToken(userId: string, offlineToken: string): Promise<void> {
     const sealed = this.vault.seal(userId, offlineToken);
     await this.offlineTokens.store(userId, { offlineToken: sealed }, this.keycloakClient.clientId);
   }
 
   /**
-   * The Keycloak offline token of a user in plaintext; `null` when none is stored.
+   * Returns the Keycloak offline token of a user in plaintext; `null` if none is stored.
    *
    * @throws {@link TokenDecryptionError} when the stored text does not open
    */
@@ -176,10 +179,11 @@ export class TokenManager {
   }
 
   /**
-   * Whether Keycloak accepts a refresh with the stored offline token; false when it does not, or none is stored. The
-   * successor that the refresh brings is stored.
+   * Redeems the stored offline token of a user, and returns whether Keycloak accepted it; false also if none is stored.
+   * It stores the successor.
    *
    * @throws {@link KeycloakUnavailableError} when Keycloak gives no usable answer
+   * @throws {@link KeycloakMisconfiguredError} when Keycloak refuses the client, or issued the token to another client
    */
   async validateOfflineToken(userId: string): Promise<boolean> {
     try {
@@ -192,10 +196,11 @@ export class TokenManager {
   }
 
   /**
-   * Whether Keycloak's introspection calls the stored offline token active; false when it does not, or none is stored.
-   * Spends nothing.
+   * Returns whether Keycloak's introspection calls the stored offline token active; false if it does not, or if none is
+   * stored. It redeems nothing.
    *
-   * @throws {@link KeycloakUnavailableError} when Keycloak gives no usable answer: an outage is not "inactive"
+   * @throws {@link KeycloakUnavailableError} when Keycloak gives no usable answer, because an outage does not mean
+   * "inactive"
    */
   checkOfflineTokenIsActive(userId: string): Promise<boolean> {
     return this.offlineSessions.isActive(checkUserId(userId));

@@ -13,13 +13,16 @@ import { within } from '../within.js';
 
 const POLL_INTERVAL_MS = 10_000;
 const BATCH = 20;
-/** With a backoff of up to an hour this is most of a day; then the tokens are left to expire. */
+/**
+ * With a backoff of up to an hour these attempts take most of a day. After the last one the tokens are left to expire.
+ */
 const MAX_ATTEMPTS = 24;
 
 /**
- * Revokes deleted pairs at their providers, from the outbox table, in every process that runs the module: each pair is
- * taken up by one of them, and taken up again after a backoff until the provider has answered. A provider that is down
- * delays nobody.
+ * Revokes deleted pairs at their providers, from the outbox table, in every process that runs the module. One process
+ * at a time takes a pair up and sends its revocation. After a backoff a process takes the pair up again, until the
+ * provider has answered, 24 times at most. No caller waits for a provider. A process sends the revocations of a batch
+ * at the same time, and its next batch waits for the answers, at most until the deadline of the requests.
  */
 @Injectable()
 export class TokenRevoker implements OnApplicationBootstrap, OnModuleDestroy {
@@ -41,14 +44,17 @@ export class TokenRevoker implements OnApplicationBootstrap, OnModuleDestroy {
     this.#timer.unref();
   }
 
-  /** Looks at the outbox now instead of at the next interval. Returns at once. */
+  /** Looks at the outbox now, not at the next interval. Returns at once. */
   wake(): void {
     if (!this.drain.mayStart() || this.#round) return;
     this.#round = this.#runRound().finally(() => (this.#round = undefined));
     this.drain.track(this.#round);
   }
 
-  /** Requests under way are waited for with the refreshes; what is left is another process's or the next start's. */
+  /**
+   * Stops the timer. {@link RefreshDrain} waits for requests under way. Another process, or the next start, sends the
+   * other revocations.
+   */
   onModuleDestroy(): void {
     clearInterval(this.#timer);
   }
@@ -57,13 +63,13 @@ export class TokenRevoker implements OnApplicationBootstrap, OnModuleDestroy {
     try {
       for (;;) {
         const claimed = await this.revocations.claim(this.providers.revocable, BATCH);
-        if (!this.drain.mayStart()) return; // another process takes them up after their backoff
+        if (!this.drain.mayStart()) return; // another process takes the pairs up after their backoff
         const ends = await Promise.allSettled(claimed.map((revocation) => this.#revoke(revocation)));
         for (const end of ends) if (end.status === 'rejected') throw end.reason;
         if (claimed.length < BATCH || !this.drain.mayStart()) return;
       }
     } catch (error) {
-      this.#logger.warn(`The outbox of revocations cannot be worked on: ${String(error)}`);
+      this.#logger.warn(`The module could not process the outbox of revocations and tries again: ${String(error)}`);
     }
   }
 
@@ -88,7 +94,8 @@ export class TokenRevoker implements OnApplicationBootstrap, OnModuleDestroy {
     const provider = this.providers.find(revocation.idp);
     const revoke = provider?.revoke?.bind(provider);
     if (!provider || !revoke) return { kind: 'refused', code: 'NOT_SUPPORTED' };
-    // Another client's request would be refused, or answered as if the tokens were unknown and so revoked.
+    // The provider would refuse the revocation by another client. Or it would not know the tokens for that client, and
+    // answer as if it had revoked them.
     const isOthers =
       revocation.clientId !== null && provider.clientId !== undefined && revocation.clientId !== provider.clientId;
     if (isOthers) return { kind: 'unavailable', code: 'OTHER_CLIENT' };
@@ -102,7 +109,7 @@ export class TokenRevoker implements OnApplicationBootstrap, OnModuleDestroy {
       const timeoutMs = provider.policy.exchangeTimeoutMs + LEASE_MARGIN_MS;
       return await within(answer, timeoutMs, () => timeout);
     } catch {
-      // An unknown key can come back with the next deployment.
+      // The next deployment can bring back an unknown key.
       return { kind: 'unavailable', code: 'NOT_SENT' };
     }
   }

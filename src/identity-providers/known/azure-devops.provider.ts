@@ -6,11 +6,11 @@ import { providerKind } from '../provider-kind.js';
 import { KnownProviderSettings, questionOf } from '../provider.options.js';
 import { completePolicy } from '../refresh-policy.js';
 
-/** The resource id of Azure DevOps, the same in every tenant. */
+/** The resource id of Azure DevOps, which is the same in every tenant, and the scope of a refresh token. */
 const AZURE_DEVOPS_SCOPE = '499b84ac-1321-427f-aa17-267ca6975798/.default offline_access';
 
 export class AzureDevOpsSettings extends KnownProviderSettings {
-  /** Entra authority. Default: the public cloud. */
+  /** URL of the Entra authority. Default: the public cloud. */
   @IsOptional()
   @IsBaseUrl()
   authority?: string;
@@ -21,7 +21,7 @@ export class AzureDevOpsSettings extends KnownProviderSettings {
   @IsNotEmpty()
   tenant?: string;
 
-  /** Default: everything the application was granted on Azure DevOps, and a refresh token. */
+  /** Default: everything that the application was granted on Azure DevOps, and a refresh token. */
   @IsOptional()
   @IsString()
   @IsNotEmpty()
@@ -29,8 +29,8 @@ export class AzureDevOpsSettings extends KnownProviderSettings {
 }
 
 /**
- * Azure DevOps through Microsoft Entra. Each refresh gives a new refresh token and leaves the old one valid, so one
- * whose answer was lost can be sent again. Entra has no endpoint to revoke tokens.
+ * Azure DevOps through Microsoft Entra. Each refresh gives a new refresh token, and the old one stays valid. So the
+ * module can send a refresh token again when the answer is lost. Entra has no endpoint to revoke tokens.
  *
  * @see https://learn.microsoft.com/en-us/entra/identity-platform/v2-oauth2-auth-code-flow
  */

@@ -5,14 +5,14 @@ import { questionOf, RevocableProviderSettings } from '../provider.options.js';
 import { completePolicy } from '../refresh-policy.js';
 
 export class BitbucketDataCenterSettings extends RevocableProviderSettings {
-  /** URL of the instance, its context path included. */
+  /** URL of the instance, with its context path. */
   @IsBaseUrl()
   baseUrl!: string;
 }
 
 /**
- * Bitbucket Data Center. Renewing the tokens ends every earlier access token of the grant. It has no endpoint that tells
- * whether an access token works; the options may name one.
+ * Bitbucket Data Center. A refresh ends every earlier access token of the grant. Bitbucket has no endpoint that tells
+ * whether an access token works. The options can name one.
  *
  * @see https://confluence.atlassian.com/bitbucketserver/bitbucket-oauth-2-0-provider-api-1108483661.html
  */

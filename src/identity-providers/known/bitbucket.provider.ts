@@ -7,8 +7,8 @@ import { completePolicy } from '../refresh-policy.js';
 export class BitbucketSettings extends HostedProviderSettings {}
 
 /**
- * Bitbucket Cloud. Refresh tokens are beginning to rotate; a redeemed one is accepted again for about ten minutes, and
- * access tokens live out their two hours. There is no endpoint to revoke tokens.
+ * Bitbucket Cloud. Its refresh tokens begin to rotate. Bitbucket accepts a redeemed one again for about ten minutes. An
+ * access token stays valid for two hours, also after a refresh. There is no endpoint to revoke tokens.
  *
  * @see https://developer.atlassian.com/cloud/bitbucket/oauth-2/
  */

@@ -10,17 +10,21 @@ import { HostedProviderSettings, questionOf, unlessMoved } from '../provider.opt
 import { completePolicy } from '../refresh-policy.js';
 
 export class GitHubSettings extends HostedProviderSettings {
-  /** Base of the REST API. Default: api.github.com, or `{baseUrl}/api/v3` when `baseUrl` is given. */
+  /**
+   * Base URL of the REST API. Default: `https://api.github.com`, or `{baseUrl}/api/v3` if `baseUrl` is given. There is
+   * no default if the options have `tokenEndpoint` and no `baseUrl`.
+   */
   @IsOptional()
   @IsBaseUrl()
   apiBaseUrl?: string;
 }
 
 /**
- * User access tokens of a GitHub App or an OAuth app. Refresh tokens are single-use and a refresh ends the old access
- * token at once. An app with token expiry switched off gets neither an expiry nor a refresh token.
+ * User access tokens of a GitHub App or an OAuth app. Refresh tokens are single-use, and a refresh ends the old access
+ * token at once. If an app has token expiry switched off, its tokens have neither an expiry nor a refresh token.
  *
- * @see https://docs.github.com/en/apps/creating-github-apps/authenticating-with-a-github-app/refreshing-user-access-tokens
+ * @see
+ * https://docs.github.com/en/apps/creating-github-apps/authenticating-with-a-github-app/refreshing-user-access-tokens
  * @see https://docs.github.com/en/rest/apps/oauth-applications#check-a-token
  */
 export const gitHub = providerKind(GitHubSettings, (options) => {

@@ -9,21 +9,21 @@ import { questionOf, RevocableProviderSettings, unlessMoved } from '../provider.
 import { completePolicy } from '../refresh-policy.js';
 
 export class GitLabSettings extends RevocableProviderSettings {
-  /** A GitLab of one's own; may carry a path. Default: gitlab.com. */
+  /** URL of a self-managed GitLab, with its path if it has one. Default: gitlab.com. */
   @IsOptional()
   @IsBaseUrl()
   baseUrl?: string;
 
-  /** Sent with each refresh, for GitLab versions that ask for it. */
+  /** The redirect URI that the module sends with each refresh. Some GitLab versions require it. */
   @IsOptional()
   @IsEndpoint()
   redirectUri?: string;
 }
 
 /**
- * GitLab.com or a self-managed GitLab, also below a path. A refresh ends the old pair at once; versions that leave
- * `expires_in` out issue access tokens of two hours all the same. It tells 200 of an access token that works and 401 of
- * any other.
+ * GitLab.com or a self-managed GitLab, also below a path. A refresh ends the old pair at once. GitLab versions that
+ * leave `expires_in` out issue access tokens of two hours too. GitLab answers 200 about an access token that works, and
+ * 401 about every other.
  *
  * @see https://docs.gitlab.com/api/oauth2/
  */
