@@ -57,8 +57,8 @@ export class TokensExceptionFilter implements ExceptionFilter<TokensError> {
   constructor(private readonly adapterHost: HttpAdapterHost) {}
 
   catch(error: TokensError, host: ArgumentsHost): void {
-    const { ifLasting, ...passing } = ANSWERS[error.code];
-    const { status, detail, challenge } = error.retryable ? passing : (ifLasting ?? passing);
+    const { ifLasting, ...transient } = ANSWERS[error.code];
+    const { status, detail, challenge } = error.retryable ? transient : (ifLasting ?? transient);
     if (status >= 500) this.#logger.error(`${error.code}: ${error.message}`);
     const { httpAdapter } = this.adapterHost;
     const response: unknown = host.switchToHttp().getResponse();
