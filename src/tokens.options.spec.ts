@@ -228,7 +228,7 @@ describe('A fault in the options', () => {
         { id: 'legacy', legacyFernetSecret: 'x' },
         { id: 'k', secret: SECRET },
       ],
-      'encryption.keys[0] cannot be a legacyFernetSecret: the first key seals, put a key with a secret first',
+      'encryption.keys[0] cannot be a legacyFernetSecret, because the first key seals: put a key with a secret first',
     ],
     [
       'of two legacy keys',
@@ -237,7 +237,7 @@ describe('A fault in the options', () => {
         { id: 'l1', legacyFernetSecret: 'x' },
         { id: 'l2', legacyFernetSecret: 'y' },
       ],
-      'encryption.keys can hold one legacyFernetSecret only: Fernet texts do not name their key',
+      'encryption.keys can hold one legacyFernetSecret only, because Fernet texts do not name their key',
     ],
     [
       'of an empty legacy secret',
