@@ -206,17 +206,19 @@ export class TokenDecryptionError extends TokensError {
 }
 
 /**
- * SQLSTATE classes of faults that a later try meets again: an unsupported feature, a value, a constraint, the login,
+ * SQLSTATE classes of faults that make a later try fail too: an unsupported feature, a value, a constraint, the login,
  * the database or schema, the statement or the rights to it, a limit, a fault of the server.
  */
 const LASTING_STATES = /^(0A|22|23|28|3D|3F|42|54|XX)/;
-/** States of these classes that a later try does not meet, because it prepares the statement under another name. */
+/**
+ * States of these classes after which a later try can succeed, because it prepares the statement under another name.
+ */
 const ABOUT_A_NAME = new Set(['0A000', '42P05']);
 
 /**
  * PostgreSQL did not execute a statement of this module. The statement had no effect unless its answer was lost. The
- * error is retryable unless its SQLSTATE says that a later try meets the same fault: a missing table, a wrong password,
- * a bad value.
+ * error is retryable unless its SQLSTATE says that a later try fails too: a missing table, a wrong password, a bad
+ * value.
  */
 export class TokenStoreUnavailableError extends TokensError {
   readonly code = 'ERR_TOKENS_STORE_UNAVAILABLE';
