@@ -4,7 +4,10 @@ import { defineConfig } from 'eslint/config';
 import { createNodeResolver, importX } from 'eslint-plugin-import-x';
 import tseslint from 'typescript-eslint';
 
-/** Everything in src/, from the public face down to what needs nothing: a file imports only what is listed after it. */
+/**
+ * Every file and folder of src/. An entry imports only later entries of this list. The first entry is the public API,
+ * and the last one imports nothing.
+ */
 const LAYERS = [
   'index.ts',
   'tokens.module.ts',
@@ -34,7 +37,7 @@ if (unlisted.length > 0) throw new Error(`Give src/${unlisted.join(', src/')} a 
 const zones = LAYERS.map((layer, position) => ({
   target: `./src/${layer}`,
   from: LAYERS.slice(0, position).map((above) => `./src/${above}`),
-  message: `Imports point one way. ${layer} may import: ${LAYERS.slice(position + 1).join(', ') || 'nothing'}.`,
+  message: `${layer} may import only what LAYERS has after it: ${LAYERS.slice(position + 1).join(', ') || 'nothing'}.`,
 })).filter(({ from }) => from.length > 0);
 
 export default defineConfig(
@@ -67,15 +70,15 @@ export default defineConfig(
       '@typescript-eslint/no-explicit-any': 'error',
       '@typescript-eslint/consistent-type-imports': 'error',
       '@typescript-eslint/restrict-template-expressions': ['error', { allowNumber: true }],
-      // The options of Nest and its ecosystem are typed as classes and passed as object literals.
+      // Nest and its ecosystem type options as classes, and a host passes them as object literals.
       '@typescript-eslint/no-unsafe-class-instance-assignment': 'off',
-      // Nest modules and TypeORM entities are classes that carry only decorators.
+      // Nest modules and TypeORM entities are classes that have only decorators.
       '@typescript-eslint/no-extraneous-class': ['error', { allowWithDecorator: true }],
     },
   },
   {
     files: ['**/*.entity.ts'],
-    // TypeORM assigns the columns of an entity after construction.
+    // TypeORM assigns the columns of an entity after its construction.
     rules: { '@typescript-eslint/no-non-null-assertion': 'off' },
   },
 );

@@ -1,12 +1,12 @@
 import { type ValidationError, validateSync } from 'class-validator';
 
-/** The options that a class holds the rules of, as a plain object. */
+/** The options whose rules a class has, as a plain object. */
 export type OptionsOf<Rules> = { [Field in keyof Rules]: Rules[Field] };
 
 /**
- * Fills an instance of an options class from a plain object, so that the class's rules and defaults apply. Fields that
- * are `undefined` or `null` keep their default. Nothing is converted, cloned or called: options may hold functions and
- * objects.
+ * Returns an instance of an options class with the fields of a plain object, so that the rules and defaults of the
+ * class apply. A field that is `undefined` or `null` keeps its default. The function converts, clones and calls
+ * nothing, because options may contain functions and objects.
  */
 export function instantiate<T extends object>(optionsClass: new () => T, plain: unknown): T {
   const given = typeof plain === 'object' && plain !== null ? Object.entries(plain) : [];
@@ -17,8 +17,8 @@ export function instantiate<T extends object>(optionsClass: new () => T, plain: 
 }
 
 /**
- * Everything that is wrong with an options object, one sentence a fault, each beginning with the path of the option.
- * The sentences never repeat a value: it may be a secret.
+ * Returns everything that is wrong with an options object, one sentence for each fault. A sentence begins with the path
+ * of the option. It never repeats a value, because the value may be a secret.
  */
 export function faultsOf(options: object, path: string): string[] {
   const errors = validateSync(options, {

@@ -3,7 +3,7 @@ import { describe, expect, it } from '@jest/globals';
 import { checkExpiry, checkKey, checkToken, checkUserId } from './token-input.js';
 import { InvalidTokenInputError } from './tokens.errors.js';
 
-/** The message of the error that a check ends with; a check that passes fails the test. */
+/** The message of the error that a check throws. The test fails if the check accepts the input. */
 function refusal(check: () => unknown): string {
   try {
     check();
@@ -15,7 +15,7 @@ function refusal(check: () => unknown): string {
   throw new Error('the input was accepted');
 }
 
-/** Values that are no text a row can be named by. */
+/** Values that cannot name a row. */
 const NO_NAMES = [undefined, null, '', ' ', '\t\n', 7, true, {}, ['user-1'], Symbol('user-1')].map((name) => [name]);
 
 describe('checkUserId', () => {

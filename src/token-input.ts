@@ -3,16 +3,20 @@ import { InvalidTokenInputError } from './tokens.errors.js';
 
 const MAX_USER_ID_LENGTH = 255;
 const MAX_TOKEN_BYTES = 64 * 1024;
-/** The year 5138 in epoch seconds, and March 1973 in milliseconds: no expiry of a token lies beyond. */
+/** Every expiry of a token is below this limit: the year 5138 in epoch seconds, and March 1973 in milliseconds. */
 export const EPOCH_SECONDS_LIMIT = 100_000_000_000;
 
-/** @throws {@link InvalidTokenInputError} unless the value is a non-blank text that fits the user id columns */
+/**
+ * Returns the user id as it is.
+ *
+ * @throws {@link InvalidTokenInputError} unless the value is a non-blank text that fits the user id columns
+ */
 export function checkUserId(userId: unknown): string {
   return checkId(userId, 'The user id');
 }
 
 /**
- * A copy of the key: what the caller does with its own object later changes nothing.
+ * Returns a copy of the key. A later change of the caller's own object has no effect on it.
  *
  * @throws {@link InvalidTokenInputError} unless both parts can name a row
  */
@@ -23,7 +27,9 @@ export function checkKey({ keycloakUserId, idp }: TokenKey): TokenKey {
 }
 
 /**
- * @param name what the token is called in the error; the token itself never is in it
+ * Returns the token as it is.
+ *
+ * @param name the name of the token in the error, which never contains the token itself
  * @throws {@link InvalidTokenInputError} unless the value is a non-empty text of at most 64 KiB
  */
 export function checkToken(token: unknown, name: string): string {
@@ -36,12 +42,14 @@ export function checkToken(token: unknown, name: string): string {
   return token;
 }
 
-/** Sealing 64 KiB gives a third more, an offline token's JSON another third. */
+/** A sealed text is a third longer than its token of at most 64 KiB. The JSON around an offline token needs more. */
 const MAX_SEALED_LENGTH = 128 * 1024;
 
 /**
- * @param name what the text is called in the error; the text itself never is in it
- * @throws {@link InvalidTokenInputError} unless the value is a non-empty text that a column can hold
+ * Checks a sealed text.
+ *
+ * @param name the name of the text in the error, which never contains the text itself
+ * @throws {@link InvalidTokenInputError} unless the value is a non-empty text that a column can store
  */
 export function checkSealed(text: unknown, name: string): void {
   if (typeof text !== 'string' || text === '') {
@@ -55,18 +63,26 @@ export function checkSealed(text: unknown, name: string): void {
   }
 }
 
-/** @throws {@link InvalidTokenInputError} unless there are tokens at all */
+/**
+ * Checks that the caller passed tokens.
+ *
+ * @throws {@link InvalidTokenInputError} unless the value is an object
+ */
 export function checkPresent(tokens: unknown): void {
   if (typeof tokens === 'object' && tokens !== null) return;
   throw new InvalidTokenInputError('The tokens are missing: pass an object with an access token.');
 }
 
-/** A numeric id as text; everything else as it is, to be checked. */
+/** Returns a number as text, and every other value as it is. The caller checks the result. */
 export function asText(id: string | number): string {
   return typeof id === 'number' ? String(id) : id;
 }
 
-/** @throws {@link InvalidTokenInputError} unless the value is a whole number of epoch seconds, or 0 for "never" */
+/**
+ * Returns the expiry as it is, in epoch seconds.
+ *
+ * @throws {@link InvalidTokenInputError} unless the value is a whole number of epoch seconds, or 0 for "never"
+ */
 export function checkExpiry(expiresAt: unknown, name: string): number {
   const rule = `${name} must be whole epoch seconds, or 0 for a token that does not expire`;
   if (typeof expiresAt !== 'number' || !Number.isInteger(expiresAt) || expiresAt < 0) {
@@ -78,7 +94,11 @@ export function checkExpiry(expiresAt: unknown, name: string): number {
   return expiresAt;
 }
 
-/** @throws {@link InvalidTokenInputError} unless the value is a number of seconds from 0 on */
+/**
+ * Returns the number of seconds as it is.
+ *
+ * @throws {@link InvalidTokenInputError} unless the value is a finite number, 0 or more
+ */
 export function checkSeconds(seconds: number, name: string): number {
   if (Number.isFinite(seconds) && seconds >= 0) return seconds;
   throw new InvalidTokenInputError(`${name} must be a number of seconds, 0 or more.`);
@@ -94,7 +114,7 @@ function checkId(id: unknown, name: string): string {
   }
   if (id.includes('\0'))
     throw new InvalidTokenInputError(`${name} holds a NUL character, which PostgreSQL cannot store.`);
-  // In UTF-8 every lone surrogate becomes U+FFFD: different ids would name one row.
+  // Different ids would name one row, because UTF-8 replaces every lone surrogate by U+FFFD.
   if (!id.isWellFormed())
     throw new InvalidTokenInputError(`${name} holds half a surrogate pair, which PostgreSQL cannot store.`);
   return id;

@@ -1,10 +1,10 @@
-/** Whose tokens, and of which identity provider: what names one row. */
+/** A user id and the name of an identity provider. A key names one row of `auth_tokens`. */
 export interface TokenKey {
   readonly keycloakUserId: string;
   readonly idp: string;
 }
 
-/** A key as one text, for maps: no other key gives the same one. */
+/** Returns the key as one text, for maps. No other key gives the same text. */
 export function keyName({ keycloakUserId, idp }: TokenKey): string {
   return `${keycloakUserId.length}:${keycloakUserId}:${idp}`;
 }

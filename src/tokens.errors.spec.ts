@@ -5,7 +5,7 @@ import { type AnyTokensError, TokensError, type TokensErrorCode, TokenStoreUnava
 
 const subject = { keycloakUserId: 'ada', idp: 'acme' };
 
-/** One error of every code. It does not compile unless each code belongs to one class of the union. */
+/** One error of every code. It compiles only if each code belongs to one class of the union. */
 const errors: { readonly [Code in TokensErrorCode]: Extract<AnyTokensError, { code: Code }> } = {
   ERR_TOKENS_CONFIGURATION: new api.TokensConfigurationError('x'),
   ERR_TOKENS_USAGE: new api.TokensUsageError('x'),
@@ -24,7 +24,7 @@ const errors: { readonly [Code in TokensErrorCode]: Extract<AnyTokensError, { co
   ERR_TOKENS_KEYCLOAK_SESSION_EXPIRED: new api.KeycloakSessionExpiredError('x'),
 };
 
-/** What only the class of each code has. It does not compile unless `code` narrows, and the cases are all there are. */
+/** A field that only the class of the code has. It compiles only if `code` narrows and the cases are complete. */
 function narrowed(error: AnyTokensError): unknown {
   switch (error.code) {
     case 'ERR_TOKENS_NOT_FOUND':

@@ -1,6 +1,6 @@
 import type { TokenKey } from './token-key.js';
 
-/** Machine-readable code of every error that this module throws on purpose. Stable across releases. */
+/** Machine-readable code of every error that this module throws on purpose. The codes are the same in all releases. */
 export type TokensErrorCode =
   | 'ERR_TOKENS_CONFIGURATION'
   | 'ERR_TOKENS_USAGE'
@@ -18,7 +18,7 @@ export type TokensErrorCode =
   | 'ERR_TOKENS_KEYCLOAK_MISCONFIGURED'
   | 'ERR_TOKENS_KEYCLOAK_SESSION_EXPIRED';
 
-/** Every error of this module: `error.code` tells which, and narrows to the class. */
+/** Every error of this module. TypeScript narrows it to one class by `error.code`. */
 export type AnyTokensError =
   | TokensConfigurationError
   | TokensUsageError
@@ -37,12 +37,12 @@ export type AnyTokensError =
   | KeycloakSessionExpiredError;
 
 /**
- * Base of every error of this module. Its message says what happened and what to do; it never holds a token, a response
- * body, SQL parameters or a driver's `detail`, and never carries a driver error as `cause`.
+ * Base class of every error of this module. The message says what happened and what to do. It never contains a token, a
+ * response body, SQL parameters or the `detail` of a driver error. The error never has a driver error as its `cause`.
  */
 export abstract class TokensError extends Error {
   abstract readonly code: TokensErrorCode;
-  /** Whether the same call can succeed later without anybody changing anything. */
+  /** Whether the same call can succeed later, although the host, the operator and the user change nothing. */
   abstract readonly retryable: boolean;
 
   constructor(message: string) {
@@ -51,35 +51,35 @@ export abstract class TokensError extends Error {
   }
 }
 
-/** The options of the module are wrong. Thrown while the application boots; the message lists every fault. */
+/** The options, the data source or the tables are not as the module needs them. The message lists every fault. */
 export class TokensConfigurationError extends TokensError {
   readonly code = 'ERR_TOKENS_CONFIGURATION';
   readonly retryable = false;
 }
 
-/** The program uses the module in a way that cannot work: a fault in its code, which no second try mends. */
+/** The code of the host uses the module in a way that cannot work. A second try cannot succeed. */
 export class TokensUsageError extends TokensError {
   readonly code = 'ERR_TOKENS_USAGE';
   readonly retryable = false;
 }
 
-/** The request bears no access token, so its user is not known. @see RFC 6750 section 3 */
+/** The request has no access token, so the module does not know its user. @see RFC 6750 section 3 */
 export class AuthenticationRequiredError extends TokensError {
   readonly code = 'ERR_TOKENS_AUTHENTICATION_REQUIRED';
   readonly retryable = false;
 
   constructor() {
-    super('The request bears no access token. Log in, and send the access token as "Authorization: Bearer …".');
+    super('The request has no access token. Log in, and send the access token as "Authorization: Bearer …".');
   }
 }
 
-/** An argument cannot be stored or looked up: an empty user id, an empty token, an expiry that is no epoch second. */
+/** The module cannot use an argument, such as an empty user id, an empty token or an expiry that is no epoch second. */
 export class InvalidTokenInputError extends TokensError {
   readonly code = 'ERR_TOKENS_INVALID_INPUT';
   readonly retryable = false;
 }
 
-/** Nothing is stored for this user and provider: the user has not connected the account yet. */
+/** The module has no tokens of this user and provider, because the user has not connected the account yet. */
 export class TokensNotFoundError extends TokensError {
   readonly code = 'ERR_TOKENS_NOT_FOUND';
   readonly retryable = false;
@@ -89,7 +89,7 @@ export class TokensNotFoundError extends TokensError {
   }
 }
 
-/** Why only the user can make the tokens usable again. */
+/** Why the user must connect the account again. */
 export type ReauthenticationReason = 'refresh_rejected' | 'refresh_token_expired' | 'no_refresh_token';
 
 const REAUTHENTICATION_CAUSES: Record<ReauthenticationReason, string> = {
@@ -98,7 +98,7 @@ const REAUTHENTICATION_CAUSES: Record<ReauthenticationReason, string> = {
   no_refresh_token: 'the access token is no longer usable and there is no refresh token',
 };
 
-/** The grant has ended: only a new authorization by the user helps. The stored row is kept until then. */
+/** The grant has ended. The user must connect the account again. The module keeps the stored row until then. */
 export class ReauthenticationRequiredError extends TokensError {
   readonly code = 'ERR_TOKENS_REAUTHENTICATION_REQUIRED';
   readonly retryable = false;
@@ -107,11 +107,11 @@ export class ReauthenticationRequiredError extends TokensError {
     readonly subject: TokenKey,
     readonly reason: ReauthenticationReason,
   ) {
-    super(`${about(subject)} must connect the account again: ${REAUTHENTICATION_CAUSES[reason]}.`);
+    super(`${about(subject)} must connect the account again, because ${REAUTHENTICATION_CAUSES[reason]}.`);
   }
 }
 
-/** Another caller or process is refreshing these tokens and did not finish within the waiter's budget. */
+/** A refresh of these tokens, in this process or in another one, did not end while the caller could wait. */
 export class RefreshInProgressError extends TokensError {
   readonly code = 'ERR_TOKENS_REFRESH_IN_PROGRESS';
   readonly retryable = true;
@@ -121,57 +121,61 @@ export class RefreshInProgressError extends TokensError {
     /** A sensible pause before the next try, in milliseconds. */
     readonly retryAfterMs = 1000,
   ) {
-    super(
-      `${about(subject)}: the tokens are being refreshed by someone else. Try again in ${seconds(retryAfterMs)} s.`,
-    );
+    super(`${about(subject)}: a refresh of the tokens has not ended yet. Try again in ${seconds(retryAfterMs)} s.`);
   }
 }
 
-/** The refresh failed for a passing reason and the stored access token is no longer usable. Nothing was lost. */
+/** The module cannot refresh the tokens now, and the stored access token is not usable. A later try can succeed. */
 export class RefreshUnavailableError extends TokensError {
   readonly code = 'ERR_TOKENS_REFRESH_UNAVAILABLE';
   readonly retryable = true;
 
   constructor(
     readonly subject: TokenKey,
+    /** A clause without a full stop: the message has it after "because". */
     cause: string,
-    /** How long no further refresh is attempted, in milliseconds. */
+    /** How long the module starts no other refresh, in milliseconds. */
     readonly retryAfterMs = 1000,
   ) {
-    super(`${about(subject)}: the tokens cannot be refreshed now: ${cause}. Try again in ${seconds(retryAfterMs)} s.`);
+    super(
+      `${about(subject)}: the tokens cannot be refreshed now, because ${cause}. ` +
+        `Try again in ${seconds(retryAfterMs)} s.`,
+    );
   }
 }
 
-/** The provider refuses this application, not this user: the grant is untouched, the operator must act. */
+/** The provider refuses this application, not this user. The operator must act. The grant is untouched. */
 export class ProviderMisconfiguredError extends TokensError {
   readonly code = 'ERR_TOKENS_PROVIDER_MISCONFIGURED';
   readonly retryable = false;
 
   constructor(
     readonly subject: TokenKey,
-    /** The OAuth error code or HTTP status that the provider answered; `OTHER_CLIENT` when it was not asked. */
+    /** The OAuth error code or HTTP status of the provider's answer. `OTHER_CLIENT` if the module sent no request. */
     readonly providerCode: string,
-    /** What is wrong, and what to do. */
-    explanation = `it refused this application's request with "${providerCode}". ` +
+    /** What is wrong, and what to do, without the last full stop. */
+    explanation = `the provider refused this application's request with "${providerCode}". ` +
       `Check clientId, clientSecret and the URLs in identityProviders.${subject.idp}`,
   ) {
     super(
-      `Identity provider "${subject.idp}": ${explanation}; the tokens of user "${subject.keycloakUserId}" are untouched.`,
+      `Identity provider "${subject.idp}": ${explanation}. ` +
+        `The tokens of user "${subject.keycloakUserId}" are untouched.`,
     );
   }
 
-  /** The stored grant was issued to another client, so its refresh token was not sent. */
+  /** The provider issued the stored tokens to another client, so the module did not send the refresh token. */
   static otherClient(subject: TokenKey, issuedTo: string, configured: string): ProviderMisconfiguredError {
     return new ProviderMisconfiguredError(
       subject,
       'OTHER_CLIENT',
-      `the stored tokens were issued to client "${issuedTo}", and the options name client "${configured}", whose ` +
-        `request would end the grant. Correct identityProviders.${subject.idp}.clientId, or let the user connect again`,
+      `the provider issued the stored tokens to client "${issuedTo}", but the options name client "${configured}". ` +
+        `A request of client "${configured}" would end the grant. ` +
+        `Correct identityProviders.${subject.idp}.clientId, or let the user connect the account again`,
     );
   }
 }
 
-/** The provider is not among the configured ones. */
+/** The options do not name this identity provider. */
 export class UnsupportedProviderError extends TokensError {
   readonly code = 'ERR_TOKENS_UNSUPPORTED_PROVIDER';
   readonly retryable = false;
@@ -187,7 +191,7 @@ export class UnsupportedProviderError extends TokensError {
   }
 }
 
-/** A stored text does not open: its key is missing, or it was altered or moved to another row or column. */
+/** A stored text does not open. Its key is missing, or the text was altered or moved to another row or column. */
 export class TokenDecryptionError extends TokensError {
   readonly code = 'ERR_TOKENS_DECRYPTION';
   readonly retryable = false;
@@ -202,16 +206,19 @@ export class TokenDecryptionError extends TokensError {
 }
 
 /**
- * SQLSTATE classes of faults that stay until somebody changes something: an unsupported feature, a value, a constraint,
- * the login, the database or schema, the statement or the rights to it, a limit, a fault of the server.
+ * SQLSTATE classes of faults that make a later try fail too: an unsupported feature, a value, a constraint, the login,
+ * the database or schema, the statement or the rights to it, a limit, a fault of the server.
  */
 const LASTING_STATES = /^(0A|22|23|28|3D|3F|42|54|XX)/;
-/** Of these classes, but about a prepared statement: the next try goes by another name. */
+/**
+ * States of these classes after which a later try can succeed, because it prepares the statement under another name.
+ */
 const ABOUT_A_NAME = new Set(['0A000', '42P05']);
 
 /**
- * PostgreSQL did not execute a statement of this module. The statement had no effect unless its answer was lost. It is
- * retryable unless its SQLSTATE says that only a change can help: a missing table, a wrong password, a bad value.
+ * PostgreSQL did not execute a statement of this module. The statement had no effect unless its answer was lost. The
+ * error is retryable unless its SQLSTATE says that a later try fails too: a missing table, a wrong password, a bad
+ * value.
  */
 export class TokenStoreUnavailableError extends TokensError {
   readonly code = 'ERR_TOKENS_STORE_UNAVAILABLE';
@@ -220,9 +227,9 @@ export class TokenStoreUnavailableError extends TokensError {
 
   constructor(
     message: string,
-    /** SQLSTATE of PostgreSQL, absent when no server answered. */
+    /** SQLSTATE of PostgreSQL. It is undefined if no server answered. */
     readonly sqlState?: string,
-    /** Name of the violated constraint, if one was. */
+    /** Name of the constraint that the statement violated, if it violated one. */
     readonly constraint?: string,
   ) {
     super(message);
@@ -244,13 +251,13 @@ export class KeycloakUnavailableError extends TokensError {
   }
 }
 
-/** Keycloak refuses this application, not this user: the operator must act. */
+/** Keycloak refuses this application, not this user. The operator must act. */
 export class KeycloakMisconfiguredError extends TokensError {
   readonly code = 'ERR_TOKENS_KEYCLOAK_MISCONFIGURED';
   readonly retryable = false;
 }
 
-/** The user's Keycloak session has ended: the user must log in again. */
+/** The user's Keycloak session has ended. The user must log in again. */
 export class KeycloakSessionExpiredError extends TokensError {
   readonly code = 'ERR_TOKENS_KEYCLOAK_SESSION_EXPIRED';
   readonly retryable = false;

@@ -4,11 +4,15 @@ import { getDataSourceToken } from '@nestjs/typeorm';
 import { TOKENS_DATA_SOURCE } from './postgres/database.options.js';
 import type { TokensModuleOptions } from './tokens.options.js';
 
-/** What the shape of the module depends on, so that it is known before the options are: stands beside `useFactory`. */
+/**
+ * Options that decide how Nest builds the module. Nest needs them before it calls `useFactory`. Give them to
+ * `forRootAsync` beside `useFactory`, not in the options that `useFactory` returns. Give them to `forRoot` beside the
+ * other options.
+ */
 export interface TokensModuleExtras {
-  /** Whether the exports are there for every module of the application. Default: false. */
+  /** Whether every module of the application can inject the exports without importing the module. Default: false. */
   isGlobal?: boolean;
-  /** Name of the data source, as it was given to `TypeOrmModule`. Default: the one without a name. */
+  /** Name of the data source, as the host gave it to `TypeOrmModule`. Default: the data source without a name. */
   dataSource?: string;
 }
 

@@ -44,7 +44,7 @@ import { readTokensOptions, TOKENS_SETTINGS, type TokensSettings } from './token
  * Stores and refreshes the identity-provider tokens of an application's users. The host registers `tokensEntities`
  * with the data source that it gives to `TypeOrmModule`, and imports this module by `forRoot` or `forRootAsync`.
  *
- * Two instances on two data sources share nothing; import each where it is meant to be injected.
+ * Two instances on two data sources share nothing. Import each instance where its providers are injected.
  */
 @Module({
   providers: [
@@ -110,14 +110,17 @@ export class TokensModule extends ConfigurableModuleClass implements OnModuleIni
     super();
   }
 
-  /** Entities that were forgotten stop the boot, not the first request. A data source may also be initialised later. */
+  /**
+   * Stops the boot if the data source does not know the entities, because otherwise the first request would fail. The
+   * check is left out if the host initialises the data source later.
+   */
   onModuleInit(): void {
     if (!this.dataSource.isInitialized) return;
     for (const entity of tokensEntities) tablePathOf(this.dataSource, entity);
   }
 }
 
-/** Hands one part of the options to the classes that need no more than it. */
+/** Provides one part of the options to the classes that need only this part. */
 function fromSettings<T>(
   provide: Type<T> | Abstract<T>,
   useFactory: (options: TokensSettings) => T,

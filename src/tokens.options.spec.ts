@@ -13,7 +13,7 @@ const MINIMAL: TokensModuleOptions = {
   identityProviders: {},
 };
 
-/** The faults that reading the minimal options with these changes ends with; options without a fault fail the test. */
+/** The faults of the minimal options with these changes. The test fails if the options have no fault. */
 function faults(changes: object, base: object = MINIMAL): string[] {
   const message = configurationError({ ...base, ...changes }).message;
   expect(message.split('\n')[0]).toBe('The options of TokensModule are wrong:');
@@ -228,7 +228,7 @@ describe('A fault in the options', () => {
         { id: 'legacy', legacyFernetSecret: 'x' },
         { id: 'k', secret: SECRET },
       ],
-      'encryption.keys[0] cannot be a legacyFernetSecret: the first key seals, put a key with a secret first',
+      'encryption.keys[0] cannot be a legacyFernetSecret, because the first key seals: put a key with a secret first',
     ],
     [
       'of two legacy keys',
@@ -237,7 +237,7 @@ describe('A fault in the options', () => {
         { id: 'l1', legacyFernetSecret: 'x' },
         { id: 'l2', legacyFernetSecret: 'y' },
       ],
-      'encryption.keys can hold one legacyFernetSecret only: Fernet texts do not name their key',
+      'encryption.keys can hold one legacyFernetSecret only, because Fernet texts do not name their key',
     ],
     [
       'of an empty legacy secret',
@@ -557,7 +557,7 @@ describe('The entry of an identity provider', () => {
   it('takes a query in an endpoint, not in a base URL, which paths are appended to', () => {
     for (const [idp, field, rule] of URLS) {
       const entry = { baseUrl: 'https://b.example', ...CLIENT, [field]: 'https://idp.example/token?a=b' };
-      // With a fault of its own, so that there is always a list to look at.
+      // The empty clientId is a fault, so that the error always has a list of faults.
       const found = faults({ identityProviders: { [idp]: { ...entry, clientId: '' } } });
       const fault = `identityProviders.${idp}.${field} ${rule}`;
       expect({ idp, field, isRefused: found.includes(fault) }).toEqual({

@@ -19,7 +19,7 @@ import { TokensConfigurationError } from './tokens.errors.js';
 type Required = 'encryption' | 'identityProviders';
 type OfTheModule = 'dataSource' | 'isGlobal';
 
-/** Options of {@link TokensModule}. Durations carry their unit in the name. */
+/** Options of {@link TokensModule}. The name of a duration ends in its unit. */
 export type TokensModuleOptions = OptionsOf<
   Pick<TopLevelSettings, Required> & Partial<Omit<TopLevelSettings, Required | OfTheModule>>
 >;
@@ -34,7 +34,7 @@ function IsFunctionValue(): PropertyDecorator {
   });
 }
 
-/** An object with entries of its own: not a list, a Map or an instance of a class. */
+/** Accepts an object with entries of its own. Refuses a list, a Map and an instance of a class. */
 function IsPlainObject({ message }: { message: string }): PropertyDecorator {
   return ValidateBy({
     name: 'isPlainObject',
@@ -42,7 +42,7 @@ function IsPlainObject({ message }: { message: string }): PropertyDecorator {
   });
 }
 
-/** The options that are not a group of their own, with their rules and defaults. */
+/** The options of the first level, with their rules and defaults. The groups have classes of their own. */
 class TopLevelSettings {
   @IsObject({ message: 'encryption is missing: give it the keys that seal the tokens' })
   encryption!: EncryptionOptions;
@@ -53,28 +53,29 @@ class TopLevelSettings {
   @IsObject({ message: 'refresh must be an object' })
   refresh: Partial<RefreshOptions> = {};
 
-  /** The Keycloak realm of the users. Without it, everything works that does not ask Keycloak. */
+  /** The Keycloak realm of the users. Without it, every call works that sends no request to Keycloak. */
   @IsOptional()
   @IsObject({ message: 'keycloak must be an object' })
   keycloak?: KeycloakModuleOptions;
 
   /**
-   * Whether statements are prepared by name. Default: true. Switch it off for a pooler that loses them, such as
-   * PgBouncer before 1.21 in transaction mode.
+   * Whether the module prepares statements by name. Default: true. Set it to false for a pooler that loses prepared
+   * statements, such as PgBouncer before 1.21 in transaction mode.
    */
   @IsBoolean()
   preparedStatements = true;
 
   /**
-   * How long a statement waits for a free connection of the pool, and outside of a transaction then for its answer, in
-   * milliseconds. Default: 10,000. A connection that stays silent is closed.
+   * How long a statement waits for a free connection of the pool, in milliseconds. Default: 10,000. Outside of a
+   * transaction, a statement then waits as long again for its answer. The module closes a connection that does not
+   * answer.
    */
   @IsInt()
   @Min(1)
   @Max(600_000)
   connectionTimeoutMs = 10_000;
 
-  /** Offers the query runner of the host's current transaction, so that token writes join it. */
+  /** Returns the query runner of the host's current transaction, if there is one. Token statements join it. */
   @IsOptional()
   @IsFunctionValue()
   hostQueryRunner?: () => QueryRunner | undefined;
@@ -83,20 +84,20 @@ class TopLevelSettings {
   @IsFunctionValue()
   userId: UserIdResolver = subjectOfUser;
 
-  @IsEmpty({ message: 'dataSource stands beside useFactory, not in what it returns' })
+  @IsEmpty({ message: 'dataSource must not be in what useFactory returns: give it to forRootAsync, beside useFactory' })
   dataSource?: undefined;
 
-  @IsEmpty({ message: 'isGlobal stands beside useFactory, not in what it returns' })
+  @IsEmpty({ message: 'isGlobal must not be in what useFactory returns: give it to forRootAsync, beside useFactory' })
   isGlobal?: undefined;
 }
 
-/** The options with every default filled in and the providers made. */
+/** The validated options, with every default and with the providers that they describe. */
 export interface TokensSettings {
-  /** The keys; prints without them. */
+  /** The key ring. It prints without its keys. */
   readonly keyring: Keyring;
   readonly identityProviders: ReadonlyMap<string, IdentityProvider>;
   readonly refresh: RefreshSettings;
-  /** Prints without its secret; null when the options name no realm. */
+  /** The realm, or null if the options name none. It prints without its secret. */
   readonly keycloak: KeycloakRealm | null;
   readonly preparedStatements: boolean;
   readonly connectionTimeoutMs: number;
@@ -108,7 +109,7 @@ export interface TokensSettings {
 export const TOKENS_SETTINGS = Symbol('TOKENS_SETTINGS');
 
 /**
- * Checks the options and fills in their defaults.
+ * Checks the options and adds the defaults.
  *
  * @throws {@link TokensConfigurationError} that names every fault, not only the first
  */

@@ -123,11 +123,11 @@ describe('an unreachable database', () => {
     const startedAt = performance.now();
     await expectUnavailable(
       () => tokens.getIdpToken(user, 'github'),
-      /PostgreSQL did not answer the request to load tokens in time, so the connection was closed/,
+      /PostgreSQL did not answer the request to load tokens in time, so the module closed the connection/,
     );
     // A new connection is not answered either.
     const store = () => tokens.storeIdpTokens(user, 'github', { accessToken: 'secret-new' });
-    await expectUnavailable(store, /No free database connection.*check that the server can be reached/);
+    await expectUnavailable(store, /no free database connection.*check that the server can be reached/);
     expect(performance.now() - startedAt).toBeLessThan(8000);
     proxy.unblock();
     await until(() => connectionsInUse(dataSource) === 0);

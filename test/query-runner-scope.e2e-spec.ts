@@ -403,9 +403,9 @@ describe('a pool without a free connection', () => {
       }),
     );
     const startedAt = performance.now();
-    await expect(store.loadTokens(key)).rejects.toThrow(/No free database connection to load tokens. Enlarge the pool/);
+    await expect(store.loadTokens(key)).rejects.toThrow(/no free database connection to load tokens. Enlarge the pool/);
     await expect(scope.run(() => store.storeTokens(key, pair))).rejects.toThrow(TokenStoreUnavailableError);
-    await expect(scope.run(() => store.storeTokens(key, pair), { lazy: true })).rejects.toThrow(/No free database/);
+    await expect(scope.run(() => store.storeTokens(key, pair), { lazy: true })).rejects.toThrow(/no free database/);
     expect(performance.now() - startedAt).toBeLessThan(5000);
     await Promise.all(holders.map((runner) => runner.release()));
     await expect(scope.run(() => store.storeTokens(key, pair))).resolves.toBeUndefined();

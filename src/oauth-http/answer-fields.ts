@@ -1,10 +1,13 @@
-/** 300 years: far beyond any lifetime, far below what a bigint of epoch seconds holds. */
+/** About 300 years. No token is valid so long, and a bigint can store the expiry in epoch seconds. */
 const MAX_LIFETIME_SECONDS = 1e10;
 
 /** The fields of an answer, unchecked. */
 export type Fields = Record<string, unknown>;
 
-/** Reads JSON or a form by what the body is: labels are wrong at times, and a pair in it would be lost. */
+/**
+ * Reads the fields of a JSON body or of a form. The body itself decides which of them it is, because a `Content-Type`
+ * can be wrong, and then the pair in the body would be lost.
+ */
 export function parseFields(body: string): Fields | undefined {
   const text = body.replace(/^\uFEFF/, '').trim();
   try {
@@ -15,18 +18,24 @@ export function parseFields(body: string): Fields | undefined {
   }
 }
 
-/** An error code of the provider if it looks like one: anything else could be an echo of what was sent. */
+/**
+ * Returns the error code of an answer, or undefined if it has none. A value that does not have the form of an error
+ * code becomes `unknown_error`, because it could repeat a part of the request.
+ */
 export function oauthErrorCode(value: unknown): string | undefined {
   if (value === undefined || value === null || value === '') return undefined;
   return typeof value === 'string' && /^[a-z][a-z_]{0,63}$/.test(value) ? value : 'unknown_error';
 }
 
-/** A text with something in it. */
+/** Returns the value if it is a text that is not empty. */
 export function nonEmptyText(value: unknown): string | undefined {
   return typeof value === 'string' && value !== '' ? value : undefined;
 }
 
-/** Seconds as a number or, in form-encoded answers, as text; 0 means "does not expire" and is left out. */
+/**
+ * Returns a lifetime in whole seconds. The value may be text, because a form has only text. Returns undefined for 0,
+ * which means "does not expire", and for everything else that is not at least one second.
+ */
 export function lifetime(value: unknown): number | undefined {
   const seconds = typeof value === 'string' && value !== '' ? Number(value) : value;
   return typeof seconds === 'number' && Number.isFinite(seconds) && seconds >= 1

@@ -9,7 +9,10 @@ const URL_RULES = {
   disallow_auth: true, // fetch refuses to send to such a URL
 };
 
-/** An absolute http or https URL that paths are appended to; hosts without a dot and IP addresses are fine. */
+/**
+ * Accepts an absolute http or https URL to which the module appends paths. Hosts without a dot and IP addresses are
+ * valid.
+ */
 export function IsBaseUrl(): PropertyDecorator {
   return IsUrl(
     { ...URL_RULES, allow_query_components: false },
@@ -17,14 +20,14 @@ export function IsBaseUrl(): PropertyDecorator {
   );
 }
 
-/** An absolute http or https URL that is used as it is. @see RFC 6749 section 3.2 */
+/** Accepts an absolute http or https URL that the module uses unchanged. @see RFC 6749 section 3.2 */
 export function IsEndpoint(): PropertyDecorator {
   return IsUrl(URL_RULES, {
     message: '$property must be an absolute http or https URL without credentials and fragment',
   });
 }
 
-/** Appends a path to a base URL that may carry a path of its own, with or without a slash at its end. */
+/** Appends a path to a base URL. The base URL may have a path of its own, with or without a slash at its end. */
 export function endpoint(baseUrl: string, path: string): string {
   return baseUrl.replace(/\/+$/, '') + path;
 }

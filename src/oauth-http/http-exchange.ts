@@ -8,25 +8,26 @@ export interface HttpRequest {
   readonly body?: string;
 }
 
-/** What came back: a complete answer, or how far the request certainly got. */
+/** The result of a request: a complete answer, or whether the server may have served the request. */
 export type HttpOutcome =
   | { readonly kind: 'answered'; readonly status: number; readonly headers: Headers; readonly body: string }
-  /** No connection was made: the server saw nothing. */
+  /** The server received nothing, because no connection was made. */
   | { readonly kind: 'not-sent'; readonly code: string }
-  /** The request may have been served, but its answer is lost. */
+  /** The outcome is unknown: the server may have served the request, but its answer is lost. */
   | { readonly kind: 'lost'; readonly code: string };
 
 /**
- * Sends a request once, with Node's fetch, and never rejects. The deadline covers everything from the connection to
- * the last byte of the body; redirects are answers, not followed; a body over 1 MiB counts as lost.
+ * Sends a request once, with Node's fetch, and never rejects. The deadline of `timeoutMs` covers everything from the
+ * connection to the last byte of the body. The function returns a redirect as an answer and does not follow it.
+ * An answer whose body is larger than 1 MiB counts as lost.
  */
 export async function exchange({ url, method, headers, body }: HttpRequest, timeoutMs: number): Promise<HttpOutcome> {
   const { signal, clear } = deadline(timeoutMs);
   let isServed = false;
   try {
     const payload = body === undefined ? { headers } : readOnce(headers, body, performance.now() + timeoutMs);
-    // Without credentials: with them, fetch of newer Node versions would send a request again whose answer is 401, and
-    // fails because its body cannot be read twice.
+    // Without `credentials: 'omit'`, the fetch of newer Node versions sends a request again after a 401. It would then
+    // fail, because it cannot read the body twice.
     const response = await fetch(url, { method, ...payload, redirect: 'manual', credentials: 'omit', signal });
     isServed = true;
     const text = await readBody(response);
@@ -42,8 +43,10 @@ export async function exchange({ url, method, headers, body }: HttpRequest, time
 }
 
 /**
- * Aborts when the time is over, but after what has arrived by then was read: a process that was stopped for longer than
- * the deadline finds its timer and the provider's answer due at once, and the answer may hold the only live token.
+ * Returns a signal that aborts after `timeoutMs`, but not before the process has read the bytes that arrived by then.
+ * An operating system can stop a process for longer than the deadline. When the process continues, its timer is due and
+ * the provider's answer has arrived. The timer alone would abort before the answer is read, and the answer may contain
+ * the only live token. So the signal waits for two more turns of the event loop, in which the process reads the answer.
  */
 function deadline(timeoutMs: number): { signal: AbortSignal; clear: () => void } {
   const controller = new AbortController();
@@ -63,8 +66,9 @@ function deadline(timeoutMs: number): { signal: AbortSignal; clear: () => void }
 }
 
 /**
- * A body that cannot be read twice, because after a 421 fetch sends a request again whose body it still has; and not
- * after the deadline, because a process that was stopped while it connected may no longer hold its lease.
+ * Returns a body that fetch can read only once and not after the deadline. Only once, because after a 421 fetch sends a
+ * request again if it still has the body. Not after the deadline, because a process that was stopped while it connected
+ * may not hold its lease any more.
  */
 function readOnce(headers: Record<string, string>, body: string, deadlineAt: number): RequestInit {
   const bytes = new TextEncoder().encode(body);
@@ -90,7 +94,7 @@ async function readBody(response: Response): Promise<string | undefined> {
   let size = 0;
   for await (const chunk of response.body as AsyncIterable<Uint8Array>) {
     size += chunk.length;
-    if (size > BODY_LIMIT_BYTES) return undefined; // leaving the loop cancels the stream
+    if (size > BODY_LIMIT_BYTES) return undefined; // the end of the loop cancels the stream
     chunks.push(chunk);
   }
   return Buffer.concat(chunks).toString('utf8');
@@ -98,17 +102,23 @@ async function readBody(response: Response): Promise<string | undefined> {
 
 function transportCode(error: unknown): string {
   const cause = property(error, 'cause');
-  if (property(cause, 'message') === 'bad port') return 'BLOCKED_PORT'; // by fetch itself, for all of its users
+  if (property(cause, 'message') === 'bad port') return 'BLOCKED_PORT'; // fetch itself refuses this port
   const code = property(cause, 'code');
   return typeof code === 'string' && /^[A-Z0-9_]{1,64}$/.test(code) ? code : 'NETWORK_ERROR';
 }
 
-/** Not `instanceof Error`: in a vm context, such as a test runner's, the errors of fetch are of another realm. */
+/**
+ * Returns a property of any value. `instanceof Error` is no alternative, because in a vm context, such as a test
+ * runner's, the errors of fetch are of another realm.
+ */
 function property(value: unknown, name: string): unknown {
   return typeof value === 'object' && value !== null ? Reflect.get(value, name) : undefined;
 }
 
-/** Failures of name resolution, of the connection and of the TLS handshake: nothing of the request was sent. */
+/**
+ * Returns whether a request failed in the name resolution, the connection or the TLS handshake. Nothing of the request
+ * was sent then.
+ */
 function isBeforeSending(code: string): boolean {
   return (
     ['ECONNREFUSED', 'ENOTFOUND', 'EAI_AGAIN', 'EAI_FAIL', 'ENETUNREACH', 'EHOSTUNREACH'].includes(code) ||

@@ -1,7 +1,12 @@
-/** An hour: what a provider asks for beyond that is a mistake more often than a wish. */
+/** The longest pause, one hour, because a longer `Retry-After` is more often a mistake than a wish. */
 export const MAX_RETRY_AFTER_MS = 3_600_000;
 
-/** `Retry-After` in milliseconds, from seconds or an HTTP date; at most one hour. @see RFC 9110 section 10.2.3 */
+/**
+ * Returns `Retry-After` in milliseconds, at most one hour, or undefined if there is none. The header has seconds or an
+ * HTTP date.
+ *
+ * @see RFC 9110 section 10.2.3
+ */
 export function retryAfter(headers: Headers): number | undefined {
   const value = headers.get('retry-after');
   if (!value) return undefined;

@@ -1,12 +1,12 @@
 import { isValueRefused } from './driver-error.js';
 
 /**
- * Two statements share the work of a busy process: while the callers of one use what it brought, PostgreSQL executes
- * the other. Measured with 32 and 128 callers, a third one gains nothing.
+ * How many statements are under way at most. While the callers of one statement use its rows, PostgreSQL executes the
+ * other statement. Measured with 32 and 128 callers, a third statement gains nothing.
  */
 const MAX_UNDER_WAY = 2;
 const MAX_BATCH = 256;
-/** A statement that takes longer no longer keeps others waiting: its connection may be dead. */
+/** A call waits no longer than this for the statements under way, because their connections may be dead. */
 const SLOT_TIMEOUT_MS = 250;
 const GATHERED: Promise<void> = Promise.resolve();
 
@@ -17,9 +17,9 @@ interface Call<Request, Row> {
 }
 
 /**
- * Turns the calls of many callers into few statements. A call that finds a free slot is sent at the end of its tick;
- * while both slots are taken calls gather, so that statements grow with the load. Nothing is cached: every call is
- * answered by a statement that was sent after it.
+ * Answers the calls of many callers by few statements. If a slot is free, a call is sent at the end of its tick. While
+ * both slots are taken, calls gather, so a statement answers more calls when the load is higher. The class caches
+ * nothing. The statement that answers a call is sent after the call.
  */
 export class BatchedStatement<Request, Row> {
   #waiting: Call<Request, Row>[] = [];
@@ -27,7 +27,7 @@ export class BatchedStatement<Request, Row> {
   #isScheduled = false;
   #patience: NodeJS.Timeout | undefined;
 
-  /** @param query executes the statement for many requests; what it brings for each is at the position of the request */
+  /** @param query executes the statement for many requests. Each row is at the position of its request. */
   constructor(private readonly query: (requests: readonly Request[]) => Promise<readonly (Row | undefined)[]>) {}
 
   /** Whether calls wait or are under way. */
@@ -35,7 +35,7 @@ export class BatchedStatement<Request, Row> {
     return this.#underWay.size > 0 || this.#waiting.length > 0;
   }
 
-  /** What the statement brings for a request, null for nothing; rejects as the statement does that carried it. */
+  /** Returns the row of a request, or null if there is none. Rejects as the statement does that had the request. */
   run(request: Request): Promise<Row | null> {
     return new Promise((resolve, reject) => {
       this.#waiting.push({ request, resolve, reject });
@@ -47,11 +47,11 @@ export class BatchedStatement<Request, Row> {
   #schedule(): void {
     if (this.#isScheduled) return;
     this.#isScheduled = true;
-    // Behind the microtasks of this tick, which may ask for more.
+    // After the microtasks of this tick, because they may make more calls.
     void GATHERED.then(() => {
       process.nextTick(() => {
         const isAlone = this.#waiting.length === 1 && this.#underWay.size > 0;
-        // One of many requests that arrive at once comes alone too: the others follow in this turn of the event loop.
+        // A call that is alone waits for this turn of the event loop, because calls that arrive at once follow in it.
         if (isAlone) {
           setImmediate(() => {
             this.#send();
@@ -95,7 +95,7 @@ export class BatchedStatement<Request, Row> {
     }
   }
 
-  /** One by one, so that a value that PostgreSQL cannot take fails nobody else. */
+  /** Executes a statement for each call, so that a value that PostgreSQL refuses fails only its own call. */
   #executeEach(calls: readonly Call<Request, Row>[]): void {
     for (const call of calls) void this.#execute([call]);
   }

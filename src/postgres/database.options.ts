@@ -1,9 +1,9 @@
 import type { DataSource, QueryRunner } from 'typeorm';
 
-/** Injection token of the data source that an instance of the module works on. */
+/** Injection token of the data source that an instance of the module uses. */
 export const TOKENS_DATA_SOURCE = Symbol('TOKENS_DATA_SOURCE');
 
-/** What the database layer needs of the options. */
+/** The options that this folder needs. */
 export class DatabaseSettings {
   constructor(
     readonly connectionTimeoutMs: number,
@@ -12,10 +12,10 @@ export class DatabaseSettings {
   ) {}
 }
 
-/** What pg's pool takes when nothing is said. */
+/** The size of pg's pool if the options of the data source name none. */
 const DEFAULT_POOL_SIZE = 10;
 
-/** How many connections the pool of a data source can have. */
+/** Returns how many connections the pool of a data source can have. */
 export function poolSizeOf({ options }: DataSource): number {
   const extra: unknown = 'extra' in options ? options.extra : undefined;
   const max: unknown = typeof extra === 'object' && extra !== null ? Reflect.get(extra, 'max') : undefined;

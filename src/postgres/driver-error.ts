@@ -1,11 +1,11 @@
 import { TokensError, TokenStoreUnavailableError } from '../tokens.errors.js';
 
-/** What to do about the SQLSTATEs (or their classes) that operators meet. */
+/** What the operator can do about an SQLSTATE or a class of them. */
 const REMEDIES: Record<string, string> = {
   '08': 'The connection was lost; check that the server is up',
   '22001': 'A column of the table is too short for a token: run the migrations, which widen it, or widen it yourself',
   '22': 'A value cannot be stored; report this as a bug with the SQLSTATE',
-  '23': 'A constraint that this module does not define is in the way; compare the table with the migrations',
+  '23': 'A constraint that this module does not define refused the row; compare the table with the migrations',
   '25006': 'The server is read-only: point the data source at the primary',
   '25P02': 'An earlier statement of the surrounding transaction failed; roll it back and start again',
   '26000': 'A connection pooler loses prepared statements: set preparedStatements to false',
@@ -18,29 +18,33 @@ const REMEDIES: Record<string, string> = {
   '42P01': 'A table is missing: run the migrations with runTokenMigrations(dataSource) or migration:run',
   '42703': 'A column is missing: run the migrations with runTokenMigrations(dataSource) or migration:run',
   '53': 'The server is out of a resource; check its connection limit, memory and disk',
-  '55P03': 'A row lock was not granted in time; try again',
+  '55P03': 'Another transaction has the row or the table locked; try again',
   '57014': 'The statement was cancelled, for example by statement_timeout; try again',
   '57P': 'The server is shutting down or starting; try again',
 };
 
 const POOL_EXHAUSTED = 'timeout exceeded when trying to connect';
 
-/** Names of errors that pg, its pool, Node's sockets and, of broken connections, TypeORM throw; every other is a fault of the program, the host's or ours. */
+/**
+ * Names of the errors that pg, its pool and Node's sockets throw, and that TypeORM throws for a broken connection. An
+ * error with another name is a fault of the program, either of the host or of this module.
+ */
 const DRIVER_ERRORS = new Set(['Error', 'error', 'DatabaseError', 'AggregateError', 'QueryRunnerAlreadyReleasedError']);
-/** TypeORM's error for a data source that is not open, which is the host's to see as a database that does not answer. */
+/** TypeORM's error for a data source that is not open. The module reports it as a database that does not answer. */
 const NOT_OPEN = 'Driver not Connected';
-/** The server does not know the plan of a prepared statement, knows another under its name, or it no longer fits. */
+/** The server has no plan of this name, has another statement under this name, or the plan does not fit any more. */
 const PLAN_STATES = new Set(['26000', '42P05', '0A000']);
 const LOCK_NOT_AVAILABLE = '55P03';
-/** The SQLSTATE class of values that a statement cannot take. */
+/** The SQLSTATE class of values that PostgreSQL refuses. */
 const DATA_EXCEPTIONS = '22';
 const UNSTORABLE_STATES = new Set(['22021', '22P05']);
-/** The server ended the connection: by a command, in a crash, for its idleness, or it is starting or shutting down. */
+/** The server ended the connection by a command, in a crash or for its idleness, or the server starts or stops. */
 const ENDED_STATES = /^(08|57P0[1-5]$|25P03$|25P04$)/;
 
 /**
- * Turns whatever pg, its pool or TypeORM threw into a typed error. The original is not attached: its `detail`,
- * `parameters` and message can hold the values of the statement. A fault of the program comes back as it is.
+ * Returns the typed error for an error of pg, its pool or TypeORM. The typed error has no `cause`, because the
+ * `detail`, the `parameters` and the message of the original can contain the values of the statement. A fault of the
+ * program is returned as it is.
  */
 export function translateDriverError(error: unknown, action: string): Error {
   if (error instanceof TokensError) return error;
@@ -61,21 +65,27 @@ export function translateDriverError(error: unknown, action: string): Error {
   );
 }
 
-/** SQLSTATE of an error that PostgreSQL reported; undefined for every other error. */
+/** Returns the SQLSTATE of an error that PostgreSQL reported, and undefined for every other error. */
 export function sqlStateOf(error: unknown): string | undefined {
   if (error instanceof TokenStoreUnavailableError) return error.sqlState;
   const cause = driverErrorOf(error);
   return textProperty(cause, 'severity') ? textProperty(cause, 'code') : undefined;
 }
 
-/** Whether the connection of a statement broke, so that it may or may not have had its effect. Not of a typed error. */
+/**
+ * Returns whether the connection of a statement broke, so that the statement may or may not have had its effect. False
+ * for a typed error.
+ */
 export function isConnectionLost(error: unknown): boolean {
   if (error instanceof TokensError || isProgramFault(driverErrorOf(error))) return false;
   const sqlState = sqlStateOf(error);
   return sqlState === undefined || ENDED_STATES.test(sqlState);
 }
 
-/** Whether a connection broke while it was made, unlike one that was refused or not answered: the next may well be made. */
+/**
+ * Returns whether a connection broke while it was made. A second try may succeed then. False for a connection that the
+ * server refused or did not answer.
+ */
 export function isHandshakeBroken(error: unknown): boolean {
   const cause = driverErrorOf(error);
   return (
@@ -84,44 +94,47 @@ export function isHandshakeBroken(error: unknown): boolean {
   );
 }
 
-/** Whether the server refused a statement because of its prepared plan, before it did anything. */
+/** Returns whether the server refused a statement because of its prepared plan. The statement had no effect then. */
 export function isPlanLost(error: unknown): boolean {
   const sqlState = sqlStateOf(error);
   return sqlState !== undefined && PLAN_STATES.has(sqlState);
 }
 
-/** Whether a statement found its row locked by another transaction. */
+/** Returns whether a statement failed because another transaction has its row locked. */
 export function isRowLocked(error: unknown): boolean {
   return sqlStateOf(error) === LOCK_NOT_AVAILABLE;
 }
 
-/** Whether a value is at fault, such as one that is too long for its column. */
+/** Returns whether PostgreSQL refused a value, for example because it is too long for its column. */
 export function isValueRefused(error: unknown): boolean {
   return sqlStateOf(error)?.startsWith(DATA_EXCEPTIONS) === true;
 }
 
-/** Whether a value has characters that the encoding of the database does not have, so that no type of column can hold it. */
+/**
+ * Returns whether a value has characters that the encoding of the database does not have. No type of column can store
+ * such a value.
+ */
 export function isUnstorable(error: unknown): boolean {
   return UNSTORABLE_STATES.has(sqlStateOf(error) ?? '');
 }
 
-/** The server took a statement and said nothing. */
+/** Error of a statement that the server did not answer in time. */
 export function noAnswer(action: string): TokenStoreUnavailableError {
   return new TokenStoreUnavailableError(
-    `PostgreSQL did not answer the request to ${action} in time, so the connection was closed. Check that the server is ` +
-      'up and the network between lets its packets through.',
+    `PostgreSQL did not answer the request to ${action} in time, so the module closed the connection. ` +
+      'Check that the server is up and that the network does not drop its packets.',
   );
 }
 
-/** No connection of the pool became free in time. */
+/** Error of a call that got no connection of the pool in time. */
 export function poolExhausted(action: string): TokenStoreUnavailableError {
   return new TokenStoreUnavailableError(
-    `No free database connection to ${action}. Enlarge the pool, or do not hold a transaction open while calling this; ` +
-      'if the pool is not full, check that the server can be reached.',
+    `The pool had no free database connection to ${action}. Enlarge the pool, or keep no transaction open while you ` +
+      'call the module; if the pool is not full, check that the server can be reached.',
   );
 }
 
-/** By name: errors of another realm are no instances of ours. */
+/** Compares names, because an error of another realm is no instance of the classes of this one. */
 function isProgramFault(error: unknown): error is Error {
   const name = textProperty(error, 'name');
   return name !== undefined && !DRIVER_ERRORS.has(name) && textProperty(error, 'message') !== NOT_OPEN;

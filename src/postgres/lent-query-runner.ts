@@ -2,19 +2,20 @@ import { AsyncLocalStorage } from 'node:async_hooks';
 
 import type { QueryRunner } from 'typeorm';
 
-/** The runner whose owner makes the current call. */
+/** The runner whose owner makes the present call. */
 const owner = new AsyncLocalStorage<QueryRunner>();
 
 /**
- * A query runner as its owner lends it to the work of the host: the first use begins the owner's transaction, and ending
- * that transaction or releasing the runner is noted, because both are the owner's to do.
+ * A query runner that its owner lends to the work of the host. The first use of the runner begins the transaction of
+ * the owner. The class notes whether the work ends that transaction or releases the runner, because only the owner may
+ * do so.
  */
 export class LentQueryRunner {
   #depth = 0;
   #hasEnded = false;
   #wasReleased = false;
 
-  /** @param begin begins the owner's transaction, unless it has begun, and rejects when it is over */
+  /** @param begin begins the transaction of the owner, unless it has begun, and rejects if it has ended */
   constructor(
     readonly runner: QueryRunner,
     private readonly begin: () => Promise<void>,
@@ -23,22 +24,22 @@ export class LentQueryRunner {
     this.#noteEnds();
   }
 
-  /** Whether the host has ended the outermost transaction, or is about to; one that it began since is another. */
+  /** Whether the host has asked for the end of the outermost transaction. It is still true if another one begins. */
   get hasEnded(): boolean {
     return this.#hasEnded;
   }
 
-  /** Whether the host wanted the connection to go back to the pool, which it did not. */
+  /** Whether the host has asked to release the runner. The runner did not give its connection back then. */
   get wasReleased(): boolean {
     return this.#wasReleased;
   }
 
-  /** Makes calls of the owner, which go through to the runner as they are. */
+  /** Runs the owner's calls, which the runner executes unchanged. */
   asOwner<T>(work: () => Promise<T>): Promise<T> {
     return owner.run(this.runner, work);
   }
 
-  /** TypeORM takes a connection for every statement and every transaction by these two methods. */
+  /** Replaces `connect` and `startTransaction`. TypeORM calls one of them before every use of the connection. */
   #beginWithFirstUse(): void {
     const { runner } = this;
     const connect = runner.connect.bind(runner);
@@ -54,7 +55,7 @@ export class LentQueryRunner {
     };
   }
 
-  /** The end is noted when it is asked for: what is sent after that runs outside of the transaction. */
+  /** Notes the end when the host asks for it, because a later statement would run outside of the transaction. */
   #noteEnds(): void {
     const { runner } = this;
     for (const end of ['commitTransaction', 'rollbackTransaction'] as const) {

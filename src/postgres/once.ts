@@ -1,4 +1,4 @@
-/** A function that computes its value with the first call, and gives the same one afterwards. */
+/** Returns a function that computes its value at the first call, and returns the same value at each later call. */
 export function once<T extends object>(compute: () => T): () => T {
   let value: T | undefined;
   return () => (value ??= compute());

@@ -7,24 +7,24 @@ import { noAnswer, translateDriverError } from './driver-error.js';
 import { LentQueryRunner } from './lent-query-runner.js';
 import { clientOf, type IsolationLevel, Transaction, transactionLost, type TransactionState } from './transaction.js';
 
-/** What {@link OwnTransaction} begins with. */
+/** What {@link OwnTransaction} needs to begin. */
 export interface BeginOptions {
-  /** Gets the runner its connection, or rejects and leaves nothing to release. */
+  /** Connects the runner. After a rejection there is no connection to release. */
   readonly connect: (runner: QueryRunner, action: string) => Promise<unknown>;
-  /** How long PostgreSQL may take to begin, to commit and to roll back, in milliseconds each. */
+  /** How long PostgreSQL may take for each of BEGIN, COMMIT and ROLLBACK, in milliseconds. */
   readonly timeoutMs: number;
   readonly isolationLevel?: IsolationLevel;
 }
 
 /**
- * A transaction that {@link QueryRunnerScope} owns. It begins with the first use of its runner, and the connection goes back
- * to the pool with its end only.
+ * A transaction that {@link QueryRunnerScope} owns. The first use of its runner begins it. The pool gets the connection
+ * back when the transaction ends, and not before.
  */
 export class OwnTransaction extends Transaction {
   #state: TransactionState = 'idle';
   #begun: Promise<void> | undefined;
   #isConnected = false;
-  /** The connection, once the transaction has begun on it. */
+  /** The connection. It is undefined until the transaction has begun. */
   #client: PoolClient | undefined;
   readonly #lent: LentQueryRunner;
 
@@ -35,7 +35,8 @@ export class OwnTransaction extends Transaction {
     super(runner);
     this.#lent = new LentQueryRunner(runner, async () => {
       await this.begin();
-      // Work that goes on after its end would find the connection outside of every transaction, until that is released.
+      // Otherwise work that continues after the end would use the connection outside of a transaction, until the runner
+      // is released.
       super.assertOpen();
     });
   }
@@ -56,10 +57,10 @@ export class OwnTransaction extends Transaction {
   }
 
   /**
-   * Commits what was begun.
+   * Commits the transaction, if it has begun.
    *
-   * @throws {@link TokenStoreUnavailableError} when the transaction could not begin, was lost, had a failed statement, or
-   * when its COMMIT was not confirmed
+   * @throws {@link TokenStoreUnavailableError} when the transaction could not begin or was lost, when a statement in it
+   * failed, or when PostgreSQL did not confirm its COMMIT
    * @throws {@link TokensUsageError} when the work ended it, released its runner, or left a nested transaction open
    */
   async commit(): Promise<void> {
@@ -68,7 +69,7 @@ export class OwnTransaction extends Transaction {
       begun = this.#begun;
       await begun;
       await this.quiesce();
-    } while (begun !== this.#begun); // work that was not awaited has begun it meanwhile
+    } while (begun !== this.#begun); // a call that the work did not await has begun it meanwhile
     if (!begun) {
       this.#state = 'ended';
       return;
@@ -77,21 +78,25 @@ export class OwnTransaction extends Transaction {
     if (this.#hasEndedInside()) throw endedInside();
     if (this.#lent.wasReleased) throw releasedInside();
     this.#state = 'ended';
-    // The COMMIT of a transaction that has failed answers ROLLBACK, and no error; any other statement says 25P02.
+    // In a transaction with a failed statement, COMMIT rolls back and reports no error. Every other statement reports
+    // 25P02.
     await this.#asOwner('commit a transaction', () => this.runner.query('SELECT 1'));
-    if (isIdle(this.#client)) throw endedInside(); // by a statement that the work did not wait for
+    if (isIdle(this.#client)) throw endedInside(); // a statement that the work did not await has ended it
     await this.#asOwner('commit a transaction', () => this.runner.commitTransaction());
     if (this.#isActive()) throw leftOpen();
   }
 
-  /** Rolls back what is open, gives the connection back, and lets nothing run any more. Never rejects. */
+  /**
+   * Rolls back what is open and gives the connection back. The transaction accepts no statement afterwards. Never
+   * rejects.
+   */
   async end(): Promise<void> {
     this.#state = 'ended';
     await this.#begun?.catch(() => undefined);
     await this.quiesce();
     if (!this.#isConnected) return;
     try {
-      // Every level: TypeORM ends a nested transaction by its savepoint only.
+      // Once for every level, because TypeORM rolls a nested transaction back to its savepoint only.
       while (this.#isActive() && !this.runner.isReleased) {
         await this.#asOwner('roll back a transaction', () => this.runner.rollbackTransaction());
       }
@@ -107,7 +112,7 @@ export class OwnTransaction extends Transaction {
     super.assertOpen();
     await this.#connect(action);
     this.#isConnected = true;
-    super.assertOpen(); // it may have been ended while it waited for the connection
+    super.assertOpen(); // `end` may have ended it while it waited for the connection
     this.#state = 'open';
     await this.#asOwner(action, () => this.runner.startTransaction(this.options.isolationLevel));
     this.#client = await clientOf(this.runner);
@@ -121,7 +126,7 @@ export class OwnTransaction extends Transaction {
     }
   }
 
-  /** Makes a call that PostgreSQL must answer in time; a connection that stays silent is closed. */
+  /** Makes a call that PostgreSQL must answer in time. Closes the connection if there is no answer. */
   async #asOwner(action: string, call: () => Promise<unknown>): Promise<void> {
     await this.#lent.asOwner(async () => {
       const answered = call().then(() => 'answered');
@@ -135,7 +140,7 @@ export class OwnTransaction extends Transaction {
     });
   }
 
-  /** Whether TypeORM has a transaction open on the runner, on any level. */
+  /** Whether TypeORM has a transaction open on the runner, at any level. */
   #isActive(): boolean {
     return this.runner.isTransactionActive;
   }
@@ -145,13 +150,16 @@ export class OwnTransaction extends Transaction {
   }
 }
 
-/** Whether a connection knows of no transaction: the host may have ended it by SQL of its own, unseen by TypeORM. */
+/**
+ * Returns whether a connection has no transaction. TypeORM does not see when the host ends a transaction by SQL of its
+ * own.
+ */
 function isIdle(client: PoolClient | undefined): boolean {
-  // An older pg does not tell.
+  // Older versions of pg do not have the method.
   return client !== undefined && 'getTransactionStatus' in client && client.getTransactionStatus() === 'I';
 }
 
-/** Keeps a connection out of the pool whose transaction may still be open. */
+/** Closes a connection, because its transaction may still be open and the pool must not lend it again. */
 async function discard(runner: QueryRunner): Promise<void> {
   const client = await clientOf(runner);
   void client.end().catch(() => undefined);
@@ -159,21 +167,21 @@ async function discard(runner: QueryRunner): Promise<void> {
 
 function endedInside(): TokensUsageError {
   return new TokensUsageError(
-    'The work in QueryRunnerScope.run ended the transaction that it was given. Leave its end to run: it commits when the ' +
-      'work resolves and rolls back when the work rejects.',
+    'The work in QueryRunnerScope.run ended the transaction that it was given. Do not end it, because run commits it ' +
+      'when the work resolves and rolls it back when the work rejects.',
   );
 }
 
 function leftOpen(): TokensUsageError {
   return new TokensUsageError(
-    'The work in QueryRunnerScope.run left a transaction open that it had started inside, so everything is rolled back. ' +
-      'Commit or roll back each startTransaction of your own.',
+    'The work in QueryRunnerScope.run left a transaction open that it had started inside, so run rolls everything ' +
+      'back. Commit or roll back each startTransaction of your own.',
   );
 }
 
 function releasedInside(): TokensUsageError {
   return new TokensUsageError(
-    'The work in QueryRunnerScope.run released the query runner that it was given, so everything is rolled back. Run gives ' +
-      'the connection back when the work ends.',
+    'The work in QueryRunnerScope.run released the query runner that it was given, so run rolls everything back. Do ' +
+      'not release it, because run gives the connection back when the work ends.',
   );
 }

@@ -14,16 +14,16 @@ import { clientOf, HostTransaction, type IsolationLevel, type Transaction } from
 
 /** How {@link QueryRunnerScope.run} opens a transaction. */
 export interface TransactionOptions {
-  /** Default: the isolation level of the data source. Ignored when a surrounding transaction is joined. */
+  /** Default: the isolation level of the data source. It has no effect if `run` joins a surrounding transaction. */
   isolationLevel?: IsolationLevel;
   /**
-   * Begin with the first statement, of the module or of the work, instead of at once; until then no connection is taken.
-   * Default: false.
+   * Whether the transaction begins with the first statement of the module or of the work, and not at once. It takes no
+   * connection before it begins. Default: false.
    */
   lazy?: boolean;
 }
 
-/** A transaction for the calls below `work`, and whether that has ended. */
+/** The transaction of the calls inside `work`, and whether `work` has ended. */
 interface Binding {
   readonly transaction: Transaction;
   isOver: boolean;
@@ -32,11 +32,11 @@ interface Binding {
 const DETACHED = Symbol('detached');
 
 /**
- * Binds transactions to the asynchronous call tree, so that token writes made anywhere below join them. A singleton
- * over `AsyncLocalStorage`: services that inject it stay singletons, and it works in HTTP, queues, cron jobs and
- * WebSockets alike. Each instance of the module has a scope of its own.
+ * Binds a transaction to the asynchronous call tree, so that all token writes inside of it join the transaction. The
+ * class is a singleton that uses `AsyncLocalStorage`. So services that inject it stay singletons, and it works in HTTP,
+ * queues, cron jobs and WebSockets. Each instance of the module has a scope of its own.
  *
- * A transaction whose connection broke stays the scope while `work` is under way: every later token statement rejects
+ * A transaction whose connection broke stays the scope while `work` is under way. Every later token statement rejects
  * with {@link TokenStoreUnavailableError} and has no effect.
  */
 @Injectable()
@@ -52,17 +52,19 @@ export class QueryRunnerScope {
   ) {}
 
   /**
-   * Runs `work` in a transaction. Inside a scope, or when `hostQueryRunner` offers a runner, it joins that transaction
-   * and leaves its end to the owner. Otherwise it begins one, commits it when `work` resolves, rolls it back when
-   * `work` rejects, and gives the connection back in every case. The rejection of `work` passes through unchanged.
+   * Runs `work` in a transaction. Inside a scope, or when `hostQueryRunner` returns a runner, `run` joins that
+   * transaction, and the owner of the transaction ends it. Otherwise `run` begins a transaction, commits it when `work`
+   * resolves, rolls it back when `work` rejects, and gives the connection back in both cases. `run` rejects with the
+   * error of `work`, unchanged.
    *
-   * The transaction ends with `work`: calls on tokens that it started and did not await run outside, and its runner takes no
-   * statement any more.
+   * The transaction ends with `work`. Calls on tokens that `work` started and did not await run outside of it, and the
+   * runner accepts no statement any more.
    *
-   * @param work receives the runner of the transaction for the host's own statements
+   * @param work gets the runner of the transaction for the host's own statements
    * @throws {@link TokenStoreUnavailableError} when the transaction cannot begin, when its connection was lost or a
-   * statement in it failed and `work` swallowed the error, or when its COMMIT was not confirmed
-   * @throws {@link TokensUsageError} when `work` ends the transaction itself, releases its runner or leaves a nested one open
+   * statement in it failed and `work` swallowed the error, or when PostgreSQL did not confirm its COMMIT
+   * @throws {@link TokensUsageError} when `work` ends the transaction itself, releases its runner or leaves a nested
+   * transaction open
    */
   async run<T>(work: (queryRunner: QueryRunner) => Promise<T>, options: TransactionOptions = {}): Promise<T> {
     const surrounding = this.transaction();
@@ -88,8 +90,8 @@ export class QueryRunnerScope {
   }
 
   /**
-   * Makes a transaction of the host the scope of `work`: token writes in it commit or roll back with the host's. The
-   * host keeps the ownership; nothing is begun, ended or released here.
+   * Makes a transaction of the host the scope of `work`. Token writes in `work` commit or roll back with the host's
+   * writes. The host owns the transaction: `join` begins, ends and releases nothing.
    *
    * @throws {@link TokensUsageError} when the runner belongs to another data source than the module, or is released
    */
@@ -101,14 +103,17 @@ export class QueryRunnerScope {
     return this.#bind(this.#joined(queryRunner), work);
   }
 
-  /** The runner of the surrounding transaction, the host's included; `undefined` outside, and before a lazy one begins. */
+  /**
+   * Returns the runner of the surrounding transaction, which may be one of the host. Returns `undefined` outside of a
+   * transaction, and before a lazy transaction begins.
+   */
   current(): QueryRunner | undefined {
     const transaction = this.transaction();
     return transaction?.state === 'open' ? transaction.runner : undefined;
   }
 
   /**
-   * The surrounding transaction that token statements must join, also when it is lost.
+   * Returns the surrounding transaction that token statements must join. It may be lost.
    *
    * @internal
    */
@@ -123,8 +128,8 @@ export class QueryRunnerScope {
   }
 
   /**
-   * Whether a statement would run in a transaction that has something to show. A lazy one that has not begun has nothing, and
-   * beginning it for a read would hold a connection.
+   * Returns whether a transaction that has begun surrounds the call. False for a lazy transaction that has not begun,
+   * because it has no writes yet, and a read that began it would keep a connection.
    *
    * @internal
    */
@@ -134,11 +139,11 @@ export class QueryRunnerScope {
   }
 
   /**
-   * Whether the surrounding transaction has written a row that it sees, or deleted one, and is not committed yet.
+   * Returns whether the surrounding transaction has written or deleted a row and has not committed this yet.
    *
    * @internal
-   * @param seen the row as the transaction sees it
-   * @param loadCommitted loads it as it is committed
+   * @param seen the row as the transaction sees it, or null
+   * @param loadCommitted loads the row as it is committed
    */
   async isUncommitted(
     seen: { readonly version: string } | null,
@@ -150,23 +155,24 @@ export class QueryRunnerScope {
   }
 
   /**
-   * Runs `work` outside of every transaction, the host's included: what it does survives their rollback.
+   * Runs `work` outside of every transaction, also of the host's. A rollback of these does not undo what `work` does.
    *
    * @internal
    */
   detached<T>(work: () => T): T {
-    // In Node 20 the first use of an AsyncLocalStorage makes every promise of the process dearer.
+    // `work` runs directly if no transaction can surround it, because in Node 20 the first use of an AsyncLocalStorage
+    // makes every promise of the process slower.
     if (!this.settings.hostQueryRunner && this.#storage.getStore() === undefined) return work();
     return this.#storage.run(DETACHED, work);
   }
 
   /**
-   * Connects a runner within `connectionTimeoutMs`; one that connects too late goes straight back to the pool, and
-   * after a rejection the caller has nothing to release.
+   * Connects a runner within `connectionTimeoutMs`. If it connects too late, the pool gets the connection back at once.
+   * After a rejection the caller has no connection to release.
    *
    * @internal
    * @throws {@link TokenStoreUnavailableError} when no connection became free in time or the server does not answer
-   * @throws the error of the driver when the connection broke while it was made, which a second try may mend
+   * @throws the error of the driver when the connection broke while it was made; a second try may succeed
    */
   async connect(runner: QueryRunner, action: string): Promise<PoolClient> {
     this.#connections ??= new ConnectionGate(poolSizeOf(this.dataSource));

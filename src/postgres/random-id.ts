@@ -4,8 +4,8 @@ const pool = Buffer.allocUnsafeSlow(1024);
 let used = pool.length;
 
 /**
- * Bytes of the system's secure random generator, drawn ahead: a draw costs 1.5 µs whatever its size. They stay as they
- * are until 1 KiB more has been drawn, so use or copy them at once.
+ * Returns bytes of the system's secure random generator. The module draws 1 KiB ahead, because a draw of any size takes
+ * 1.5 µs. Later calls can overwrite the bytes, so use or copy them at once.
  */
 export function randomBytes(size: number): Buffer {
   if (used + size > pool.length) {
@@ -17,7 +17,7 @@ export function randomBytes(size: number): Buffer {
   return bytes;
 }
 
-/** 63 random bits in decimal, as a positive bigint of PostgreSQL: for versions and leases. */
+/** Returns 63 random bits in decimal, which fit a bigint of PostgreSQL, for token versions and lease ids. */
 export function randomId(): string {
   return (randomBytes(8).readBigUInt64BE() >> 1n).toString();
 }

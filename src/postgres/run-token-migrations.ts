@@ -9,14 +9,18 @@ import { TokensMigrationExecutor } from './migrations/tokens-migration-executor.
 /** The migrations of this module in their order, for the `migrations` option of a data source. */
 export const tokensMigrations = [CreateTokenTables1763942400000, AddRefreshState1763942400001];
 
-/** Any number that no other lock of the database uses: the first 63 bits of SHA-256("nestjs-idp-tokens"). */
+/**
+ * Key of the advisory lock. It must be a number that no other lock of the database uses. It is the first 63 bits of
+ * SHA-256("nestjs-idp-tokens").
+ */
 const MIGRATION_LOCK = '4081709275206357376';
 
 /**
- * Applies the migrations of this module, and no other, that the database does not have yet: all of them or none. Safe
- * to call from every process at start-up: an advisory lock lets one apply them while the others wait for it, each on
- * one connection, and when nothing is left to apply it returns without the lock. What was applied is recorded in the
- * migrations table of the data source, so it may be mixed with the TypeORM command line.
+ * Applies the migrations of this module that the database does not have yet. It applies all of them or none, and no
+ * migration of the host. Every process may call it at its start. An advisory lock lets one process apply the
+ * migrations. The other processes wait for it, each on one connection. If there is nothing to apply, the function takes
+ * no lock. It records the migrations in the migrations table of the data source, as the TypeORM command line does. So
+ * the host may use both.
  *
  * @returns the names of the migrations that this call applied
  * @throws {@link TokensConfigurationError} when the data source is not initialised, or when the database has something
@@ -31,10 +35,11 @@ export async function runTokenMigrations(dataSource: DataSource): Promise<string
   const executor = new TokensMigrationExecutor(dataSource, queryRunner, tokensMigrations);
   try {
     if ((await executor.getPendingMigrations()).length === 0) return [];
-    // After the lock the executor looks again, so the look must see what the holder before committed.
+    // The executor reads the migrations table again when it has the lock. It must see what the process before it
+    // committed.
     await queryRunner.startTransaction('READ COMMITTED');
     await liftTimeouts(queryRunner);
-    // Bound to the transaction, not to the session: poolers in transaction mode keep it.
+    // A lock of the transaction and not of the session, because poolers in transaction mode do not keep sessions.
     await queryRunner.query(`SELECT pg_advisory_xact_lock(${MIGRATION_LOCK})`);
     const applied = await executor.executePendingMigrations();
     await queryRunner.commitTransaction();
@@ -47,15 +52,21 @@ export async function runTokenMigrations(dataSource: DataSource): Promise<string
   }
 }
 
-/** Waiting for another process, and rewriting a table, may take longer than the host allows its statements. */
+/**
+ * Switches the timeouts off for this transaction, because the wait for another process and the rewrite of a table can
+ * take longer than the host allows for its statements.
+ */
 async function liftTimeouts(queryRunner: QueryRunner): Promise<void> {
-  // From the list of settings, because PostgreSQL knows transaction_timeout from version 17 on.
+  // Selected from the list of settings, because PostgreSQL has transaction_timeout only since version 17.
   await queryRunner.query(`
     SELECT set_config(name, '0', true) FROM pg_settings WHERE name IN
       ('statement_timeout', 'lock_timeout', 'idle_in_transaction_session_timeout', 'transaction_timeout')`);
 }
 
-/** With the message of the server: it names tables and columns, and a migration has no values that it could name. */
+/**
+ * Returns a typed error with the message of the server. The message names tables and columns. It contains no secret,
+ * because a migration has no values.
+ */
 function translateMigrationError(error: unknown): Error {
   const translated = translateDriverError(error, 'run the migrations');
   if (!(translated instanceof TokenStoreUnavailableError) || !(error instanceof QueryFailedError)) return translated;
@@ -65,6 +76,6 @@ function translateMigrationError(error: unknown): Error {
 
 async function rollBack(queryRunner: QueryRunner): Promise<void> {
   if (!queryRunner.isTransactionActive) return;
-  // The connection may be the very thing that failed; the error of the migration says more.
+  // The rollback fails too if the connection broke. The caller gets the error of the migration, which says more.
   await queryRunner.rollbackTransaction().catch(() => undefined);
 }

@@ -11,12 +11,12 @@ import { MOST_LOSSES, PreparedNames } from './prepared-names.js';
 import { QueryRunnerScope } from './query-runner-scope.js';
 import { type Statement, valuesOf } from './statement.js';
 
-/** The pauses double from 10 ms, so a row that stays locked is given up after 1.3 s. */
+/** The pauses double from 10 ms to this one, so the executor tries a locked row for 1.3 s. */
 const LONGEST_LOCK_PAUSE_MS = 640;
 
 /**
- * Runs the statements of the module on query runners of the primary, as named prepared statements: measured at three
- * times the throughput of `repository.findOneBy`, and equal to bare pg.
+ * Runs the statements of the module on query runners of the primary, as named prepared statements. Their measured
+ * throughput is three times that of `repository.findOneBy`, and equal to that of bare pg.
  */
 @Injectable()
 export class StatementExecutor {
@@ -31,10 +31,10 @@ export class StatementExecutor {
   }
 
   /**
-   * Runs a statement in the surrounding transaction, or outside of one on a connection of its own, where it
+   * Runs a statement in the surrounding transaction. If there is none, the statement gets a connection of its own and
    * autocommits.
    *
-   * @throws {@link TokenStoreUnavailableError} for everything the driver, its pool or the server report, and when the
+   * @throws {@link TokenStoreUnavailableError} for every error of the driver, its pool or the server, and when the
    * surrounding transaction is lost
    */
   async execute<Params extends object, Row>(statement: Statement<Params, Row>, params: Params): Promise<Row[]> {
@@ -44,19 +44,20 @@ export class StatementExecutor {
     try {
       return (await transaction.query(config)).map((row) => statement.read(row));
     } catch (error) {
-      // PostgreSQL has aborted the transaction; the next one finds the statement under another name.
+      // PostgreSQL has aborted the transaction. The next one prepares the statement under another name.
       if (isPlanLost(error)) this.#names.replace(statement.name, config.name, error);
       throw translateDriverError(error, statement.action);
     }
   }
 
   /**
-   * As {@link execute}, but never in a surrounding transaction: the effect survives its rollback. A server that does not
-   * answer within `connectionTimeoutMs` loses the connection; whether the statement had an effect is not known then.
+   * Runs a statement as {@link execute} does, but never in a surrounding transaction, so its effect survives the
+   * rollback of that transaction. If the server does not answer within `connectionTimeoutMs`, the executor closes the
+   * connection. It is then not known whether the statement had an effect.
    *
-   * A statement whose connection breaks is repeated on another, if it may have its effect twice, until one answers or
-   * as many as the pool has (three at least) are spent. A statement whose prepared plan the server no longer has did nothing, and is
-   * repeated under another name.
+   * If the connection breaks and the statement may have its effect twice, the executor repeats it on another
+   * connection. If the server has lost the prepared plan of a statement, the statement had no effect, and the executor
+   * repeats it under another name. The repetitions end after as many as the pool has connections, but not before three.
    */
   async executeDetached<Params extends object, Row>(statement: Statement<Params, Row>, params: Params): Promise<Row[]> {
     const values = valuesOf(statement, params);
@@ -74,9 +75,9 @@ export class StatementExecutor {
   }
 
   /**
-   * As {@link executeDetached}, for a statement that takes its row by `NOWAIT`: tried again with growing pauses while a
-   * transaction of the host has the row locked. Waiting inside PostgreSQL would hold a connection meanwhile, which that
-   * transaction may itself be waiting for.
+   * Runs a statement that locks its row with `NOWAIT`, as {@link executeDetached} does. While a transaction of the host
+   * has the row locked, it tries again with growing pauses. A wait inside PostgreSQL would keep a connection for which
+   * that transaction may itself wait.
    */
   async executeWithLockRetry<Params extends object, Row>(
     statement: Statement<Params, Row>,
@@ -99,7 +100,7 @@ export class StatementExecutor {
       const answer = client.query<QueryResultRow>(config);
       const result = await within(answer, this.settings.connectionTimeoutMs, () => undefined);
       if (result) return result.rows;
-      // Not back into the pool: the next caller would wait for the same silence.
+      // The pool must not lend this connection again, because the next caller would wait in vain too.
       void client.end().catch(() => undefined);
       throw noAnswer(action);
     } finally {

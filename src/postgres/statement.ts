@@ -2,35 +2,35 @@ import { createHash } from 'node:crypto';
 
 import type { QueryResultRow } from 'pg';
 
-/** A SQL statement with named parameters, to be prepared once on each connection under its name. */
+/** An SQL statement with named parameters. Each connection prepares it once, under its name. */
 export interface Statement<Params extends object, Row> {
   readonly name: string;
-  /** With `$1`, `$2`, … where the definition has `$name`. */
+  /** The SQL, which has `$1`, `$2`, … where the definition has `$name`. */
   readonly text: string;
   /** Names of the parameters, in the order of their numbers. */
   readonly parameters: readonly (keyof Params & string)[];
-  /** What the statement does, for error messages: "load tokens". */
+  /** What the statement does, for error messages, such as "load tokens". */
   readonly action: string;
-  /** Whether it may have its effect twice, so that it is repeated when its answer is lost. */
+  /** Whether it may have its effect twice. If so, the executor repeats it when its answer is lost. */
   readonly isRepeatable: boolean;
   /** Reads a row of the answer. */
   readonly read: (row: QueryResultRow) => Row;
 }
 
-/** What {@link defineStatement} makes a statement of. */
+/** The argument of {@link defineStatement}. */
 export interface StatementDefinition<Row> {
-  /** Part of the name that it is prepared under. */
+  /** Part of the name of the statement. */
   readonly label: string;
   readonly action: string;
   readonly isRepeatable: boolean;
-  /** Parameters are written `$name`; one may occur several times. */
+  /** The SQL. A parameter is written `$name` and may occur several times. */
   readonly text: string;
   readonly read: (row: QueryResultRow) => Row;
 }
 
 /**
- * Numbers the parameters, and names the statement after its text, so that two releases, or two schemas, that share a
- * connection pooler never meet under one name.
+ * Returns the statement of a definition. It numbers the parameters. The name contains a digest of the text, so that two
+ * releases or two schemas that share a connection pooler never use one name for two statements.
  */
 export function defineStatement<Params extends object, Row>(
   definition: StatementDefinition<Row>,
@@ -46,7 +46,11 @@ export function defineStatement<Params extends object, Row>(
   return { name, text, parameters: parameters as (keyof Params & string)[], action, isRepeatable, read };
 }
 
-/** The values of the numbered parameters. A value that is missing is a fault of the program, not NULL. */
+/**
+ * Returns the values of the numbered parameters.
+ *
+ * @throws TypeError when a value is undefined, because that is a fault of the program and not NULL
+ */
 export function valuesOf<Params extends object>({ name, parameters }: Statement<Params, unknown>, params: Params) {
   return parameters.map((parameter): unknown => {
     const value = params[parameter];
@@ -55,7 +59,7 @@ export function valuesOf<Params extends object>({ name, parameters }: Statement<
   });
 }
 
-/** For statements whose answer has no columns that count. */
+/** Reads a row of a statement of which only the number of rows matters. */
 export function noColumns(): true {
   return true;
 }

@@ -3,7 +3,7 @@ import type { DataSource, EntityTarget, ObjectLiteral } from 'typeorm';
 import { TokensConfigurationError } from '../tokens.errors.js';
 
 /**
- * Quoted path of an entity's table, in the schema of the data source if it sets one.
+ * Returns the quoted path of an entity's table, in the schema of the data source if it sets one.
  *
  * @throws {@link TokensConfigurationError} when the data source does not know the entity
  */

@@ -3,18 +3,18 @@ import type { QueryRunner } from 'typeorm';
 
 import { TokensUsageError, TokenStoreUnavailableError } from '../tokens.errors.js';
 
-/** Isolation level of a transaction, as TypeORM spells it. */
+/** Isolation level of a transaction, as TypeORM writes it. */
 export type IsolationLevel = NonNullable<Parameters<QueryRunner['startTransaction']>[0]>;
 
 /**
- * The life of a transaction: `idle` before it begins, `open`, `ended` by its owner, or `lost` with its connection, so that
- * PostgreSQL has rolled it back.
+ * The state of a transaction. It is `idle` before it begins, then `open`. It is `ended` when its owner has ended it. It
+ * is `lost` when its connection broke, so that PostgreSQL has rolled it back.
  */
 export type TransactionState = 'idle' | 'open' | 'ended' | 'lost';
 
 /**
- * One transaction that token statements join. Statements run one after the other, also when their callers do not wait for
- * each other: a PostgreSQL connection has no concurrency, and pg deprecates queueing on the client.
+ * One transaction that token statements join. Statements run one after the other, also when their callers do not wait
+ * for each other, because a PostgreSQL connection has no concurrency and pg deprecates the queue of its client.
  */
 export abstract class Transaction {
   readonly #writtenVersions = new Set<string>();
@@ -25,14 +25,14 @@ export abstract class Transaction {
 
   abstract get state(): TransactionState;
 
-  /** Begins the transaction unless it has begun; only the first call takes a connection. */
+  /** Begins the transaction unless it has begun. Only the first call takes a connection. */
   abstract begin(): Promise<void>;
 
   /**
-   * Runs a statement after those already under way.
+   * Runs a statement after all statements under way.
    *
    * @throws {@link TokenStoreUnavailableError} when the transaction is lost
-   * @throws {@link TokensUsageError} when it was ended before
+   * @throws {@link TokensUsageError} when the transaction has ended
    */
   async query(config: QueryConfig): Promise<QueryResultRow[]> {
     const begun = this.begin();
@@ -52,9 +52,10 @@ export abstract class Transaction {
   }
 
   /**
-   * Refuses what would run outside of the transaction that it is meant for.
+   * Throws unless the transaction is idle or open, so that no statement runs outside of the transaction that it joined.
    *
-   * @throws {@link TokenStoreUnavailableError} | {@link TokensUsageError}
+   * @throws {@link TokenStoreUnavailableError} when the transaction is lost
+   * @throws {@link TokensUsageError} when the transaction has ended
    */
   assertOpen(): void {
     if (this.state === 'lost') throw transactionLost();
@@ -62,10 +63,11 @@ export abstract class Transaction {
   }
 
   /**
-   * Remembers a token version that the transaction wrote, so that what only it can see is not refreshed. Versions
-   * are random, so one that was rolled back to a savepoint is never met again.
+   * Remembers a token version that the transaction wrote, because the module does not refresh a pair that only the
+   * transaction can see. A version that a rollback to a savepoint removed does no harm, because versions are random and
+   * no row has it again.
    *
-   * @param transactionId of PostgreSQL: a runner of the host may carry one transaction after the other
+   * @param transactionId the id of PostgreSQL, because a runner of the host can have one transaction after the other
    */
   markWritten(version: string, transactionId: string): void {
     if (this.#writtenIn !== transactionId) this.#writtenVersions.clear();
@@ -78,9 +80,9 @@ export abstract class Transaction {
   }
 }
 
-/** A transaction of the host: begun and ended by it. */
+/** A transaction that the host begins and ends. */
 export class HostTransaction extends Transaction {
-  /** TypeORM releases a runner whose connection broke, and leaves its transaction marked as active. */
+  /** TypeORM releases a runner whose connection broke, and does not change its `isTransactionActive`. */
   get state(): TransactionState {
     if (!this.runner.isReleased) return 'open';
     return this.runner.isTransactionActive ? 'lost' : 'ended';
@@ -91,24 +93,27 @@ export class HostTransaction extends Transaction {
   }
 }
 
-/** The connection of a transaction broke while it was open. */
+/** Error of a transaction whose connection broke while it was open. */
 export function transactionLost(): TokenStoreUnavailableError {
   return new TokenStoreUnavailableError(
-    'The connection of the surrounding transaction was lost, so PostgreSQL has rolled the transaction back. Nothing is ' +
-      'stored outside of it: let the work end, and run it again as a whole.',
+    'The connection of the surrounding transaction broke, so PostgreSQL has rolled the transaction back. The module ' +
+      'stores nothing outside of it. Let the work end, and run it again as a whole.',
   );
 }
 
-/** A released runner still knows its client, which by then may belong to somebody else's transaction. */
+/**
+ * Error of a statement in a transaction that has ended. The statement must not run, because another transaction may by
+ * then use the client of the released runner.
+ */
 function transactionOver(): TokensUsageError {
   return new TokensUsageError(
-    'The transaction that this statement joined is over. Await every call on tokens, and every statement of yours, before ' +
-      'the transaction ends.',
+    'The transaction that this statement joined has ended. Await every call on tokens, and every statement of yours, ' +
+      'before the transaction ends.',
   );
 }
 
-/** The pg client under a query runner; takes a connection from the pool if the runner has none yet. */
+/** Returns the pg client of a query runner. Takes a connection from the pool if the runner has none yet. */
 export async function clientOf(runner: QueryRunner): Promise<PoolClient> {
   const client: unknown = await runner.connect();
-  return client as PoolClient; // TypeORM types it `any`; its PostgreSQL driver hands out clients of pg's pool
+  return client as PoolClient; // TypeORM types it as `any`, but its PostgreSQL driver returns clients of pg's pool
 }

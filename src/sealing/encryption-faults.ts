@@ -1,7 +1,10 @@
 import { faultsOf, instantiate } from '../options-validation.js';
 import { EncryptionSettings, LegacyFernetKeySettings, SealingKeySettings } from './encryption.options.js';
 
-/** Everything that is wrong with the keys of the encryption, one sentence a fault; never a part of a secret. */
+/**
+ * Returns everything that is wrong with the keys of the encryption, one sentence for each fault. A sentence never
+ * contains a part of a secret.
+ */
 export function encryptionFaults(plain: unknown, path: string): string[] {
   const options = instantiate(EncryptionSettings, plain);
   const faults = faultsOf(options, path);
@@ -17,10 +20,12 @@ export function encryptionFaults(plain: unknown, path: string): string[] {
     }
   });
   if (keys[0] instanceof LegacyFernetKeySettings) {
-    faults.push(`${path}.keys[0] cannot be a legacyFernetSecret: the first key seals, put a key with a secret first`);
+    faults.push(
+      `${path}.keys[0] cannot be a legacyFernetSecret, because the first key seals: put a key with a secret first`,
+    );
   }
   if (keys.filter((key) => key instanceof LegacyFernetKeySettings).length > 1) {
-    faults.push(`${path}.keys can hold one legacyFernetSecret only: Fernet texts do not name their key`);
+    faults.push(`${path}.keys can hold one legacyFernetSecret only, because Fernet texts do not name their key`);
   }
   return faults;
 }

@@ -2,32 +2,38 @@ import { ArrayNotEmpty, IsArray, IsNotEmpty, IsString, Matches } from 'class-val
 
 import type { OptionsOf } from '../options-validation.js';
 
-/** A key that seals and opens: 32 random bytes, base64, for example from `openssl rand -base64 32`. */
+/** A key that seals and opens. It is 32 random bytes in base64, for example from `openssl rand -base64 32`. */
 export type SealingKeyOptions = OptionsOf<SealingKeySettings>;
 
-/** A key that only opens Fernet texts of the system whose database was adopted; the next write reseals them. */
+/**
+ * A key that only opens. It opens the Fernet texts of the system whose database the host has adopted. The next write of
+ * a row seals its tokens with the first key.
+ */
 export type LegacyFernetKeyOptions = OptionsOf<LegacyFernetKeySettings>;
 
-/** One key of the ring: told apart by which secret it has. */
+/** One key of the key ring. The name of its secret says of which kind it is. */
 export type EncryptionKeyOptions = SealingKeyOptions | LegacyFernetKeyOptions;
 
 /** Keys of the token encryption. The first key seals; every key opens. */
 export type EncryptionOptions = OptionsOf<EncryptionSettings>;
 
-/** {@link EncryptionOptions} with their rules. */
+/** The {@link EncryptionOptions} with their rules. */
 export class EncryptionSettings {
   @IsArray()
   @ArrayNotEmpty({ message: 'keys must hold at least one key' })
   keys!: EncryptionKeyOptions[];
 }
 
-/** What a key id looks like: free of the dot that separates the parts of a sealed text. */
+/** The form of a key id. It has no dot, because dots separate the parts of a sealed text. */
 export const KEY_ID = /^[A-Za-z0-9_-]{1,64}$/;
 const KEY_ID_RULE = 'id must be 1 to 64 letters, digits, "-" or "_"';
 
-/** {@link SealingKeyOptions} with their rules. */
+/** The {@link SealingKeyOptions} with their rules. */
 export class SealingKeySettings {
-  /** Written into every text this key seals. Letters, digits, `-` and `_`, at most 64; never reused for another secret. */
+  /**
+   * The key id, in every text that this key seals. At most 64 letters, digits, `-` and `_`. Never use it again for
+   * another secret.
+   */
   @Matches(KEY_ID, { message: KEY_ID_RULE })
   id!: string;
 
@@ -37,7 +43,7 @@ export class SealingKeySettings {
   secret!: string;
 }
 
-/** {@link LegacyFernetKeyOptions} with their rules. */
+/** The {@link LegacyFernetKeyOptions} with their rules. */
 export class LegacyFernetKeySettings {
   @Matches(KEY_ID, { message: KEY_ID_RULE })
   id!: string;

@@ -10,14 +10,14 @@ const SPEC = {
   token: 'gAAAAAAdwJ6wAAECAwQFBgcICQoLDA0ODy021cpGVWKZ_eEwCGM4BLLF_5CV9dOPmrhuVUPgJobwOz7JcbmrR64jVmpU4IwqDA==',
 };
 
-/** Makes a text with an authentic signature by the specification, whose payload can be wrong on purpose. */
+/** Makes a text with an authentic signature. Its payload can be wrong on purpose. */
 function signed(payload: Buffer, version = 0x80, iv = IV): string {
   const content = Buffer.concat([Buffer.of(version, 0, 0, 0, 0, 0x1d, 0xc0, 0x9e, 0xb0), iv, payload]);
   const mac = createHmac('sha256', SPEC.key.subarray(0, 16)).update(content).digest();
   return Buffer.concat([content, mac]).toString('base64url');
 }
 
-/** Encrypts whole blocks as they are, padding or not. */
+/** Encrypts whole blocks and adds no padding. */
 function encrypted(blocks: Buffer): Buffer {
   const cipher = createCipheriv('aes-128-cbc', SPEC.key.subarray(16), IV).setAutoPadding(false);
   return Buffer.concat([cipher.update(blocks), cipher.final()]);

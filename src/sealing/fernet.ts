@@ -5,10 +5,11 @@ const MAC_BYTES = 32;
 const BLOCK_BYTES = 16;
 
 /**
- * Opens a Fernet text (AES-128-CBC, then HMAC-SHA256) with a 32-byte key: the first half authenticates, the second
- * half decrypts. The time stamp in the text is not checked: stored tokens do not age by it.
+ * Opens a Fernet text (AES-128-CBC, then HMAC-SHA256) with a 32-byte key. The first half of the key authenticates, and
+ * the second half decrypts. The function does not check the time stamp in the text, because a stored text does not
+ * expire.
  *
- * @returns the plaintext, or `undefined` when the text is no Fernet text or was not made with this key
+ * @returns the plaintext, or `undefined` if the text is no Fernet text or another key made it
  * @see https://github.com/fernet/spec/blob/master/Spec.md
  */
 export function openFernet(text: string, key: Buffer): string | undefined {
@@ -25,6 +26,6 @@ export function openFernet(text: string, key: Buffer): string | undefined {
   try {
     return Buffer.concat([decipher.update(signed.subarray(HEADER_BYTES)), decipher.final()]).toString('utf8');
   } catch {
-    return undefined; // authentic but wrongly padded: not made by a Fernet implementation
+    return undefined; // the padding is wrong, so no Fernet implementation made this authentic text
   }
 }

@@ -1,6 +1,6 @@
 /**
- * Joins texts to bytes so that no two lists of texts give the same ones: each is preceded by its length in 4 bytes. The
- * memory is used again, because a buffer for each sealed text costs more than filling it.
+ * Joins texts to bytes. Each text has its length in 4 bytes before it, so two different lists of texts never give the
+ * same bytes. All calls use the same memory, because a new buffer for each sealed text costs more than to fill it.
  */
 export class FieldBytes {
   readonly #head: Uint8Array;
@@ -8,8 +8,8 @@ export class FieldBytes {
   #bytes: Buffer;
 
   /**
-   * @param head what stands before the fields
-   * @param tail what stands behind them
+   * @param head the bytes before the fields
+   * @param tail the bytes after the fields
    */
   constructor(head = new Uint8Array(), tail = new Uint8Array()) {
     this.#head = head;
@@ -17,7 +17,7 @@ export class FieldBytes {
     this.#bytes = Buffer.concat([head], 2048);
   }
 
-  /** The bytes of these fields, until the next call writes over them. */
+  /** Returns the bytes of these fields. The next call overwrites them. */
   of(...fields: string[]): Buffer {
     let mostBytes = this.#head.length + this.#tail.length;
     for (const { length } of fields) mostBytes += 4 + 3 * length;
@@ -35,7 +35,10 @@ export class FieldBytes {
   }
 }
 
-/** Writes UTF-8 and returns its length. Ids are ASCII and short, and then the loop is cheaper than a call into C++. */
+/**
+ * Writes UTF-8 and returns its length in bytes. Ids are short and mostly ASCII. For these the loop costs less than a
+ * call into C++.
+ */
 function writeText(bytes: Buffer, text: string, position: number): number {
   for (let index = 0; index < text.length; index++) {
     const code = text.charCodeAt(index);

@@ -7,7 +7,7 @@ import { Keyring } from './keyring.js';
 
 const secret = Buffer.alloc(32, 1).toString('base64');
 
-/** Copied out, because the next row key is written over it. */
+/** A copy of the row key, because the next row key overwrites it. */
 function rowKey(keyring: Keyring, keyId: string, user: string, idp: string): string {
   return Buffer.from(keyring.rowKey(keyId, user, idp) ?? []).toString('hex');
 }

@@ -1,11 +1,11 @@
 import { inspect } from 'node:util';
 
 /**
- * An object with secrets in private fields. It is logged, serialised and inspected as its `toJSON` says, so that a log line
- * that prints the object by accident has no secret.
+ * An object with secrets in private fields. Loggers, `JSON.stringify` and `inspect` print the result of its `toJSON`.
+ * So a log line that contains the object by accident contains no secret.
  */
 export abstract class SecretHolder {
-  /** What may be printed. */
+  /** Returns the fields that are no secret. */
   abstract toJSON(): object;
 
   [inspect.custom](): string {

@@ -17,7 +17,9 @@ const VECTOR = {
   sealed: 'v1.2026-11.oKGio6SlpqeoqaqrKbdNQs4ZKBv1jkNqfIlEwfze7j_3_5htx7mgqaqWlBTD97s9JXr2K-xki6vodNqUerhCwt0TswI',
   plaintext: 'ghu_16C7e42F292c6912E7710c838347Ae178B4a',
 };
-/** Made with Python's `cryptography` 48: Fernet(urlsafe_b64encode(sha256(secret))).encrypt_at_time(text, 1700000000). */
+/**
+ * Made with Python's `cryptography` 48: Fernet(urlsafe_b64encode(sha256(secret))).encrypt_at_time(text, 1700000000).
+ */
 const FERNET = {
   secret: 'jwt-secret-of-the-old-system',
   text: 'gAAAAABlU_EAfQOTKlA4Cd1o0ka-G9I1Zb0YtgWMpyp1tqmIuCmTNvNVs1ncxbBz2p0pfpnqhzZp-nIkf05XI3UMlf9Pl4ICvQmJjcm3mOyrtNcc25SuLvg=',
@@ -39,7 +41,7 @@ function cipherWith(...keys: EncryptionKeyOptions[]): TokenCipher {
 
 const cipher = cipherWith(KEY);
 
-/** The error that opening a text ends with; a text that opens fails the test. */
+/** The error of a text that does not open. The test fails if the text opens. */
 function refusal(text: string, { with: opener = cipher, at = HERE } = {}): TokenDecryptionError {
   let opened: string;
   try {
@@ -60,7 +62,7 @@ function withBytes(bytes: Buffer): string {
   return `v1.${KEY.id}.${bytes.toString('base64url')}`;
 }
 
-/** Everything that a log line can show of a value. */
+/** All texts of a value that a log line can contain. */
 function printed(value: unknown): string {
   const fields = value instanceof Error ? [value.message, value.stack] : [];
   return [...fields, String(value), JSON.stringify(value), inspect(value, { depth: 9, showHidden: true })].join('\n');
@@ -215,12 +217,12 @@ describe('TokenCipher.open', () => {
   });
 
   it('refuses base64url that is not the one spelling of its bytes', () => {
-    const bytes = bytesOf(cipher.seal('12345678901', HERE)); // 39 bytes: no spare bits
-    const sealed = cipher.seal('1234567890', HERE); // 38 bytes: the last character has two spare bits
+    const bytes = bytesOf(cipher.seal('12345678901', HERE)); // 39 bytes have no spare bits
+    const sealed = cipher.seal('1234567890', HERE); // the last character of 38 bytes has two spare bits
     const last = sealed.at(-1) ?? '';
     const alphabet = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_';
     const neighbour = alphabet[alphabet.indexOf(last) + 1] ?? '';
-    expect(bytesOf(sealed.slice(0, -1) + neighbour)).toEqual(bytesOf(sealed)); // decodes to the same bytes
+    expect(bytesOf(sealed.slice(0, -1) + neighbour)).toEqual(bytesOf(sealed)); // the same bytes
     refusal(sealed.slice(0, -1) + neighbour);
 
     for (const spelling of [bytes.toString('base64url') + '=', bytes.toString('base64url') + '\n']) {

@@ -41,7 +41,7 @@ const OFFLINE_TOKENS: TableShape = {
   indexes: {},
 };
 
-/** Types of an adopted column that serve as well as the wanted one. */
+/** For each wanted type, the types of an adopted column that the migration accepts as they are. */
 const SERVES: Readonly<Record<string, RegExp>> = {
   integer: /^(integer|bigint)$/,
   bigint: /^bigint$/,
@@ -52,17 +52,20 @@ const SERVES: Readonly<Record<string, RegExp>> = {
 
 const LIMITED = /^character( varying)?\(\d+\)$/;
 
-/** Comment of the primary key of a table that the migration did not find. On the table TypeORM would call it a drift. */
+/**
+ * Comment on the primary key of a table that the migration created. It is not on the table, because TypeORM would
+ * report such a comment as a drift.
+ */
 const CREATED_HERE = 'created by nestjs-idp-tokens';
 
-/** Creates the two token tables in the shape of the system they come from, or adopts them with their rows. */
+/** Creates the two token tables in the shape of the system that had them first, or adopts them with their rows. */
 export class CreateTokenTables1763942400000 implements MigrationInterface {
   readonly name = 'CreateTokenTables1763942400000';
 
   /**
-   * Creates what is missing, and widens the columns of an adopted table that a token or an id could outgrow.
+   * Creates what is missing, and widens the columns of an adopted table that may be too short for a token or an id.
    *
-   * @throws {@link TokensConfigurationError} when a table of these names holds something else
+   * @throws {@link TokensConfigurationError} when a table of one of these names is not as wanted
    */
   async up(queryRunner: QueryRunner): Promise<void> {
     const gaps: TableGap[] = [];
@@ -79,9 +82,9 @@ export class CreateTokenTables1763942400000 implements MigrationInterface {
   }
 
   /**
-   * Drops the tables that are empty and were created here: an adopted one belongs to the system that it came from.
-   * Widened columns stay wide, since they may hold what the old limit would cut off, and the wide type takes all that
-   * the narrow one did.
+   * Drops the tables that are empty and that this migration created. It does not drop an adopted table, because that
+   * table belongs to the other system. It does not narrow a widened column, because a value may be longer than the old
+   * limit, and the wide type accepts every value of the narrow one.
    */
   async down(queryRunner: QueryRunner): Promise<void> {
     for (const { name } of [AUTH_TOKENS, OFFLINE_TOKENS]) {
@@ -111,7 +114,10 @@ function canBeWidened({ type }: FoundColumn, [wanted]: ColumnShape): boolean {
   return wanted.startsWith('character') && LIMITED.test(type);
 }
 
-/** Changes the catalog alone, unless a column is char(n), whose padding has to go from every row. */
+/**
+ * Widens the columns that are too short. This changes only the catalog, unless a column is char(n). PostgreSQL rewrites
+ * every row of such a column, because it must remove the padding.
+ */
 async function widen(queryRunner: QueryRunner, { shape, columns }: TableGap): Promise<void> {
   const changes = columns.flatMap((found) => {
     const wanted = shape.columns[found.name];

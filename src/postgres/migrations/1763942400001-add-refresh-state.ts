@@ -51,7 +51,7 @@ const OFFLINE_TOKENS: TableShape = {
   indexes: {},
 };
 
-/** The outbox of pairs that were deleted here and are still to be revoked at their provider. */
+/** The outbox: deleted pairs that the module must still revoke at their provider. */
 const TOKEN_REVOCATIONS: TableShape = {
   name: 'token_revocations',
   columns: {
@@ -70,13 +70,16 @@ const TOKEN_REVOCATIONS: TableShape = {
   indexes: { idx_token_revocations_next_attempt_at: { columns: 'next_attempt_at' } },
 };
 
-/** Begins the comment of a status check, which names the columns that the migration found and `down` must leave. */
+/**
+ * Start of the comment on a status check. The comment names the columns that existed before the migration, because
+ * `down` must not drop them.
+ */
 const FOUND_HERE = 'found by nestjs-idp-tokens: ';
 
 /**
- * Adds what a refresh needs to know to both token tables, and the outbox of revocations. One ALTER TABLE for each,
- * because the random default rewrites the table: adopting n rows takes the time of one copy of them, under an
- * exclusive lock.
+ * Adds the state of the refresh to both token tables, and creates the outbox of revocations. Each table gets one ALTER
+ * TABLE, because the random default rewrites the table. So the adoption of n rows takes the time of one copy of them,
+ * under an exclusive lock.
  *
  * No index covers a column that a refresh changes, and a fifth of each page stays free, so that the updates of a
  * refresh are heap-only.
@@ -85,7 +88,7 @@ export class AddRefreshState1763942400001 implements MigrationInterface {
   readonly name = 'AddRefreshState1763942400001';
 
   /**
-   * Adds the parts that are missing; TypeORM's `synchronize` may have created some or all of them.
+   * Adds the parts that are missing, because TypeORM's `synchronize` may have created some or all of them.
    *
    * @throws {@link TokensConfigurationError} when a table has another column of the same name
    */
@@ -105,8 +108,8 @@ export class AddRefreshState1763942400001 implements MigrationInterface {
   }
 
   /**
-   * Drops the columns that were added here, and the outbox when it is empty. Pairs that are still to be revoked stay,
-   * for when the module comes back.
+   * Drops the columns that this migration added, and the outbox if it is empty. It does not drop pairs that the module
+   * must still revoke, because the host may run the migrations again.
    */
   async down(queryRunner: QueryRunner): Promise<void> {
     const outbox = tablePath(queryRunner, TOKEN_REVOCATIONS.name);

@@ -1,11 +1,17 @@
 import type { DataSource, QueryRunner } from 'typeorm';
 
-/** Quoted name of a table of this module, in the schema of the data source and with its prefix, if it sets them. */
+/**
+ * Returns the quoted path of a table of this module, with the schema and the prefix of the data source, if it sets
+ * them.
+ */
 export function tablePath(queryRunner: QueryRunner, table: string): string {
   return pathInSchema(queryRunner, (dataSourceOf(queryRunner).options.entityPrefix ?? '') + table);
 }
 
-/** Quoted name of an index of this module, in the schema of the data source. No prefix: TypeORM gives indexes none. */
+/**
+ * Returns the quoted path of an index of this module, with the schema of the data source. The index has no prefix,
+ * because TypeORM gives none to indexes.
+ */
 export function indexPath(queryRunner: QueryRunner, index: string): string {
   return pathInSchema(queryRunner, index);
 }
@@ -18,7 +24,7 @@ function pathInSchema(queryRunner: QueryRunner, name: string): string {
     .join('.');
 }
 
-/** TypeORM 0.3 calls the data source of a runner `connection`; later versions call it `dataSource`. */
+/** TypeORM 0.3 calls the data source of a runner `connection`. Later versions call it `dataSource`. */
 function dataSourceOf(queryRunner: object): DataSource {
   return (Reflect.get(queryRunner, 'dataSource') ?? Reflect.get(queryRunner, 'connection')) as DataSource;
 }

@@ -3,7 +3,7 @@ import type { QueryRunner } from 'typeorm';
 import { TokensConfigurationError } from '../../tokens.errors.js';
 import { indexPath, tablePath } from './table-path.js';
 
-/** Type and modifiers of a column, as PostgreSQL writes them back. */
+/** Type and modifiers of a column, in the words that PostgreSQL uses when it describes a column. */
 export type ColumnShape = readonly [type: string, modifiers?: string];
 
 /** Columns of an index, in their order, and whether it is unique. */
@@ -12,7 +12,7 @@ export interface IndexShape {
   readonly unique?: boolean;
 }
 
-/** What this module needs of a table, by name. The table may have more. */
+/** The parts of a table that this module needs, by name. The table may have more. */
 export interface TableShape {
   readonly name: string;
   readonly columns: Readonly<Record<string, ColumnShape>>;
@@ -33,14 +33,15 @@ export interface TableGap {
   readonly exists: boolean;
   readonly columns: readonly FoundColumn[];
   readonly missing: Pick<TableShape, 'columns' | 'constraints' | 'indexes'>;
-  /** What is in the way, each with what was found and what is wanted. */
+  /** The parts that the migration cannot use, each with what it found and what it wants. */
   readonly conflicts: readonly string[];
 }
 
 /**
- * Compares a table with a shape, and changes nothing.
+ * Returns how a table in the database differs from a shape. Changes nothing.
  *
- * @param fits decides whether a column of the right name can serve; by default its type and modifiers must be as wanted
+ * @param fits decides whether a column of the right name is accepted; by default its type and modifiers must be as
+ * wanted
  * @throws QueryFailedError when PostgreSQL refuses
  */
 export async function compareTable(
@@ -83,7 +84,7 @@ export async function compareTable(
 }
 
 /**
- * Passes when no table has a conflict.
+ * Throws if a table has a conflict.
  *
  * @throws {@link TokensConfigurationError} that lists all conflicts of all tables
  */
@@ -99,7 +100,8 @@ export function rejectConflicts(gaps: readonly TableGap[]): void {
 }
 
 /**
- * Adds what is missing. One ALTER TABLE for all columns and constraints: a random default rewrites the table once.
+ * Adds what is missing. All columns and constraints share one ALTER TABLE, so that a random default rewrites the table
+ * only once.
  *
  * @throws QueryFailedError when PostgreSQL refuses
  */
@@ -124,7 +126,10 @@ function isAsWanted({ type, modifiers }: FoundColumn, [wantedType, wantedModifie
   return type === wantedType && comparable(modifiers) === comparable(wantedModifiers);
 }
 
-/** Without casts, quotes and brackets: TypeORM writes DEFAULT '0' for a number, and PostgreSQL keeps the difference. */
+/**
+ * Removes casts, quotes and brackets, because TypeORM writes DEFAULT '0' for a number, and PostgreSQL does not store
+ * this as DEFAULT 0.
+ */
 function comparable(modifiers: string): string {
   return modifiers.replace(/::[a-z]+( [a-z]+)*/g, '').replace(/['() ]/g, '');
 }
@@ -133,7 +138,10 @@ function definitionOf([type, modifiers]: ColumnShape): string {
   return modifiers ? `${type} ${modifiers}` : type;
 }
 
-/** A column that every row must have a value of its own for is not added: the table is another one. */
+/**
+ * Returns whether the migration may add a column. It does not add a NOT NULL column without a default, because a table
+ * without this column is not the wanted table.
+ */
 function canBeAdded([, modifiers = '']: ColumnShape): boolean {
   return !modifiers.includes('NOT NULL') || modifiers.includes('DEFAULT ');
 }

@@ -1,6 +1,6 @@
 import { type DataSource, Migration, MigrationExecutor, type MigrationInterface, type QueryRunner } from 'typeorm';
 
-/** Runs the given migrations in place of those of the data source, and records them as TypeORM's command line does. */
+/** Runs the given migrations and not those of the data source. Records them as TypeORM's command line does. */
 export class TokensMigrationExecutor extends MigrationExecutor {
   constructor(
     dataSource: DataSource,
@@ -10,7 +10,7 @@ export class TokensMigrationExecutor extends MigrationExecutor {
     super(dataSource, queryRunner);
   }
 
-  /** The given migrations in their order, whatever the data source lists. */
+  /** Returns the given migrations in their order. The `migrations` of the data source have no effect. */
   protected override getMigrations(): Migration[] {
     return this.own.map(
       (migration) => new Migration(undefined, Number(migration.name.slice(-13)), migration.name, new migration()),
