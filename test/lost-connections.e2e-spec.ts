@@ -197,7 +197,7 @@ describe('prepared statements', () => {
         await expect(manager.storeTokens({ ...key, keycloakUserId: 'pooled' }, PAIR)).resolves.toBeUndefined();
         await expect(offline.loadToken('nobody')).resolves.toBeNull();
       }
-      expect(warnings).toEqual([expect.stringMatching(/set preparedStatements to false/)]);
+      expect(warnings).toEqual([expect.stringMatching(/Set preparedStatements to false/)]);
       const prepared = 'SELECT name FROM pg_prepared_statements';
       await expect(pooled.dataSource.query(prepared)).resolves.toEqual([]);
       await pooled.app.close();

@@ -15,7 +15,6 @@ import { RefreshPace } from './refresh-pace.js';
 import { RefreshTakeover } from './refresh-takeover.js';
 import {
   inProgress,
-  type RefreshInFlight,
   type RefreshKind,
   type RefreshRequest,
   type RefreshResult,
@@ -46,25 +45,23 @@ export class LeasedRefresh {
     this.#pace = new RefreshPace(() => table.isReading, settings.waitTimeoutMs / 2, drain.stopping);
   }
 
-  /** Starts the refresh of a row that the caller has seen stale. The result never rejects. */
-  start<Kind extends RefreshKind>(
+  /** Refreshes a row that the caller has seen stale. Never rejects. */
+  async refresh<Kind extends RefreshKind>(
     target: RefreshTarget<Kind>,
     stale: Kind['row'],
     request: RefreshRequest,
-  ): RefreshInFlight<Kind> {
-    const pendingCommits: Promise<unknown>[] = [];
-    const result = this.#run(target, stale, request, pendingCommits).catch((error: unknown): RefreshResult<Kind> => ({
-      kind: 'failed',
-      error,
-    }));
-    return { result, settled: result.then(() => Promise.allSettled(pendingCommits)) };
+  ): Promise<RefreshResult<Kind>> {
+    try {
+      return await this.#run(target, stale, request);
+    } catch (error) {
+      return { kind: 'failed', error };
+    }
   }
 
   async #run<Kind extends RefreshKind>(
     target: RefreshTarget<Kind>,
     stale: Kind['row'],
     request: RefreshRequest,
-    pendingCommits: Promise<unknown>[],
   ): Promise<RefreshResult<Kind>> {
     const deadline = performance.now() + this.settings.waitTimeoutMs;
     let row: Kind['row'] | null = stale;
@@ -76,7 +73,7 @@ export class LeasedRefresh {
         if (!(await this.#pace.turn())) return shuttingDown(target);
         const { isRejected } = request;
         const grant: LeaseGrant<Kind['row']> = await this.#acquire(target, row, isRejected);
-        if (grant.kind === 'granted') return this.#redeem(target, row, grant.lease, isRejected, pendingCommits);
+        if (grant.kind === 'granted') return this.#redeem(target, row, grant.lease, isRejected);
         row = grant.row;
         // If no lock is the reason of the refusal, the row has changed. Decide on the changed row at once, but pause
         // from the third refusal on.
@@ -113,7 +110,6 @@ export class LeasedRefresh {
     seen: Kind['row'],
     lease: Lease<Kind['row']>,
     isRejected: boolean,
-    pendingCommits: Promise<unknown>[],
   ): Promise<RefreshResult<Kind>> {
     // Time has passed since the decision. A replay window may have ended, or the access token may have expired.
     const { state, openLeases, outcomeUnknown } = seen;
@@ -122,9 +118,9 @@ export class LeasedRefresh {
     if (step.kind !== 'lease') {
       return this.ending.giveBack(target, lease, { kind: 'moved', row: leased });
     }
-    if (!step.takeover) return this.exchange.run(target, lease, isRejected, pendingCommits);
+    if (!step.takeover) return this.exchange.run(target, lease, isRejected);
     const prepared = await this.takeover.prepare(target, lease, step.takeover, isRejected);
-    return prepared.kind === 'ready' ? this.exchange.run(target, prepared.lease, isRejected, pendingCommits) : prepared;
+    return prepared.kind === 'ready' ? this.exchange.run(target, prepared.lease, isRejected) : prepared;
   }
 }
 

@@ -38,8 +38,6 @@ interface Exchange<Kind extends RefreshKind> {
   readonly target: RefreshTarget<Kind>;
   readonly lease: Lease<Kind['row']>;
   readonly isRejected: boolean;
-  /** Takes every commit that this exchange starts. */
-  readonly pendingCommits: Promise<unknown>[];
 }
 
 /**
@@ -58,14 +56,12 @@ export class RefreshExchange {
     private readonly settings: RefreshSettings,
   ) {}
 
-  /** @param pendingCommits the exchange adds every commit that it starts; a commit may go on after the result */
   async run<Kind extends RefreshKind>(
     target: RefreshTarget<Kind>,
     lease: Lease<Kind['row']>,
     isRejected: boolean,
-    pendingCommits: Promise<unknown>[],
   ): Promise<RefreshResult<Kind>> {
-    const exchange = { target, lease, isRejected, pendingCommits };
+    const exchange = { target, lease, isRejected };
     const { exchangeTimeoutMs } = target.rules.policy;
     const hasTime = () => lease.leftMs() >= exchangeTimeoutMs + LEASE_MARGIN_MS;
     if (!this.drain.mayStart()) return this.ending.giveBack(target, lease, shuttingDown(target));
@@ -148,17 +144,18 @@ export class RefreshExchange {
   }
 
   async #commit<Kind extends RefreshKind>(
-    { target, lease, pendingCommits }: Exchange<Kind>,
+    { target, lease }: Exchange<Kind>,
     tokens: NewTokens<Kind>,
     issued: Kind['issued'],
   ): Promise<RefreshResult<Kind>> {
     const commit = this.committer.commit(target, tokens, lease);
-    pendingCommits.push(commit);
     const outcome = await within(commit, this.settings.commitWaitMs, () => undefined);
     if (outcome?.kind === 'replaced') return { kind: 'moved', row: outcome.row, issued };
     if (outcome?.kind === 'deleted') return { kind: 'moved', row: null, issued };
-    if (!outcome) this.#logger.warn(`Callers get ${target.subject} that are not stored yet.`);
-    return { kind: 'refreshed', row: target.committed(tokens, lease.now()), issued };
+    const row = target.committed(tokens, lease.now());
+    if (outcome) return { kind: 'refreshed', row, issued };
+    this.#logger.warn(`Callers get ${target.subject} that are not stored yet.`);
+    return { kind: 'refreshed', row, issued, pendingCommit: commit };
   }
 
   /**

@@ -11,23 +11,14 @@ interface Started {
   readonly version: string;
   readonly request: RefreshRequest;
   end(result: RefreshResult<RefreshKind>): void;
-  settle(): void;
 }
 
 const started: Started[] = [];
 const leasedRefresh = {
-  start(_target: RefreshTarget<RefreshKind>, stale: RefreshKind['row'], request: RefreshRequest) {
-    const { promise: result, resolve: end } = withResolvers<RefreshResult<RefreshKind>>();
-    const { promise: settled, resolve } = withResolvers<undefined>();
-    started.push({
-      version: stale.version,
-      request,
-      end,
-      settle: () => {
-        resolve(undefined);
-      },
-    });
-    return { result, settled };
+  refresh(_target: RefreshTarget<RefreshKind>, { version }: RefreshKind['row'], request: RefreshRequest) {
+    const { promise, resolve: end } = withResolvers<RefreshResult<RefreshKind>>();
+    started.push({ version, request, end });
+    return promise;
   },
 };
 
@@ -57,15 +48,32 @@ describe('RefreshFlights', () => {
     const second = flights.join(target, row('1'), false, 'callback');
     expect(started).toHaveLength(1);
     expect(second).toMatchObject({ source: 'provider', result: first.result });
-    started[0]?.end({ kind: 'refreshed', row: row('2'), issued: undefined });
+    const { promise: pendingCommit, resolve: commit } = withResolvers<undefined>();
+    started[0]?.end({ kind: 'refreshed', row: row('2'), issued: undefined, pendingCommit });
     await first.result;
     expect(flights.has(target.name, '1')).toBe(true);
     expect(flights.join(target, row('1'), false, 'provider').result).toBe(first.result);
-    started[0]?.settle();
-    await Promise.resolve().then(() => Promise.resolve());
+    commit(undefined);
+    await new Promise(setImmediate);
     expect(flights.has(target.name, '1')).toBe(false);
     void flights.join(target, row('1'), false, 'provider');
     expect(started).toHaveLength(2);
+  });
+
+  it('end before their callers get a moved row, so that these callers share the next flight', async () => {
+    const callers = [1, 2, 3].map(async () => {
+      await flights.join(target, row('1'), false, 'provider').result;
+      return flights.join(target, row('2'), false, 'provider').result;
+    });
+    started[0]?.end({ kind: 'moved', row: row('2') });
+    await new Promise(setImmediate);
+    expect(started.map(({ version }) => version)).toEqual(['1', '2']);
+    started[1]?.end({ kind: 'refreshed', row: row('3'), issued: undefined });
+    await expect(Promise.all(callers)).resolves.toMatchObject([
+      { row: row('3') },
+      { row: row('3') },
+      { row: row('3') },
+    ]);
   });
 
   it('tell versions apart: a caller with another one waits for the end and gets the row as it is then', async () => {
@@ -74,10 +82,11 @@ describe('RefreshFlights', () => {
     const { result } = flights.join(target, row('2'), true, 'provider');
     let isSettled = false;
     void result.then(() => (isSettled = true));
-    started[0]?.end({ kind: 'failed', error: new Error('of version 1') });
+    const { promise: pendingCommit, resolve: commit } = withResolvers<undefined>();
+    started[0]?.end({ kind: 'refreshed', row: row('1a'), issued: undefined, pendingCommit });
     await new Promise(setImmediate);
     expect(isSettled).toBe(false);
-    started[0]?.settle();
+    commit(undefined);
     await expect(result).resolves.toEqual({ kind: 'moved', row: row('2') });
     expect(started).toMatchObject([{ version: '1', request: { isRejected: false } }]);
   });

@@ -3,7 +3,7 @@ import { Injectable } from '@nestjs/common';
 import { QueryRunnerScope } from '../postgres/query-runner-scope.js';
 import { LeasedRefresh } from './leased-refresh.js';
 import { RefreshDrain } from './refresh-drain.js';
-import type { RefreshInFlight, RefreshKind, RefreshRequest, RefreshResult, RefreshTarget } from './refresh-target.js';
+import type { RefreshKind, RefreshRequest, RefreshResult, RefreshTarget } from './refresh-target.js';
 
 /** A refresh that callers of this process share. */
 interface Flight {
@@ -59,12 +59,20 @@ export class RefreshFlights {
     // The name of the row contains its table, so the flight has the kind of this target.
     if (underWay) return underWay as { source: string; result: Promise<RefreshResult<Kind>> };
     const request = { isRejected };
-    const { result, settled }: RefreshInFlight<Kind> = this.scope.detached(() =>
-      this.leasedRefresh.start(target, stale, request),
-    );
-    const over = settled.finally(() => this.#flights.delete(target.name));
-    this.#flights.set(target.name, { source, version: stale.version, request, result, settled: over });
-    this.drain.track(over);
+    const refresh = this.scope.detached(() => this.leasedRefresh.refresh(target, stale, request));
+    const end = () => this.#flights.delete(target.name);
+    // Callers that get a moved row start the next flight at once, so this one must have ended before they get it.
+    const result = refresh.then((outcome) => {
+      if (!pendingCommitOf(outcome)) end();
+      return outcome;
+    });
+    const settled = result.then((outcome) => pendingCommitOf(outcome)?.then(end));
+    this.#flights.set(target.name, { source, version: stale.version, request, result, settled });
+    this.drain.track(settled);
     return { source, result };
   }
+}
+
+function pendingCommitOf(outcome: RefreshResult<RefreshKind>): Promise<unknown> | undefined {
+  return outcome.kind === 'refreshed' ? outcome.pendingCommit : undefined;
 }

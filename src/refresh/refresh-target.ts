@@ -69,7 +69,13 @@ export interface RefreshTarget<Kind extends RefreshKind> {
 
 /** How one refresh ended, for all callers that waited for it. */
 export type RefreshResult<Kind extends RefreshKind> =
-  | { readonly kind: 'refreshed'; readonly row: Kind['row']; readonly issued: Kind['issued'] }
+  | {
+      readonly kind: 'refreshed';
+      readonly row: Kind['row'];
+      readonly issued: Kind['issued'];
+      /** Settles when the tokens are stored or lost; absent when they are already. Never rejects. */
+      readonly pendingCommit?: Promise<unknown>;
+    }
   /** The redeemer decided to keep the tokens. */
   | { readonly kind: 'unchanged'; readonly row: Kind['row'] }
   /**
@@ -89,16 +95,6 @@ export interface RefreshRequest {
    * lease.
    */
   isRejected: boolean;
-}
-
-/** A refresh that this process has under way. */
-export interface RefreshInFlight<Kind extends RefreshKind> {
-  readonly result: Promise<RefreshResult<Kind>>;
-  /**
-   * Settles after the result, when there is no pending commit any more. Until then this process starts no other refresh
-   * of the row.
-   */
-  readonly settled: Promise<unknown>;
 }
 
 /** Returns the result of a refresh that ends with a refusal. */
