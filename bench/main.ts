@@ -1,6 +1,6 @@
 /**
- * `npm run bench`: measures the module side by side with its rivals, prints tables, and writes the results as JSON and
- * the plots made of them. `npm run bench -- reads storm` runs the suites named and writes nothing.
+ * The program of `npm run bench`. It measures the module beside its rivals, prints tables, and writes the results as
+ * JSON and as plots. `npm run bench -- reads storm` runs only the named suites and writes nothing.
  */
 import { mkdir, writeFile } from 'node:fs/promises';
 import { cpus } from 'node:os';

@@ -1,4 +1,7 @@
-/** Ten seconds of `getIdpToken` with 128 callers and nothing else, for `node --cpu-prof`; see docs/performance.md. */
+/**
+ * Calls `getIdpToken` by 128 callers for ten seconds and does nothing else, for `node --cpu-prof`. See
+ * docs/performance.md.
+ */
 import { moduleReads, seedModule, startModule } from './rivals/module.js';
 import { startServer } from './support/database.js';
 import { race } from './support/race.js';

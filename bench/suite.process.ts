@@ -1,4 +1,7 @@
-/** Runs one suite in a process of its own, so that no suite inherits the heap of another, and sends its result. */
+/**
+ * Runs one suite and sends its result. Each suite runs in a process of its own, so that no suite inherits the heap of
+ * another.
+ */
 import { SUITES, type SuiteName } from './suites.js';
 import { startServer } from './support/database.js';
 

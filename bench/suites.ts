@@ -4,7 +4,7 @@ import { measureReads } from './suites/reads.js';
 import { measureStores } from './suites/stores.js';
 import { measureStorm } from './suites/storm.js';
 
-/** What `npm run bench` measures, in this order. */
+/** The suites of `npm run bench`, in the order in which it runs them. */
 export const SUITES = {
   reads: measureReads,
   stores: measureStores,
@@ -15,5 +15,5 @@ export const SUITES = {
 
 export type SuiteName = keyof typeof SUITES;
 
-/** The results of a run; a suite that was not asked for is missing. */
+/** The results of a run. A suite that did not run has no entry. */
 export type Results = { [Name in SuiteName]?: Awaited<ReturnType<(typeof SUITES)[Name]>> };

@@ -34,7 +34,7 @@ function newKey() {
   return { keycloakUserId: `user-${++users}`, idp: 'github' };
 }
 
-/** A pair as a caller of the store has it: texts that stand for sealed ones. */
+/** Returns a pair as a caller of the store has it. Its texts are not sealed, but the store cannot see that. */
 function pair(name: string, accessTokenExpiresIn = HOUR, refreshTokenExpiresIn = 24 * HOUR): SealedTokens {
   const now = Math.floor(Date.now() / 1000);
   return {

@@ -158,7 +158,7 @@ describe('a provider of the host', () => {
   it('that no process knows any more has its deleted pairs kept for 30 days, and no longer', async () => {
     await database.query(`INSERT INTO token_revocations (keycloak_user_id, identity_provider, access_token, refresh_token,
       created_at) VALUES ('young', 'gone', '', '', now() - interval '29 days'), ('old', 'gone', '', '', now() - interval '31 days')`);
-    await tokens.revokeIdpTokens(user, 'own'); // has the outbox looked at
+    await tokens.revokeIdpTokens(user, 'own'); // wakes the outbox
     const left = () =>
       database.query("SELECT keycloak_user_id AS id FROM token_revocations WHERE identity_provider = 'gone'");
     await until(async () => (await left()).length === 1);

@@ -49,7 +49,7 @@ afterAll(async () => {
   await database.drop();
 });
 
-/** Every way into the store, each of which must fail with the typed error. */
+/** Every call that uses the database. Each of them must fail with the typed error. */
 function everyCall(): [string, () => Promise<unknown>][] {
   const scope = app.get(QueryRunnerScope);
   const store = () =>
@@ -114,7 +114,7 @@ describe('an unreachable database', () => {
     await proxy.open();
     expect(queryRunners).not.toHaveBeenCalled();
     queryRunners.mockRestore();
-    await until(() => tokens.getIdpToken(user, 'github').then(Boolean, () => false)); // the pool has noticed
+    await until(() => tokens.getIdpToken(user, 'github').then(Boolean, () => false)); // the pool works again
   });
 
   it('that says nothing is given up after connectionTimeoutMs, with its connection, and asked again afterwards', async () => {
@@ -125,7 +125,7 @@ describe('an unreachable database', () => {
       () => tokens.getIdpToken(user, 'github'),
       /PostgreSQL did not answer the request to load tokens in time, so the module closed the connection/,
     );
-    // A new connection is not answered either.
+    // The server does not answer a new connection either.
     const store = () => tokens.storeIdpTokens(user, 'github', { accessToken: 'secret-new' });
     await expectUnavailable(store, /no free database connection.*check that the server can be reached/);
     expect(performance.now() - startedAt).toBeLessThan(8000);
@@ -182,7 +182,7 @@ describe('a database that refuses', () => {
         '25P02',
       );
     });
-    // What the work swallowed is told in the end: nothing was committed.
+    // The work swallowed its error. run() reports it, because nothing was committed.
     await expect(run).rejects.toMatchObject({ code: 'ERR_TOKENS_STORE_UNAVAILABLE', sqlState: '25P02' });
   });
 
@@ -248,7 +248,8 @@ describe('time', () => {
       const now = Math.floor(Date.now() / 1000);
       await store.storeTokens(key, {
         ...((await store.loadTokens(key)) ?? ({} as never)),
-        accessTokenExpiresAt: now + 30, // valid for 31.5 s by the transaction's clock, for less than 30 s by the real one
+        // This is 31.5 s ahead by the clock of the transaction, and less than 30 s ahead by the real clock.
+        accessTokenExpiresAt: now + 30,
       });
       await expect(store.isAccessTokenValid(key)).resolves.toBe(false);
     });

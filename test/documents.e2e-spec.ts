@@ -18,7 +18,7 @@ const sources = await Promise.all(
     .map((name) => readFile(join('src', name), 'utf8')),
 );
 
-/** What a heading is called in a link, as GitHub makes it. */
+/** Returns the anchor of a heading, as GitHub makes it. */
 function anchorOf(heading: string): string {
   return heading
     .trim()

@@ -134,7 +134,7 @@ describe('an access token', () => {
       await until(() => Date.now() > expiresAt * 1000 + 50);
       return { kind: 'not-redeemed', code: 'HTTP_503' };
     });
-    // As if it had been issued long ago: stale, and still good for a second.
+    // The token now looks as if it was issued long ago. So it is stale, and it still works for a second.
     const age = "UPDATE auth_tokens SET issued_at = issued_at - interval '8 hours' WHERE keycloak_user_id = $1";
     await database.query(age, [user]);
     const fetched = tokens.getIdpToken(user, 'slow');

@@ -56,19 +56,19 @@ import { until } from './support/until.js';
 const HOUR = 3600;
 const NAMED_NOWHERE = 'user-named-in-no-answer';
 
-/** What both platforms have on a request, and what the host's own guard puts there. */
+/** A request with the properties that both platforms have and those that the guard of the host adds. */
 interface HostRequest extends RequestWithIdpTokens {
   headers: Record<string, string | undefined>;
   user?: { sub: string };
 }
 
-/** How often Nest made each class of the host. */
+/** How often Nest has created each class of the host. */
 const constructions = new Map<string, number>();
 function countConstruction(name: string): void {
   constructions.set(name, (constructions.get(name) ?? 0) + 1);
 }
 
-/** The host's authentication. For the test, the caller says who it is; nobody is refused here. */
+/** The authentication of the host. In this test the caller names its user, and the guard refuses no caller. */
 @Injectable()
 class AuthGuard implements CanActivate {
   constructor(readonly tokens: TokenManager) {
@@ -145,7 +145,7 @@ class PublicController {
 
 const subject = { keycloakUserId: NAMED_NOWHERE, idp: 'acme' };
 
-/** One error of every code, and the answer that DESIGN §7 gives it. */
+/** One error of every code, and the answer that the exception filter must give. */
 const answers: Record<
   TokensErrorCode,
   { error: TokensError; answer: object; retryAfter?: string; challenge?: string }
@@ -231,7 +231,7 @@ class ErrorsController {
   }
 }
 
-/** A service of the host that Nest makes anew for every request. */
+/** A service of the host. Nest creates a new one for every request. */
 @Injectable({ scope: Scope.REQUEST })
 class LinkHistory {
   constructor(private readonly scope: QueryRunnerScope) {}
@@ -259,7 +259,7 @@ class LinkService {
   }
 }
 
-/** Every request of this controller is one transaction. */
+/** A controller whose requests each run in one transaction. */
 @Controller('links')
 @UseInterceptors(QueryRunnerInterceptor)
 class LinksController {
@@ -337,7 +337,7 @@ describe.each(httpPlatforms)('On $platform', ({ createApplication }) => {
         LinksController,
         RequestScopedLinksController,
       ],
-      // As most hosts have one: it must leave the tokens alone.
+      // Most hosts have such a pipe. It must not change the tokens.
       providers: [LinkService, LinkHistory, { provide: APP_PIPE, useValue: new ValidationPipe({ transform: true }) }],
     });
     tokens = host.app.get(TokenManager);
@@ -368,7 +368,7 @@ describe.each(httpPlatforms)('On $platform', ({ createApplication }) => {
     return Math.floor(Date.now() / 1000) + seconds;
   }
 
-  /** A user whose access token expired a minute ago. */
+  /** Stores an access token that expired a minute ago, and returns its user. */
   async function userWithExpiredToken(idp = 'acme'): Promise<string> {
     const user = newUser();
     const pair = { accessToken: `old access of ${user}`, refreshToken: `refresh of ${user}` };
@@ -517,7 +517,7 @@ describe.each(httpPlatforms)('On $platform', ({ createApplication }) => {
     it('is answered for the provider that is named first when several tokens cannot be had', async () => {
       const user = await userWithExpiredToken();
       acme.onRefresh(`refresh of ${user}`, async () => {
-        await new Promise((resolve) => setTimeout(resolve, 100)); // the other one has failed by then
+        await new Promise((resolve) => setTimeout(resolve, 100)); // the other token has failed by then
         return { kind: 'terminal', code: 'invalid_grant' };
       });
       const response = await get('/repositories/mirrors', user);
@@ -647,7 +647,7 @@ describe.each(httpPlatforms)('On $platform', ({ createApplication }) => {
         ]),
       );
       expect(constructions).toEqual(before);
-      // Nest refuses to get() what belongs to a request.
+      // Nest throws if get() is called for a class of the request scope.
       expect(host.app.get(LinksController)).toBeInstanceOf(LinksController);
       expect(host.app.get(RepositoriesController).tokens).toBe(tokens);
       expect(() => host.app.get(RequestScopedLinksController)).toThrow(/scoped/);

@@ -13,7 +13,7 @@ import type { ProviderStandInSettings } from './support/provider-dialects.js';
 import { ProviderStandIn, type Responder } from './support/provider-stand-in.js';
 
 const MIB = 1024 * 1024;
-/** Nobody listens there. */
+/** An address at which no server listens. */
 const NOWHERE = 'http://127.0.0.1:2';
 
 const started: ProviderStandIn[] = [];
@@ -34,7 +34,7 @@ afterEach(async () => {
   expect(violations).toEqual([]);
 });
 
-/** The provider that the options make of an entry. */
+/** Returns the provider that the module makes of an entry of the options. */
 function providerOf(idp: string, entry: object): IdentityProvider {
   const { providers, faults } = readIdentityProviders({ [idp]: entry });
   const provider = providers.get(idp);
@@ -42,7 +42,7 @@ function providerOf(idp: string, entry: object): IdentityProvider {
   return provider;
 }
 
-/** Redeems a refresh token and counts the requests that it took: always one. */
+/** Redeems a refresh token and makes sure that this took one request. */
 async function redeem(provider: IdentityProvider, standIn: ProviderStandIn, refreshToken: string) {
   const before = standIn.requests.length;
   const answer = await provider.refresh(refreshToken);
@@ -68,7 +68,7 @@ interface Scenario {
   entry: (standIn: ProviderStandIn) => object;
   accessTokenExpiresIn: number;
   refreshTokenExpiresIn?: number;
-  /** Codes of an unknown refresh token and of an unknown application. */
+  /** The error codes for an unknown refresh token and for an unknown application. */
   codes: [string, string];
   isReplayable?: boolean;
 }
@@ -436,7 +436,7 @@ describe('Revoking a pair', () => {
 });
 
 type Entry = (standIn: ProviderStandIn) => object;
-/** How an entry asks, at which stand-in, and what exactly it sends for a token. */
+/** An entry that asks about access tokens, its stand-in, and the exact request that it sends. */
 type Question = [
   what: string,
   idp: string,
@@ -481,7 +481,7 @@ const IN_BODY = { kind: 'oauth2', clientAuthentication: 'client_secret_post', ..
 const introspected: Entry = ({ baseUrl }) => ({ introspectionEndpoint: `${baseUrl}/introspect` });
 const userinfo: Entry = ({ baseUrl }) => ({ userinfoEndpoint: `${baseUrl}/userinfo` });
 
-/** The questions that a provider has of its own, and one of each that an entry may describe. */
+/** The questions that known providers have, and one question of each style that an entry can describe. */
 const QUESTIONS: Question[] = [
   ['GitHub Enterprise', 'github', AT_GITHUB, ({ baseUrl }) => ({ baseUrl }), sentToGitHub],
   [
@@ -520,7 +520,7 @@ const QUESTIONS: Question[] = [
   ],
 ];
 
-/** The same endpoints in entries of the known providers, before the question that the provider has of its own. */
+/** The same endpoints in entries of known providers. They have priority over the question of the provider. */
 const OVERRIDES: Question[] = [
   ...(
     [
@@ -774,7 +774,7 @@ function reset(response: ServerResponse): void {
   response.socket?.resetAndDestroy();
 }
 
-/** Breaks the connection off in an orderly way. */
+/** Closes the connection with a TCP FIN. */
 function close(response: ServerResponse): void {
   response.socket?.end();
 }
@@ -786,7 +786,7 @@ describe('A refresh over a network that fails', () => {
     return { standIn, provider, refreshToken: standIn.issue().refreshToken };
   }
 
-  /** Redeems once with an answer of its own, and shows that the provider stays reachable afterwards. */
+  /** Redeems once with the given answer, and makes sure that the provider works afterwards. */
   async function answered(responder: Responder, policy: object = {}): Promise<RefreshAnswer> {
     const { standIn, provider, refreshToken } = await connect(policy);
     standIn.answerNext(responder);
@@ -944,10 +944,10 @@ describe('A refresh over a network that fails', () => {
 
   it.each<[number, RefreshAnswer['kind']]>([
     [401, 'configuration'],
-    [403, 'not-redeemed'], // it says when to come back
+    [403, 'not-redeemed'], // a 403 with Retry-After
     [407, 'ambiguous'],
     [408, 'ambiguous'],
-    [421, 'configuration'], // fetch sends a request again after 421 if it can
+    [421, 'configuration'], // fetch sends a request again after a 421 if it can
     [425, 'configuration'],
     [429, 'not-redeemed'],
     [500, 'ambiguous'],
@@ -992,7 +992,7 @@ describe('A refresh over a network that fails', () => {
     });
 
     it('when the name of the host does not resolve', async () => {
-      // No resolver looks for a label of more than 63 characters, so this needs no network.
+      // This needs no network, because no resolver looks for a label of more than 63 characters.
       const { exchange } = await import('../src/oauth-http/http-exchange.js');
       const request = { method: 'POST', url: `http://${'x'.repeat(64)}.invalid/`, headers: {}, body: '' } as const;
       await expect(exchange(request, 10_000)).resolves.toEqual({
@@ -1024,7 +1024,7 @@ describe('A refresh over a network that fails', () => {
   });
 });
 
-/** Starts a server for one test. */
+/** Starts a server and returns its port. The server ends with the test. */
 async function listen(server: Server, sockets: Socket[] = []): Promise<number> {
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
   closings.push(async () => {
@@ -1034,7 +1034,10 @@ async function listen(server: Server, sockets: Socket[] = []): Promise<number> {
   return (server.address() as AddressInfo).port;
 }
 
-/** A certificate that its own key signed: X.509 v1 by hand, so that the repository holds no private key. */
+/**
+ * Makes a key and a certificate that this key signed. It encodes X.509 v1 itself, so that the repository has no private
+ * key.
+ */
 function selfSigned(commonName: string): { key: string; cert: string } {
   const der = (tag: number, ...parts: Buffer[]): Buffer => {
     const content = Buffer.concat(parts);

@@ -16,10 +16,10 @@ import { KeycloakRealm } from '../src/keycloak/keycloak-realm.js';
 import { KeycloakSettings } from '../src/keycloak/keycloak.options.js';
 import { everythingPrinted } from './support/secrets.js';
 
-/** For the tests that wait for it. */
+/** The timeout in the tests that wait until it ends. */
 const SHORT_TIMEOUT_MS = 1000;
 
-/** What token() throws in the place of each failure. */
+/** The error that token() throws for each kind of failure. */
 const errorClasses = {
   terminal: KeycloakSessionExpiredError,
   configuration: KeycloakMisconfiguredError,
@@ -33,7 +33,7 @@ let server: Server;
 let url: string;
 let answerToken: Answer;
 let answerDiscovery: Answer;
-/** The forms that came to the token endpoint. */
+/** The forms that the token endpoint received. */
 let forms: Record<string, string>[];
 
 beforeEach(async () => {

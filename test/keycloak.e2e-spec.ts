@@ -71,7 +71,7 @@ async function startApp(overrides: Partial<KeycloakModuleOptions> = {}): Promise
   return started.app;
 }
 
-/** An application whose way to the database can be cut. */
+/** Starts an application whose connection to the database a test can break. */
 async function startBehindProxy(): Promise<{ app: INestApplication; manager: TokenManager; proxy: DatabaseProxy }> {
   const proxy = new DatabaseProxy(database.url);
   proxies.push(proxy);
@@ -117,14 +117,14 @@ async function logIn(user: 'ada' | 'local' | 'unreadable' = 'ada', scope?: strin
   return issued;
 }
 
-/** Ada with a stored offline token. */
+/** Stores an offline token for Ada and returns her id. */
 async function adaOffline(): Promise<string> {
   const { id } = keycloak.users.ada;
   await tokens.storeOfflineToken(id, (await logIn('ada', 'openid offline_access')).refreshToken);
   return id;
 }
 
-/** Lets one answer of a path come back only after something else has happened. */
+/** Delays the next answer of a path until `happens` has ended. */
 function beforeAnswerOf(pathEnd: string, happens: () => Promise<unknown>): void {
   const { fetch } = globalThis;
   const spy = jest.spyOn(globalThis, 'fetch').mockImplementation(async (...request) => {
@@ -136,7 +136,7 @@ function beforeAnswerOf(pathEnd: string, happens: () => Promise<unknown>): void 
   });
 }
 
-/** Has Keycloak answer the next request with something else. */
+/** Answers the next request in the place of Keycloak. */
 function answerNext(body: string, init: ResponseInit = {}): void {
   const spy = jest.spyOn(globalThis, 'fetch').mockImplementation(() => {
     spy.mockRestore();
@@ -194,7 +194,7 @@ describe('a session', () => {
   });
 
   it('is none where Keycloak issues no refresh token', async () => {
-    await sessions.getUserInfo((await logIn()).accessToken); // the metadata are known
+    await sessions.getUserInfo((await logIn()).accessToken); // fetches the metadata
     answerNext('{"access_token":"a"}');
     await expect(sessions.getKeycloakTokens('code', REDIRECT_URI)).resolves.toBeNull();
   });
@@ -323,9 +323,9 @@ describe('an outage', () => {
 
   it('before a connection is made is tried a second time, once', async () => {
     const { port } = new URL(keycloak.url);
-    await logIn(); // the metadata are known
+    await logIn(); // fetches the metadata
     await keycloak.stop();
-    // Connections that were open notice it first.
+    // The first requests use connections that were open, and these fail with other errors.
     await until(async () => String(await failureOf(sessions.getUserInfo('token'))).includes('ECONNREFUSED'));
     const fetches = jest.spyOn(globalThis, 'fetch');
     await expect(sessions.getUserInfo('token')).rejects.toThrow(/no usable answer \(ECONNREFUSED\)/);
@@ -557,7 +557,7 @@ describe.each([false, true])('an offline token, with Revoke Refresh Token %s', (
   it('is redeemed by one at a time, of all applications, and its successor stored', async () => {
     const user = await adaOffline();
     const managers = [tokens, (await startApp()).get(TokenManager), (await startApp()).get(TokenManager)];
-    // A caller that loads the row after the flight has ended redeems again: the answers wait for all callers.
+    // Keycloak answers when all callers have joined. A caller that loads the row after the flight would redeem again.
     const joins = jest.spyOn(RefreshFlights.prototype, 'join');
     keycloak.beforeRefreshing = () => until(() => joins.mock.calls.length >= 60);
     for (let round = 0; round < 3; round++) {
@@ -568,7 +568,7 @@ describe.each([false, true])('an offline token, with Revoke Refresh Token %s', (
       expect(new Set(valid)).toEqual(new Set([true]));
     }
     joins.mockRestore();
-    expect(keycloak.redemptions).toBe(9); // one for each application and round
+    expect(keycloak.redemptions).toBe(9); // one request for each application and round
     await expect(tokens.checkOfflineTokenIsActive(user)).resolves.toBe(true);
     const [row] = await database.query('SELECT lease_id, lease_expires_at FROM offline_tokens');
     expect(row).toEqual({ lease_id: null, lease_expires_at: null });
@@ -734,7 +734,7 @@ describe('the successor of an offline token', () => {
     await blocker.query('UPDATE offline_tokens SET updated_at = now()');
     const validation = tokens.validateOfflineToken(user);
     await new Promise((resolve) => setTimeout(resolve, 100));
-    expect(keycloak.redemptions).toBe(0); // no lease, no redemption
+    expect(keycloak.redemptions).toBe(0); // without a lease the module sends nothing
     await blocker.rollbackTransaction();
     await blocker.release();
     await expect(validation).resolves.toBe(true);
@@ -786,7 +786,7 @@ describe('users', () => {
 
   it('are not guessed when two have one address', async () => {
     const twice = [1, 2].map((id) => ({ id: String(id), email: 'twin@example.com' }));
-    await users.getUserIdFromUserEmail('nobody@example.com'); // has the token of the service account
+    await users.getUserIdFromUserEmail('nobody@example.com'); // fetches the token of the service account
     const fetches = jest.spyOn(globalThis, 'fetch').mockResolvedValueOnce(new Response(JSON.stringify(twice)));
     await expect(users.getUserIdFromUserEmail('twin@example.com')).resolves.toBeNull();
     fetches.mockRestore();
@@ -927,7 +927,7 @@ describe.each(httpPlatforms)('KeycloakAuthGuard on $platform', ({ createApplicat
     await get('/me', `Bearer ${old}`).expect(200);
     await keycloak.rotateKeys();
     const now = performance.now();
-    const clock = jest.spyOn(performance, 'now').mockReturnValue(now + 6000); // keys are fetched every 5 s at most
+    const clock = jest.spyOn(performance, 'now').mockReturnValue(now + 6000); // past the 5 s between two fetches
     const dates = jest.spyOn(Date, 'now').mockReturnValue(Date.now() + 6000);
     await get('/me', `Bearer ${await keycloak.forge({})}`).expect(200);
     clock.mockRestore();
@@ -946,9 +946,9 @@ describe.each(httpPlatforms)('KeycloakAuthGuard on $platform', ({ createApplicat
       await get('/me', `Bearer ${good}`).expect(status);
     };
     await after(9, 200);
-    expect(keycloak.faults).toHaveLength(1); // nothing was asked
+    expect(keycloak.faults).toHaveLength(1); // the module sent no request
     await after(11, 200);
-    await until(() => keycloak.faults.length === 0); // asked, in the background, and refused
+    await until(() => keycloak.faults.length === 0); // the module asked in the background and got the 503
     await after(59, 200);
     await after(61, 503);
     clock.mockRestore();

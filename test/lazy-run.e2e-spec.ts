@@ -55,7 +55,7 @@ function storeTokens(): Promise<void> {
   return store.storeTokens({ keycloakUserId: user, idp: 'acme' }, PAIR);
 }
 
-/** What others see of this test's user: token pairs, and things that the host has written. */
+/** Counts the committed token pairs of the user of this test, and the committed things of the host. */
 async function committed(): Promise<{ tokens: unknown; things: unknown }> {
   const [found] = await database.query(
     `SELECT (SELECT count(*)::int FROM auth_tokens WHERE keycloak_user_id = $1) AS tokens,
@@ -70,7 +70,7 @@ function insert(runner: Pick<QueryRunner, 'query'>): Promise<unknown> {
   return runner.query('INSERT INTO host_things VALUES ($1)', [user]);
 }
 
-/** Every way in which a host writes one thing by the runner that it is handed. */
+/** Every way in which a host can write one thing with the runner that it gets. */
 const uses: [string, (runner: QueryRunner) => Promise<unknown>][] = [
   ['runner.query', (runner) => insert(runner)],
   ['manager.query', (runner) => runner.manager.query('INSERT INTO host_things VALUES ($1)', [user])],

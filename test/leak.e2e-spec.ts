@@ -25,7 +25,7 @@ import { until } from './support/until.js';
 const REDIRECT_URI = 'http://localhost/callback';
 const key = newKey();
 const retiredKey = newKey();
-/** Everything that must appear nowhere. Tokens of the run are added as they are made. */
+/** The texts that must not appear in any output. The run adds its tokens. */
 const secrets = new Set([key, retiredKey, 'client-secret-of-acme', 'fernet-secret-of-legacy', 'backend-secret']);
 const printed: string[] = [];
 
@@ -35,7 +35,7 @@ let keycloak: KeycloakStandIn;
 let app: INestApplication;
 let tokens: TokenManager;
 
-/** A secret that is remembered. */
+/** Makes a secret and adds it to `secrets`. */
 function secret(name: string): string {
   const value = `${name}-${randomBytes(12).toString('hex')}`;
   secrets.add(value);
@@ -46,7 +46,7 @@ function pairWithSecrets(): ScriptedAnswer {
   return newPair({ access_token: secret('issued-access'), refresh_token: secret('issued-refresh') });
 }
 
-/** Keeps everything that is written to the terminal or handed to a logger. */
+/** Records values that are written to the terminal or given to a logger. */
 function record(...values: unknown[]): void {
   printed.push(values.map((value) => everythingPrinted(value)).join(' '));
 }
@@ -232,7 +232,7 @@ describe('a full run with every log switched on', () => {
 
   it('printed no token, no client secret and no key', () => {
     const output = printed.join('\n');
-    expect(output).toContain('rejected'); // the recording works: user ids are printed
+    expect(output).toContain('rejected'); // the recording works, because the output has user ids
     expect(leaked(output)).toEqual([]);
   });
 
@@ -243,7 +243,7 @@ describe('a full run with every log switched on', () => {
     const dumps = await Promise.all(
       tables.map(async ({ table_name }) => JSON.stringify(await database.query(`SELECT * FROM ${String(table_name)}`))),
     );
-    expect(dumps.join()).toContain('misconfigured'); // the dump works: rows are in it
+    expect(dumps.join()).toContain('misconfigured'); // the dump works, because it has rows
     expect(leaked(dumps.join())).toEqual([]);
   });
 });
@@ -252,7 +252,7 @@ function lastRedeemed(): string {
   return endpoint.redeemed.at(-1) ?? '';
 }
 
-/** The names of the secrets that a text holds, in plain, base64 or percent-encoded. */
+/** Returns the secrets that a text contains as they are, in base64 or percent-encoded. */
 function leaked(output: string): string[] {
   return [...secrets].filter((value) =>
     [value, Buffer.from(value).toString('base64').replace(/=+$/, ''), encodeURIComponent(value)].some((form) =>

@@ -58,7 +58,7 @@ async function read(user: string): Promise<void> {
   if (accessToken !== `access of ${user}`) throw new Error(`Got ${accessToken}`);
 }
 
-/** Opens every connection of the pool, and prepares the lookup of a token on each. */
+/** Opens every connection of the pool, and prepares the lookups of a token on each. */
 async function fillPool(source = dataSource, from = app): Promise<void> {
   const pool = poolOf(source);
   const size = pool.options.max;
@@ -74,11 +74,10 @@ async function fillPool(source = dataSource, from = app): Promise<void> {
       }),
     );
   };
-  await Promise.allSettled(prepare()); // plans that no longer fit are found, once each
+  await Promise.allSettled(prepare()); // fails once for each plan that no longer fits
   await Promise.all(prepare());
 }
 
-/** Runs a statement on every connection of the pool. */
 async function onEveryConnection(sql: string): Promise<void> {
   const pool = poolOf(dataSource);
   const clients = await Promise.all(Array.from({ length: pool.options.max }, () => pool.connect()));
@@ -90,7 +89,7 @@ function failuresOf(results: PromiseSettledResult<unknown>[]): unknown[] {
   return results.flatMap((result) => (result.status === 'rejected' ? [String(result.reason)] : []));
 }
 
-/** A hundred reads at once, some alone and some together. */
+/** Makes a hundred reads, of which some share statements and some do not, and returns the failures. */
 async function failuresOfHundredReads(): Promise<unknown[]> {
   const reads = USERS.slice(0, 100).map(async (user, each) => {
     for (let turn = 0; turn < each % 10; turn++) await new Promise((resolve) => setImmediate(resolve));
@@ -176,7 +175,10 @@ describe('a store', () => {
 });
 
 describe('prepared statements', () => {
-  /** An application whose pool has this many connections, each deallocated by `loses` before it is used. */
+  /**
+   * Starts an application with a pool of this size. While `loses` returns true, each connection loses its prepared
+   * statements before it is used.
+   */
   async function startApp(poolSize: number, loses: () => boolean) {
     const started = await createTokensApp({ databaseUrl: database.url, poolSize, options });
     const pool = poolOf(started.dataSource);

@@ -76,12 +76,12 @@ function storeFor(user: string, idp = 'acme'): Promise<void> {
   return store.storeTokens({ keycloakUserId: user, idp }, PAIR);
 }
 
-/** What every kind of statement comes to now. */
+/** Runs every kind of statement and returns the outcomes. */
 function outcomes(): Promise<Record<string, unknown>> {
   return outcomesOf(everyStatement(app, victim, writer));
 }
 
-/** The same outcome of every kind of statement. */
+/** Returns this outcome for every kind of statement. */
 function all(outcome: unknown): Record<string, unknown> {
   return Object.fromEntries(everyStatement(app, victim, writer).map(([name]) => [name, outcome]));
 }
@@ -118,13 +118,13 @@ const deaths: [string, (runner: QueryRunner) => Promise<unknown>][] = [
   ],
 ];
 
-/** Ends the connection of a transaction, and returns when this process has noticed. */
+/** Ends the connection of a transaction, and returns when this process has seen it. */
 async function lose(runner: QueryRunner, death = deaths[1]): Promise<void> {
   await death?.[1](runner);
   await until(() => runner.isReleased);
 }
 
-/** Has a host do its work in a transaction of its own, and end it. */
+/** Runs work in a transaction that a host begins and ends itself. */
 async function asHost(work: (runner: QueryRunner) => Promise<void>): Promise<void> {
   const runner = dataSource.createQueryRunner();
   await runner.startTransaction();
@@ -138,7 +138,7 @@ async function asHost(work: (runner: QueryRunner) => Promise<void>): Promise<voi
 
 type Work = (runner: QueryRunner) => Promise<void>;
 const ALREADY_RELEASED = { name: 'QueryRunnerAlreadyReleasedError' };
-/** How a transaction is entered, and what its owner is told when its connection died and the work does not say so. */
+/** The ways into a transaction, and the error of each if its connection died and the work does not report it. */
 const entries: [string, (work: Work) => Promise<unknown>, object][] = [
   ['run', (work) => scope.run(work), LOST],
   ['a lazy run', (work) => scope.run(work, { lazy: true }), LOST],

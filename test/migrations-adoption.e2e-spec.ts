@@ -37,7 +37,7 @@ async function typeOf(table: string, column: string): Promise<unknown> {
   return found?.type;
 }
 
-/** Lets the database list each table that is rewritten from now on. */
+/** Records each table that PostgreSQL rewrites from now on. */
 async function logRewrites(): Promise<() => Promise<unknown[]>> {
   await database.query('CREATE TABLE rewrites (name text)');
   await database.query(`CREATE FUNCTION log_rewrite() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN
@@ -46,7 +46,7 @@ async function logRewrites(): Promise<() => Promise<unknown[]>> {
   return async () => (await database.query('SELECT name FROM rewrites ORDER BY 1')).map(({ name }) => name);
 }
 
-/** The rejection of the migrations, which TypeORM reports on the console as well. */
+/** Returns the error of the migrations. It mutes the console, because TypeORM also reports the error there. */
 async function refusal(): Promise<unknown> {
   jest.spyOn(console, 'log').mockImplementation(() => undefined);
   return runTokenMigrations(dataSource).catch((error: unknown) => error);

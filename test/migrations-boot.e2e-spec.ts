@@ -32,7 +32,7 @@ async function boot(options: Partial<DataSourceOptions> = {}): Promise<DataSourc
   return source;
 }
 
-/** Holds a lock in a session of its own, which no timeout of the database ends, until `release`. */
+/** Holds a lock in a session of its own until `release`. The idle timeout of the database does not end the session. */
 async function hold(lock: string): Promise<{ release(): Promise<void> }> {
   const client = new pg.Client({ connectionString: database.url, application_name: 'holder' });
   await client.connect();
@@ -40,7 +40,7 @@ async function hold(lock: string): Promise<{ release(): Promise<void> }> {
   return { release: () => client.end() };
 }
 
-/** How many sessions have waited for a lock for longer than the given time. */
+/** Counts the sessions that have waited for a lock for longer than this many milliseconds. */
 async function waiting(ms = 0): Promise<number> {
   const [row] = await database.query(
     `SELECT count(*)::int AS count FROM pg_stat_activity
@@ -114,7 +114,7 @@ describe('runTokenMigrations at start-up', () => {
       outcome.catch(() => undefined);
       await until(async () => (await waiting(600)) === 2);
       await advisory.release();
-      // One of them now waits for the table, the other one still for the lock.
+      // One process now waits for the table, and the other one still waits for the advisory lock.
       await until(async () => (await waiting(600)) === 2);
       await table.release();
       expect((await outcome).filter(({ length }) => length > 0)).toEqual([NAMES]);

@@ -36,9 +36,9 @@ describe('runTokenMigrations', () => {
   });
 
   it('applies all or nothing', async () => {
-    // In the way of the last statement but one, which needs the name of the index for the primary key.
+    // This constraint has the name that the last statement but one needs for its primary key.
     await database.query('CREATE TABLE other (id integer CONSTRAINT token_revocations_pkey PRIMARY KEY)');
-    const log = jest.spyOn(console, 'log').mockImplementation(() => undefined); // TypeORM reports it there as well
+    const log = jest.spyOn(console, 'log').mockImplementation(() => undefined); // TypeORM also reports the error there
     await expect(runTokenMigrations(dataSource)).rejects.toThrow(/SQLSTATE 42P07.*token_revocations_pkey/);
     log.mockRestore();
     await expect(database.query("SELECT to_regclass('auth_tokens') AS found")).resolves.toEqual([{ found: null }]);

@@ -8,10 +8,10 @@ import ts from 'typescript';
 import { type Consumer, createConsumer, packProject, type PackedPackage } from './support/packed-package.js';
 import { createTestDatabase, type TestDatabase } from './support/test-database.js';
 
-/** Two compilers run here, beside whatever else the machine does. */
+/** Two compilers run here, so the tests need more time than the default. */
 jest.setTimeout(120_000);
 
-/** Boots an application, stores a token and prints it; the head decides how the package comes in. */
+/** Returns a program that boots an application, stores a token and prints it. The head imports the package. */
 function program(head: string, user: string): string {
   return `${head}
 class AppModule {}
@@ -61,7 +61,7 @@ import('nestjs-idp-tokens').then((imported) => {
 });
 `;
 
-/** What a host writes, in the types it sees. */
+/** A program of a host that checks the types of the package. */
 const typedProgram = `
 import { Controller, Get, Injectable, Module, UseGuards, UseInterceptors } from '@nestjs/common';
 import {
@@ -169,7 +169,7 @@ const typeScriptOptions = {
   include: ['readme/*.ts'],
 };
 
-/** The programs of the README, as somebody copies them. */
+/** Returns the programs of the README, as a reader copies them. */
 async function readmePrograms(): Promise<Record<string, string>> {
   const readme = await readFile('README.md', 'utf8');
   const [module = '', main = '', controller = '', keycloak = ''] = [...readme.matchAll(/```ts\n(.*?)```/gs)].map(
@@ -211,7 +211,7 @@ beforeAll(async () => {
       'tsconfig.json': JSON.stringify(typeScriptOptions),
       ...(await readmePrograms()),
     },
-    // Whoever checks declaration files (skipLibCheck is off) needs the types of pg, which bring none of their own.
+    // A host that checks declaration files (skipLibCheck is off) needs @types/pg, because pg has no types of its own.
     ['typescript', '@types/node', '@types/pg'],
   );
 });
@@ -266,7 +266,7 @@ describe('The packed package', () => {
   });
 });
 
-/** The exports of a declaration file, and the methods of its classes, that have no doc comment. */
+/** Returns the exports of a declaration file, and the methods of its classes, that have no doc comment. */
 function undocumented(file: string): string[] {
   const host = ts.createProgram([file], { module: ts.ModuleKind.NodeNext, target: ts.ScriptTarget.ES2023, types: [] });
   const checker = host.getTypeChecker();
@@ -283,7 +283,7 @@ function undocumented(file: string): string[] {
   });
 }
 
-/** Not one whose meaning Node or Nest defines. */
+/** Returns false for a method whose meaning Node or Nest defines. */
 function isOurs({ name }: ts.Symbol): boolean {
   return !name.startsWith('__') && !['toJSON', 'canActivate', 'catch', 'intercept', 'onModuleInit'].includes(name);
 }

@@ -57,7 +57,7 @@ const pair = {
   refreshTokenExpiresAt: 0,
 };
 
-/** What others see, on a connection of their own. */
+/** Counts what is committed, on another connection. */
 async function committed(): Promise<{ tokens: number; things: number }> {
   const [row] = await database.query(
     `SELECT (SELECT count(*)::int FROM auth_tokens WHERE keycloak_user_id = $1) AS tokens,
@@ -367,7 +367,7 @@ describe('QueryRunnerScope.join', () => {
     await runner.commitTransaction();
     await runner.release();
     released.abort();
-    await late; // outside, on a connection of its own
+    await late; // runs outside of the transaction, on another connection
     await expect(committed()).resolves.toMatchObject({ tokens: 1 });
     await expect(scope.join(runner, () => store.storeTokens(key, pair))).rejects.toThrow(/released. Join it before/);
   });

@@ -34,7 +34,7 @@ afterAll(async () => {
   await database.drop();
 });
 
-/** What is committed: the number of the last token, and whether it is still there. */
+/** The committed state: the number of the last token, and whether the row still exists. */
 interface Committed {
   readonly number: number;
   readonly isThere: boolean;
@@ -58,7 +58,7 @@ describe('reads under load', () => {
         const found = await reader.getIdpToken('ada', 'github').then(
           ({ accessToken }) => Number(accessToken),
           (error: unknown) => {
-            if (error instanceof TokensNotFoundError) return Infinity; // older than nothing
+            if (error instanceof TokensNotFoundError) return Infinity; // a missing row counts as newer than every token
             throw error;
           },
         );

@@ -17,7 +17,7 @@ let database: TestDatabase;
 let proxy: DatabaseProxy;
 let apps: { app: INestApplication; dataSource: DataSource }[];
 let redeemed: string[];
-/** What the provider does before it answers, when all refresh tokens have arrived. */
+/** Runs when the provider has all refresh tokens, and before it answers. */
 let beforeAnswers: () => Promise<unknown>;
 /** Settles when the provider may answer. */
 let allAreThere: { promise: Promise<unknown>; resolve: (value?: unknown) => void; reject: (reason: unknown) => void };
@@ -54,7 +54,7 @@ afterAll(async () => {
   await database.drop();
 });
 
-/** Holds every answer until the refresh tokens of all users are there, so that their pairs are stored together. */
+/** Delays every answer until the provider has all refresh tokens, so that the pairs are stored together. */
 async function answerTogether(refreshToken: string): Promise<RefreshAnswer> {
   redeemed.push(refreshToken);
   if (redeemed.length === USERS.length) void beforeAnswers().then(allAreThere.resolve, allAreThere.reject);
@@ -90,7 +90,7 @@ async function storeStale(user: string): Promise<void> {
   });
 }
 
-/** Counts the statements that are answered from now on, by their names, and the users that they are for. */
+/** Counts the statements that PostgreSQL answers from now on, by their names, and the users of each. */
 function spyOnStatements() {
   const answered: { name: string; users: number }[] = [];
   const query = Reflect.get(pg.Client.prototype, 'query') as (...values: unknown[]) => unknown;
@@ -119,7 +119,7 @@ async function refreshAll(): Promise<string[]> {
   return all.map(({ accessToken }) => accessToken);
 }
 
-/** What the other application finds stored. */
+/** Returns the access tokens that the other application reads. */
 async function stored(): Promise<string[]> {
   const all = await Promise.all(USERS.map((user) => manager(1).getIdpToken(user, idpOf(user))));
   return all.map(({ accessToken }) => accessToken);
@@ -130,7 +130,8 @@ const NEW = USERS.map((user) => `new of ${user}`);
 describe('refreshes of many users at once', () => {
   it('share their statements, and each user gets their own token', async () => {
     const statements = spyOnStatements();
-    // No lease is granted, and no other can be asked for than the two under way, before all refreshes ask for theirs.
+    // The lock blocks the first two lease statements. So no lease is granted and no third statement runs before all
+    // refreshes have asked for their leases.
     const host = new pg.Client({ connectionString: database.url });
     await host.connect();
     await host.query('BEGIN');
@@ -138,15 +139,16 @@ describe('refreshes of many users at once', () => {
     const lockedAt = performance.now();
     const all = refreshAll();
     await until(() => statements.users(/^idp_tokens_load/) >= USERS.length);
-    for (let turn = 0; turn < 2 * USERS.length; turn++) await nextTurn(); // one refresh starts in each
+    for (let turn = 0; turn < 2 * USERS.length; turn++) await nextTurn(); // one refresh starts in each turn
     const lockedForMs = performance.now() - lockedAt;
     await host.query('COMMIT');
     await host.end();
     await expect(all).resolves.toEqual(NEW);
     statements.restore();
 
-    // Two under way and two with all the others; two more for each time that the waiting ones lost their patience. The
-    // pairs arrive in one turn, so two statements take them.
+    // Two lease statements are under way, and two more have all the other calls. A call waits 250 ms at most for the
+    // statements under way, so two more can start each 250 ms. The pairs arrive in one turn, so two statements commit
+    // them.
     expect(statements.users(/^idp_tokens_acquire/)).toBe(USERS.length);
     expect(statements.count(/^idp_tokens_acquire/)).toBeGreaterThan(1);
     expect(statements.count(/^idp_tokens_acquire/)).toBeLessThanOrEqual(4 + 2 * Math.floor(lockedForMs / 250));

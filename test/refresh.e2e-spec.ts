@@ -76,7 +76,7 @@ async function storePair(accessTokenExpiresIn: number, idp = 'acme', extra = {})
   });
 }
 
-/** Makes the stored pair as old as its whole life, so that its leeway is that of a token issued long ago. */
+/** Moves the issue time of the stored pair back, so that its leeway is that of a token with a long lifetime. */
 async function backdateIssue(): Promise<void> {
   await database.query(
     "UPDATE auth_tokens SET issued_at = issued_at - interval '8 hours' WHERE keycloak_user_id = $1",
@@ -151,7 +151,7 @@ describe('a stale token', () => {
     const queryRunners = jest.spyOn(dataSource, 'createQueryRunner');
     const results = await Promise.all(Array.from({ length: 200 }, () => tokens.getIdpToken(user, 'acme')));
     expect(endpoint.redeemed).toEqual(['refresh-old']);
-    // A few shared reads, one lease, one commit: one flight for all.
+    // All callers share one flight. It takes a few shared reads, one lease and one commit.
     expect(queryRunners.mock.calls.length).toBeLessThanOrEqual(8);
     queryRunners.mockRestore();
     expect(new Set(results.map(({ accessToken, version }) => accessToken + version)).size).toBe(1);

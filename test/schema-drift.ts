@@ -1,6 +1,6 @@
 /**
- * Migrates an empty database and asks TypeORM what it would still change to make it match the entities. Exits with 1
- * and prints the statements when there are any. Uses the server of DATABASE_URL, or an embedded one.
+ * Migrates an empty database and asks TypeORM which statements would make it match the entities. If there are any, it
+ * prints them and exits with 1. It uses the server of DATABASE_URL, or an embedded one.
  */
 import { startPostgres } from '../examples/support/postgres.js';
 import { runTokenMigrations } from '../src/postgres/run-token-migrations.js';

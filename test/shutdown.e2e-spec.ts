@@ -11,7 +11,7 @@ import { until } from './support/until.js';
 const DEADLINE_MS = 1500;
 const STALE = { accessToken: 'access-old', accessTokenExpiresAt: 1 };
 
-/** Remembers the revocations that it is asked for, and leaves them unanswered. */
+/** A provider that records the requests for revocations and never answers them. */
 class RevocableProvider extends ScriptedProvider {
   readonly revoked: string[] = [];
 
@@ -63,7 +63,7 @@ afterAll(async () => {
   await keycloak.stop();
 });
 
-/** Closes the application; how long that took, in milliseconds. */
+/** Closes the application and returns how long that took, in milliseconds. */
 async function close(): Promise<number> {
   const startedAt = performance.now();
   isClosed = true;
@@ -75,7 +75,7 @@ async function storeStale(users: string[]): Promise<void> {
   for (const user of users) await tokens.storeIdpTokens(user, 'acme', { ...STALE, refreshToken: user });
 }
 
-/** Waits for calls, each of which must give a token or the typed error of an outage. */
+/** Waits for calls. Each of them must return a token or throw a retryable error of the module. */
 async function expectEnds(calls: Promise<unknown>[]): Promise<void> {
   for (const end of await Promise.allSettled(calls)) {
     if (end.status === 'fulfilled') continue;
@@ -87,7 +87,7 @@ it('takes its time once, whatever hangs: refreshes, an offline redemption and a 
   await storeStale(['a', 'b', 'c', 'gone']);
   const { id } = keycloak.users.ada;
   await tokens.storeOfflineToken(id, 'offline-token');
-  await tokens.checkOfflineTokenIsActive(id); // knows the realm
+  await tokens.checkOfflineTokenIsActive(id); // fetches the metadata
   for (const user of ['a', 'b', 'c']) acme.onRefresh(user, () => new Promise(() => undefined));
   keycloak.faults.push('hang');
   const served = keycloak.requests.length;
@@ -160,7 +160,7 @@ it('does not send a refresh token again whose answer is lost after the shutdown 
   const ends = expectEnds([tokens.getIdpToken('a', 'acme')]);
   await until(() => acme.redeemed.length === 1);
   const closing = close();
-  await new Promise((resolve) => setImmediate(resolve)); // Nest has told its modules
+  await new Promise((resolve) => setImmediate(resolve)); // Nest has called the shutdown hooks of the modules
   lose();
   expect(await closing).toBeLessThan(DEADLINE_MS);
   await ends;
@@ -183,7 +183,7 @@ it('ends the wait for the holder of an abandoned lease, and sends nothing in its
 
 it('sends no revocation that was only being taken up when it began, and leaves it to the next start', async () => {
   await storeStale(['gone']);
-  await tokens.revokeIdpTokens('gone', 'acme'); // the round that it wakes has just begun
+  await tokens.revokeIdpTokens('gone', 'acme'); // wakes the outbox, whose round has just begun
   expect(await close()).toBeLessThan(DEADLINE_MS);
   expect(acme.revoked).toEqual([]);
   await expect(database.query('SELECT FROM token_revocations')).resolves.toHaveLength(1);

@@ -48,7 +48,7 @@ function openApp(keys: object[]): Promise<{ app: INestApplication; dataSource: D
   });
 }
 
-/** What one manager with other keys makes of the same rows. */
+/** Runs work with a manager that has other keys and the same rows. */
 async function withKeys<T>(keys: object[], work: (manager: TokenManager) => Promise<T>): Promise<T> {
   const other = await openApp(keys);
   try {

@@ -48,7 +48,10 @@ afterAll(async () => {
   await database.drop();
 });
 
-/** A data source that outlives the applications: one that does not boot would leave its own open. */
+/**
+ * Provides a data source that outlives the applications, because an application that does not boot would leave a data
+ * source of its own open.
+ */
 @Global()
 @Module({})
 class DataSourceModule {
@@ -61,7 +64,7 @@ class DataSourceModule {
   }
 }
 
-/** Boots an application, and closes it after the test. */
+/** Boots an application. The test closes it at its end. */
 async function boot(...imports: (Type | DynamicModule)[]): Promise<INestApplicationContext> {
   const testing = await Test.createTestingModule({ imports }).compile();
   testing.useLogger(false);
@@ -69,7 +72,7 @@ async function boot(...imports: (Type | DynamicModule)[]): Promise<INestApplicat
   return app;
 }
 
-/** What an application does not boot with. */
+/** Returns the error of an application that must not boot. */
 async function bootFailure(...imports: (Type | DynamicModule)[]): Promise<Error> {
   return boot(...imports).then(
     () => {
@@ -86,7 +89,7 @@ function rightOptions(): TokensModuleOptions {
   };
 }
 
-/** Everything wrong at once, as a host that read its environment badly would have it. */
+/** Returns options that are wrong in every way, as a host can get them from a wrong environment. */
 function wrongOptions(): TokensModuleOptions {
   const options: object = {
     encryption: {
@@ -110,7 +113,7 @@ function wrongOptions(): TokensModuleOptions {
   return options as TokensModuleOptions;
 }
 
-/** The faults of {@link wrongOptions}, each by the path of its option. */
+/** The paths of the options that are wrong in {@link wrongOptions}. */
 const faults = [
   'preparedStatements',
   'connectionTimeoutMs',
@@ -127,7 +130,7 @@ const faults = [
   'refresh.waitTimeout',
 ];
 
-/** The path that each line of a configuration error begins with, once. */
+/** Returns the paths at the beginning of the lines of a configuration error, without duplicates. */
 function faultPaths(error: Error): string[] {
   const lines = error.message.split('\n').filter((line) => line.startsWith('- '));
   return [...new Set(lines.map((line) => line.slice(2).split(' ')[0] ?? ''))];
@@ -140,7 +143,7 @@ async function expectToWork(booted: INestApplicationContext): Promise<void> {
   await expect(tokens.getIdpToken('user-1', 'github')).rejects.toThrow(UnsupportedProviderError);
 }
 
-/** A configuration of the host that the options are made from. */
+/** A configuration of the host, from which a factory makes the options. */
 @Injectable()
 class HostConfiguration {
   readonly options = rightOptions();
@@ -226,7 +229,7 @@ describe('TokensModule with wrong options', () => {
   });
 });
 
-/** A module of the host that injects the tokens without importing TokensModule. */
+/** A service of the host in a module that does not import TokensModule. */
 @Injectable()
 class Feature {
   constructor(readonly tokens: TokenManager) {}
@@ -254,7 +257,7 @@ describe('TokensModule, isGlobal', () => {
   });
 });
 
-/** What two parts of one application inject, each from the instance that its module imports. */
+/** The classes that a part of an application injects, from the instance that its module imports. */
 @Injectable()
 class Tokens {
   constructor(
@@ -293,7 +296,7 @@ describe('Two instances of TokensModule on two data sources of one application',
       FirstModule,
       SecondModule,
     );
-    // Without strict, get() looks everywhere, and finds the same instance for both.
+    // Without strict, get() searches all modules and finds the same instance for both.
     first = booted.select(FirstModule).get(Tokens, { strict: true });
     second = booted.select(SecondModule).get(Tokens, { strict: true });
   });

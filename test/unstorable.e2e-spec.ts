@@ -68,7 +68,7 @@ it('keeps the lease of a pair that the database refuses, so that no other proces
   const other = await createTokensApp({ databaseUrl: database.url, options });
   try {
     endpoint.redeemed.length = 0;
-    await database.query('DELETE FROM auth_tokens'); // its tokens are too long for the column
+    await database.query('DELETE FROM auth_tokens'); // because its tokens are too long for the column
     await tokens.storeIdpTokens('eve', 'acme', stale);
     await database.query('ALTER TABLE auth_tokens ALTER COLUMN access_token TYPE varchar(300)');
     const accessToken = 'long'.repeat(200);

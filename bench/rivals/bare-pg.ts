@@ -10,7 +10,9 @@ const KEY = Buffer.alloc(32, 'bare');
 const NONCE_BYTES = 12;
 const TAG_BYTES = 16;
 
-/** The least that an encrypted token costs: AES-256-GCM under one key, nothing bound to anything. */
+/**
+ * Encrypts a token at the least cost. It uses AES-256-GCM under one key and binds the text to no table, column or user.
+ */
 export function seal(plaintext: string): string {
   const nonce = randomBytes(NONCE_BYTES);
   const cipher = createCipheriv('aes-256-gcm', KEY, nonce);
@@ -26,7 +28,10 @@ export function open(sealed: string): string {
   return decipher.update(bytes.subarray(NONCE_BYTES, -TAG_BYTES), undefined, 'utf8') + decipher.final('utf8');
 }
 
-/** The table of an application that stores its tokens by hand; bare pg and the repository share it. */
+/**
+ * Creates and fills the table of an application that stores its tokens without a library. The rivals bare pg,
+ * `repository.findOneBy` and the row lock use it.
+ */
 export async function seedPlainTokens(url: string, users: number, expiresAt: number): Promise<void> {
   await query(
     url,
@@ -50,7 +55,7 @@ export async function seedPlainTokens(url: string, users: number, expiresAt: num
   await query(url, 'VACUUM ANALYZE plain_tokens');
 }
 
-/** The floor: one named prepared SELECT by key and one AES-256-GCM open a call. */
+/** Returns the rival with the least work: one named prepared SELECT by key and one decryption for each call. */
 export function bareReads(pool: pg.Pool): Contestant {
   return {
     name: 'bare pg (floor)',
@@ -67,7 +72,7 @@ export function bareReads(pool: pg.Pool): Contestant {
   };
 }
 
-/** One named upsert and two seals a call. */
+/** Returns the rival that runs one named prepared upsert and encrypts two tokens for each call. */
 export function bareWrites(pool: pg.Pool, expiresAt: number): Contestant {
   return {
     name: 'bare pg upsert',

@@ -9,7 +9,7 @@ import { accessTokenOf, IDP, refreshTokenOf, userId } from '../support/users.js'
 
 const SECRET = 'the secret of better-auth in this bench';
 
-/** better-auth on a database of its own, with encrypted tokens, filled with users. */
+/** Starts better-auth on the database of this URL, with encrypted tokens, and fills the database with users. */
 export async function startBetterAuth(
   url: string,
   users: number,

@@ -19,12 +19,12 @@ import { fill, vacuum } from '../support/database.js';
 import type { Contestant } from '../support/race.js';
 import { accessTokenOf, IDP, refreshTokenOf, userId } from '../support/users.js';
 
-/** The key of every run: bench results are no secrets. */
+/** The key of every run. It is in the source because the tokens of the bench are no secrets. */
 const KEY = Buffer.alloc(32, 'nestjs-idp-tokens bench').toString('base64');
 
 const CLIENT = { clientId: 'bench', clientSecret: 'bench' };
 
-/** Providers of a table in which not everybody has the same one. */
+/** The providers of a table whose users have different providers. */
 export const IDPS = ['github', 'gitlab', 'bitbucket', 'azure_devops'] as const;
 
 export const BENCH_OPTIONS: TokensModuleOptions = {
@@ -58,7 +58,7 @@ export async function startModule(
   return { app, dataSource, tokens: app.get(TokenManager) };
 }
 
-/** Fills `auth_tokens` with users, each at the provider that `idpOf` says; `expiresAt` in epoch seconds. */
+/** Fills `auth_tokens` with users. `idpOf` names the provider of each user. `expiresAt` is in epoch seconds. */
 export async function seedModule(
   { app, dataSource }: ModuleApp,
   url: string,

@@ -25,12 +25,12 @@ class PlainTokens {
   expiresAt!: string;
 }
 
-/** A data source with the entity that a Nest application would write for its tokens. */
+/** Opens a data source with the entity that a Nest application would write for its tokens. */
 export async function openPlainTokens(url: string): Promise<DataSource> {
   return new DataSource({ type: 'postgres', url, entities: [PlainTokens], poolSize: 10 }).initialize();
 }
 
-/** What one writes first: `repository.findOneBy` and a decryption. */
+/** Returns the rival that most applications begin with: `repository.findOneBy` and a decryption. */
 export function repositoryReads(dataSource: DataSource): Contestant {
   const repository = dataSource.getRepository(PlainTokens);
   return {

@@ -4,8 +4,8 @@ import { IDP, userId } from '../support/users.js';
 import { open, seal } from './bare-pg.js';
 
 /**
- * The widespread way to refresh once: a row lock, and with it a transaction and a connection, for as long as the
- * provider takes.
+ * Refreshes the token of one user under a row lock, which is the usual way to redeem a refresh token once. It keeps a
+ * transaction and a connection until the provider has answered.
  */
 export async function refreshUnderRowLock(pool: pg.Pool, tokenEndpoint: string, n: number): Promise<string> {
   const client = await pool.connect();
@@ -28,14 +28,14 @@ export async function refreshUnderRowLock(pool: pg.Pool, tokenEndpoint: string, 
   }
 }
 
-/** What a provider's token endpoint answers. */
+/** The answer of a token endpoint. */
 export interface IssuedTokens {
   access_token: string;
   refresh_token: string;
   expires_in: number;
 }
 
-/** The provider call and nothing else. */
+/** Calls the token endpoint and stores nothing. */
 export async function redeem(tokenEndpoint: string, refreshToken: string): Promise<IssuedTokens> {
   const response = await fetch(tokenEndpoint, {
     method: 'POST',

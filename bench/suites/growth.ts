@@ -11,17 +11,17 @@ const SIZES = [10_000, 100_000, 1_000_000];
 const READS = 1_000_000;
 const CALLERS = 32;
 
-/** What a read costs as the table grows, what a row takes, and what a process keeps after many reads. */
+/** The cost of a read for each table size, the size of a row, and the memory of a process after many reads. */
 export interface GrowthResult {
   readonly sizes: readonly {
     readonly rows: number;
     readonly readsPerSecond: number;
-    /** Cost of a read ÷ its cost in the smallest table, as the median over the rounds. */
+    /** Cost of a read ÷ its cost in the smallest table. This is the median over the rounds. */
     readonly costRatio: number;
-    /** Table and indexes. */
+    /** Bytes of the table and its indexes ÷ rows. */
     readonly bytesPerRow: number;
   }[];
-  /** Table and indexes with 10^8 rows, extrapolated from the largest one. */
+  /** Bytes of table and indexes with 10^8 rows, extrapolated from the largest table. */
   readonly bytesAt100Million: number;
   readonly memory: { readonly reads: number; readonly bytesBefore: number; readonly bytesAfter: number };
 }
@@ -35,7 +35,6 @@ export async function measureGrowth(server: BenchServer): Promise<GrowthResult> 
     await seedModule(module, url, rows, expiresAt);
     modules.push({ rows, url, module });
   }
-  // Each contestant reads random users of its own table.
   const contestants = modules.map(({ rows, module }): Contestant => {
     const { call } = moduleReads(module);
     const nextUser = randomUsers(rows);
@@ -59,7 +58,7 @@ export async function measureGrowth(server: BenchServer): Promise<GrowthResult> 
   return { sizes, bytesAt100Million: (sizes.at(-1)?.bytesPerRow ?? NaN) * 1e8, memory };
 }
 
-/** Memory in use, before and after many reads. */
+/** Returns the bytes in use before and after many reads. */
 async function readMany(contestant: Contestant | undefined): Promise<GrowthResult['memory']> {
   if (!contestant) throw new Error('There is no contestant.');
   const read = async (count: number) => {
@@ -75,7 +74,7 @@ async function readMany(contestant: Contestant | undefined): Promise<GrowthResul
   return { reads: READS, bytesBefore, bytesAfter: bytesInUse() };
 }
 
-/** Heap and buffers after a garbage collection. */
+/** Returns the bytes of heap and buffers after a garbage collection, as the median of five. */
 function bytesInUse(): number {
   setFlagsFromString('--expose-gc');
   const collectGarbage = runInNewContext('gc') as () => void;

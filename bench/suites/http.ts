@@ -10,7 +10,7 @@ const CONNECTIONS = 64;
 const ROUNDS = 5;
 const TURN_SECONDS = 1;
 
-/** Requests a second of one route, bare and behind `IdpTokenGuard`. */
+/** The requests per second of one route, with and without `IdpTokenGuard`. */
 export interface RouteResult {
   readonly route: string;
   readonly barePerSecond: Spread;
@@ -18,7 +18,7 @@ export interface RouteResult {
   readonly ratio: Spread;
 }
 
-/** The routes of one application under the same load. */
+/** The results of all routes under the same load. */
 export interface HttpResult {
   readonly connections: number;
   readonly routes: readonly RouteResult[];
@@ -50,7 +50,7 @@ export async function measureHttp(server: BenchServer): Promise<HttpResult> {
       const one = await request(prefix + first);
       const two = await request(prefix + (first === 'bare' ? 'guarded' : 'bare'));
       const [bare, guarded] = first === 'bare' ? [one, two] : [two, one];
-      if (round > 0) rounds.push({ bare, guarded }); // the first one warms up
+      if (round > 0) rounds.push({ bare, guarded }); // the first round warms up
     }
     return {
       route,

@@ -11,15 +11,15 @@ import { accessTokenOf, randomUsers } from '../support/users.js';
 
 const USERS = 100_000;
 
-/** The standings at one number of concurrent callers. */
+/** The results of all rivals at one number of concurrent callers. */
 export interface ReadStandings {
   readonly callers: number;
   readonly standings: Standing[];
-  /** `getIdpToken` over better-auth's `getAccessToken`. */
+  /** Throughput of `getIdpToken` ÷ throughput of better-auth's `getAccessToken`. */
   readonly overBetterAuth: Spread;
 }
 
-/** Reads of fresh tokens by random users, every rival on the same server in the same rounds. */
+/** Measures reads of fresh tokens of random users. All rivals run on the same server in the same rounds. */
 export async function measureReads(server: BenchServer): Promise<ReadStandings[]> {
   const expiresAt = Math.floor(Date.now() / 1000) + 7 * 24 * 3600;
   const url = await server.createDatabase('reads');
@@ -50,7 +50,7 @@ export async function measureReads(server: BenchServer): Promise<ReadStandings[]
     const standings = await race(contestants, settings);
     const [, ours] = standings;
     const theirs = standings.at(-1);
-    if (!ours || !theirs) throw new Error('There are no standings.');
+    if (!ours || !theirs) throw new Error('The race returned no results.');
     results.push({ callers, standings, overBetterAuth: ratioOf(ours, theirs) });
   }
   await Promise.all([
@@ -64,7 +64,7 @@ export async function measureReads(server: BenchServer): Promise<ReadStandings[]
   return results;
 }
 
-/** A contestant that does not return the right token is out. */
+/** Makes sure that a contestant returns the right tokens. */
 async function prove({ name, call }: Contestant): Promise<void> {
   for (const n of [0, 4711, USERS - 1]) {
     const result = await call(n);

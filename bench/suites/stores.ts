@@ -8,7 +8,10 @@ import { randomUsers } from '../support/users.js';
 
 const USERS = 10_000;
 
-/** Stores of a pair for random users who have one, both with a COMMIT that PostgreSQL has flushed. */
+/**
+ * Measures stores of a pair for random users who have a pair already. For both rivals PostgreSQL flushes each `COMMIT`
+ * to the disk.
+ */
 export async function measureStores(server: BenchServer): Promise<Standing[]> {
   const expiresAt = Math.floor(Date.now() / 1000) + 7 * 24 * 3600;
   const url = await server.createDatabase('stores');

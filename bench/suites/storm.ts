@@ -14,30 +14,36 @@ const POOL_SIZE = 4;
 const PROVIDER_MS = 200;
 const ROUNDS = 5;
 const WARM_UP_ROUNDS = 2;
-/** In a large table users whose tokens expire together are seldom neighbours. */
+/**
+ * Distance between the users of a storm in the table, in rows. In a large table, users whose tokens expire together are
+ * seldom neighbours.
+ */
 const SPREAD = 50;
 
-/** 1,000 tokens of 1,000 users that expired together. */
+/** The results of a storm: 1,000 tokens of 1,000 users expired at the same time. */
 export interface StormResult {
   readonly users: number;
   readonly poolSize: number;
   readonly providerMs: number;
-  /** The same provider calls made bare with fetch, on connections that are open already. */
+  /** Milliseconds of the same provider calls by `fetch`, on connections that are open already. */
   readonly bareMs: Spread;
   readonly moduleMs: Spread;
   readonly ratio: Spread;
-  /** Redemptions that the provider counted, for each user and storm. */
+  /** How often the provider redeemed a refresh token, for each user and storm. */
   readonly redemptionsPerUser: number;
-  /** A row lock, and its connection, held over the provider call. */
+  /** Milliseconds with a row lock and its connection, which the process holds until the provider has answered. */
   readonly rowLockMs: number;
-  /** Reads of other users' fresh tokens in the same process: before a storm, and during one, which then takes longer. */
+  /**
+   * Reads of other users' fresh tokens in the same process, before a storm and during a storm. The storm takes longer
+   * because of these reads.
+   */
   readonly calmReadsPerSecond: number;
   readonly stormReadsPerSecond: number;
   readonly readsRatio: Spread;
   readonly stormWithReadersMs: number;
-  /** Share of the refreshes' updates that changed no index, of users spread over the table. */
+  /** Share of the updates that changed no index, for refreshes of users who are spread over the table. */
   readonly hotShare: number;
-  /** The same of users who are neighbours in the table, so that one statement updates all rows of a page. */
+  /** The same share for users who are neighbours in the table. One statement then updates all rows of a page. */
   readonly hotShareOfNeighbours: number;
 }
 
@@ -54,11 +60,11 @@ export async function measureStorm(server: BenchServer): Promise<StormResult> {
   };
 }
 
-/** Of one storm in a table that nothing else has updated, whose users have this distance. */
+/** Measures the share of HOT updates of one storm, in a new table whose users have this distance, in rows. */
 async function measureHotShare(server: BenchServer, distance: number): Promise<number> {
   const { url, module, stop } = await start(server, `storm_hot_${distance}`, nowSeconds() - 1, (distance + 1) * USERS);
   await everyUser((n) => module.tokens.getIdpToken(userId(distance * n), IDP));
-  await stop(); // and every backend has reported its counts
+  await stop(); // because a backend reports all its counts when it ends
   return hotShareOf(url);
 }
 
@@ -113,7 +119,10 @@ async function measureRowLock(server: BenchServer): Promise<number> {
   return tookMs;
 }
 
-/** A provider and an application with users of whom the first half can be made to expire. */
+/**
+ * Starts a provider and an application, and stores a token pair for each user. `expire` later makes the pairs of the
+ * first half expire.
+ */
 async function start(server: BenchServer, name: string, expiresAt = nowSeconds() + 7 * 24 * 3600, rows = 2 * USERS) {
   const provider = await startSlowProvider(PROVIDER_MS);
   const url = await server.createDatabase(name);
@@ -141,7 +150,7 @@ async function expire(url: string): Promise<void> {
   await query(url, 'VACUUM auth_tokens');
 }
 
-/** Reads of fresh tokens by callers that go on until the work is done. */
+/** Measures reads of fresh tokens by callers that read until the work is done. */
 async function readsDuring(
   { tokens }: ModuleApp,
   work: () => Promise<unknown>,
@@ -172,7 +181,7 @@ async function timed(work: () => Promise<unknown>): Promise<number> {
   return performance.now() - startedAt;
 }
 
-/** Two updates a refresh: the lease and the commit. */
+/** Returns the share of HOT updates. A refresh makes two updates: the lease and the commit. */
 async function hotShareOf(url: string): Promise<number> {
   const [counts] = await query(
     url,

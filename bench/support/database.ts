@@ -10,7 +10,10 @@ export interface BenchServer {
   stop(): Promise<void>;
 }
 
-/** The defaults of PostgreSQL, durability included, but for a cache that suits the machine. */
+/**
+ * Starts PostgreSQL with its defaults, also for durability. Only the number of connections and the size of the cache
+ * differ.
+ */
 export async function startServer(): Promise<BenchServer> {
   const server = await startPostgres(['-c', 'max_connections=200', '-c', 'shared_buffers=512MB']);
   return {
@@ -35,7 +38,7 @@ export async function query(url: string, sql: string, values?: unknown[]): Promi
   }
 }
 
-/** Inserts rows in chunks: `sql` takes one array a column. */
+/** Inserts rows in chunks. `sql` has one array parameter for each column. */
 export async function fill(url: string, sql: string, count: number, rowOf: (n: number) => unknown[]): Promise<void> {
   const client = new pg.Client({ connectionString: url });
   await client.connect();
@@ -54,7 +57,7 @@ export async function fill(url: string, sql: string, count: number, rowOf: (n: n
 
 const CHUNK = 5000;
 
-/** Statistics for the planner and a clean visibility map, as autovacuum leaves them. */
+/** Gives the planner statistics and the table a clean visibility map, as autovacuum does. */
 export async function vacuum(dataSource: DataSource, table: string): Promise<void> {
   await dataSource.query(`VACUUM ANALYZE ${table}`);
 }

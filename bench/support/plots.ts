@@ -2,7 +2,7 @@ import { init } from 'echarts';
 
 import type { Results } from '../suites.js';
 
-/** One SVG for each question that a picture answers better than a table, by name. */
+/** Returns the plots as SVG, by name: reads by callers, duration of a storm, reads by table size. */
 export function plots({ reads, storm, growth }: Results): Record<string, string> {
   const svgs: Record<string, string> = {};
   if (reads) {

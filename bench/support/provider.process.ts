@@ -1,4 +1,4 @@
-/** A token endpoint in a process of its own that takes a given time for each redemption and refuses none. */
+/** A token endpoint in a process of its own. It redeems every refresh token and answers after a fixed time. */
 import { randomBytes } from 'node:crypto';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';

@@ -5,7 +5,7 @@ import { startScript } from '../../examples/support/child-process.js';
 /** A provider whose token endpoint answers after a fixed time. */
 export interface SlowProvider {
   readonly tokenEndpoint: string;
-  /** How many refresh tokens were redeemed so far. */
+  /** Returns how many refresh tokens the provider has redeemed. */
   redemptions(): Promise<number>;
   stop(): Promise<void>;
 }

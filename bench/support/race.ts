@@ -1,22 +1,22 @@
 import { quantile, type Spread, spreadOf } from './statistics.js';
 
-/** One way of doing the measured thing. */
+/** One rival of a race. It does the measured work for the user with the number `n`. */
 export interface Contestant {
   readonly name: string;
   readonly call: (n: number) => Promise<unknown>;
 }
 
 export interface RaceSettings {
-  /** Concurrent callers, each with one call under way at all times. */
+  /** Number of concurrent callers. Each has one call under way at all times. */
   readonly callers: number;
   readonly rounds: number;
   /** How long each contestant runs in each round. */
   readonly turnMs: number;
-  /** Which user the next call is about. */
+  /** Returns the number of the user of the next call. */
   readonly nextUser: () => number;
 }
 
-/** What one contestant reached over all rounds; ratios are to the first contestant of the same round. */
+/** The result of one contestant over all rounds. A ratio compares it with the first contestant in the same round. */
 export interface Standing {
   readonly name: string;
   readonly perSecond: Spread;
@@ -24,11 +24,11 @@ export interface Standing {
   /** Median latency of a call in microseconds. */
   readonly latencyUs: Spread;
   readonly latencyRatio: Spread;
-  /** Calls a second of each round, for other ratios than those to the first contestant. */
+  /** Calls per second in each round, for ratios to other contestants than the first. */
   readonly rounds: readonly number[];
 }
 
-/** Throughput of one contestant over another's, round by round. */
+/** Returns the throughput of one contestant ÷ the throughput of another, over the rounds. */
 export function ratioOf({ rounds }: Standing, other: Standing): Spread {
   return spreadOf(rounds.map((perSecond, round) => perSecond / at(other.rounds, round)));
 }
@@ -39,8 +39,8 @@ interface Turn {
 }
 
 /**
- * Lets the contestants run one after the other, round by round, each round beginning with another one. A ratio compares
- * turns of one round, so that the load of the machine, which lasts longer than a round, cancels out.
+ * Runs the contestants one after the other in each round. Each round begins with another contestant. A ratio compares
+ * turns of one round. So the load of the machine cancels out, because it lasts longer than a round.
  */
 export async function race(contestants: readonly Contestant[], settings: RaceSettings): Promise<Standing[]> {
   for (const contestant of contestants) await run(contestant, settings, settings.turnMs); // warm-up
@@ -74,7 +74,7 @@ async function run({ call }: Contestant, { callers, nextUser }: RaceSettings, tu
         await call(nextUser());
         latencies.push(performance.now() - before);
       } else {
-        await call(nextUser()); // not timed: reading the clock for each would cost the faster rival more
+        await call(nextUser()); // not timed, because reading the clock for each call would cost the faster rival more
       }
     }
   };

@@ -2,7 +2,7 @@ import type { Results } from '../suites.js';
 import type { Standing } from './race.js';
 import type { Spread } from './statistics.js';
 
-/** The results as Markdown: medians, and quartiles in brackets where there are some. */
+/** Returns the results as Markdown tables, with medians and with quartiles in brackets. */
 export function tables({ reads, stores, http, storm, growth }: Results): string {
   const blocks: string[] = [];
   if (reads) {
@@ -41,8 +41,8 @@ export function tables({ reads, stores, http, storm, growth }: Results): string 
     ];
     blocks.push(table('Readers of fresh tokens', ['', 'reads/s', 'ratio'], readers));
     blocks.push(
-      `Redemptions for each user: ${storm.redemptionsPerUser}. HOT share of the updates: ${storm.hotShare.toFixed(3)}, ` +
-        `of neighbours in the table: ${storm.hotShareOfNeighbours.toFixed(3)}.`,
+      `Refresh tokens redeemed for each user: ${storm.redemptionsPerUser}. ` +
+        `HOT share of the updates: ${storm.hotShare.toFixed(3)}, of neighbours in the table: ${storm.hotShareOfNeighbours.toFixed(3)}.`,
     );
   }
   if (growth) {

@@ -4,7 +4,7 @@ import { OutcomeTable } from '../support/outcome-table.js';
 import { type Failover, failOver, type FailoverSettings, USERS } from './failover.js';
 
 const table = new OutcomeTable();
-/** What ends that which a test has started. */
+/** Functions that end what a test has started. */
 const ends: (() => Promise<void>)[] = [];
 
 afterEach(async () => {
@@ -15,7 +15,7 @@ afterAll(() => {
   table.print();
 });
 
-/** Runs a failover and notes its figures. */
+/** Runs a failover and prints its figures. */
 async function counted(name: string, settings: FailoverSettings): Promise<Failover> {
   const failover = await failOver(settings, (end) => ends.push(end));
   const { acknowledged, unreplicated, outcomes, awayMs, landedMs } = failover;
@@ -57,7 +57,7 @@ function expectOnlyUnreplicatedLost(failover: Failover): void {
   expect(acknowledged.length).toBeLessThan(USERS);
   expect(neverStored).toEqual([]);
   expect(differing).toEqual(unreplicated);
-  // Their users connect the account again: the standby has the refresh token that is spent.
+  // Their users must connect the account again, because the standby has a refresh token that is spent.
   expect(outcomes).toEqual({ tried: USERS, recovered: USERS - lost, reauthentication: lost, lost: 0 });
   const { redeemed, 'reuse-punished': punished = 0 } = redemptions;
   expect({ redeemed, punished }).toEqual({ redeemed: USERS, punished: lost });

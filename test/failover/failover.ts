@@ -12,40 +12,43 @@ export const USERS = 300;
 const users = Array.from({ length: USERS }, (_, n) => `user-${n}`);
 const keys = [{ id: 'test', secret: newKey() }];
 
-/** Takes what ends something that was started, also for when a failover fails half-way. */
+/** Registers a function that ends something. The test calls it at its end, also if the failover fails before. */
 export type AtEnd = (end: () => Promise<void>) => void;
 
 export interface FailoverSettings {
   /** Whether commits wait until the standby has them. */
   isSynchronous: boolean;
-  /** Whether the standby receives nothing more from when a sixth of the pairs is committed. */
+  /** Whether the replication ends when a sixth of the callers have their tokens. */
   isCutOff: boolean;
 }
 
-/** What a user's caller got, or what it failed with in the end. */
+/** What the caller for a user got in the end: a token or an error code. */
 interface Answer {
   accessToken?: string;
   version?: string;
   code?: string;
 }
 
-/** What one failover came to. */
+/** The figures of one failover. */
 export interface Failover {
-  /** Users whose callers had their token, and so the primary's word that it is stored, when the primary was gone. */
+  /** Users whose callers had their token before the kill. So the primary had acknowledged that the pair is stored. */
   acknowledged: string[];
-  /** Those of them whose pair the primary did not have, as its data show. */
+  /** Acknowledged users whose pair is not in the data of the primary. */
   neverStored: string[];
-  /** Those of them whose pair the primary had and the promoted standby does not. */
+  /** Acknowledged users whose pair the primary had and the promoted standby does not have. */
   unreplicated: string[];
-  /** Users whose callers got another answer than an application that was started after all, or a token that is dead. */
+  /**
+   * Users whose callers got another answer than an application that the test started afterwards, or whose token is dead
+   * at the provider.
+   */
   differing: string[];
-  /** What that application came to. */
+  /** The outcomes in the application that the test started afterwards. */
   outcomes: Outcomes;
-  /** How often the provider gave which answer. */
+  /** How often the provider gave each answer. */
   redemptions: Record<string, number>;
-  /** From the kill until applications are led to the standby. */
+  /** Milliseconds from the kill until new connections reach the standby. */
   awayMs: number;
-  /** From the kill until the last of the refreshes that it hit has landed. */
+  /** Milliseconds from the kill until the last caller has its answer. */
   landedMs: number;
 }
 
@@ -62,7 +65,7 @@ async function startTokens(databaseUrl: string, provider: HostileProvider, atEnd
           policy: { exchangeTimeoutMs: 5000, leaseMs: 8000, takeoverDelayMs: 500 },
         },
       },
-      // No caller gets a token before the database has said that it is stored.
+      // No caller gets a token before the database has acknowledged the commit.
       refresh: { waitTimeoutMs: 60_000, commitWaitMs: 60_000, shutdownTimeoutMs: 5000 },
     },
   });
@@ -72,7 +75,7 @@ async function startTokens(databaseUrl: string, provider: HostileProvider, atEnd
   return { tokens: app.get(TokenManager), close };
 }
 
-/** An expired pair of a grant of its own for every user. The provider's answers are spread over two seconds. */
+/** Stores an expired pair of a new grant for every user. The provider spreads its answers over two seconds. */
 async function storeExpiredPairs(tokens: TokenManager, provider: HostileProvider): Promise<void> {
   await Promise.all(
     users.map(async (user, n) => {
@@ -83,7 +86,7 @@ async function storeExpiredPairs(tokens: TokenManager, provider: HostileProvider
   );
 }
 
-/** Asks for a user's token as an application does: again when it is told that this can help. */
+/** Asks for the token of a user as an application does. It asks again after a retryable error, for 45 s at most. */
 async function ask(tokens: TokenManager, user: string): Promise<Answer> {
   const deadline = performance.now() + 45_000;
   for (;;) {
@@ -98,22 +101,23 @@ async function ask(tokens: TokenManager, user: string): Promise<Answer> {
   }
 }
 
-/** The version of every user's pair on a server. */
+/** Returns the token version of every user on a server. */
 async function versionsOn(url: string): Promise<Map<unknown, unknown>> {
   const rows = await queryDatabase(url, 'SELECT keycloak_user_id, token_version FROM auth_tokens');
   return new Map(rows.map(({ keycloak_user_id: user, token_version: version }) => [user, version]));
 }
 
 /**
- * Refreshes the tokens of all users at once, kills the primary when a third of the pairs is committed, promotes the
- * standby and leads the applications to it.
+ * Refreshes the tokens of all users at once, kills the primary when a third of the callers have their tokens, promotes
+ * the standby and redirects the applications to it. If the standby is synchronous and cut off, it kills the primary as
+ * soon as a commit waits for the standby.
  */
 export async function failOver({ isSynchronous, isCutOff }: FailoverSettings, atEnd: AtEnd): Promise<Failover> {
   const provider = await startHostileProvider({ mode: 'single-use', oldAccessTokenDies: true });
   atEnd(() => provider.stop());
   const pair = await startReplicatedPostgres({ isSynchronous });
   atEnd(() => pair.stop());
-  // The one address at which applications find the primary.
+  // Applications know only the address of the proxy.
   const proxy = new DatabaseProxy(pair.primaryUrl);
   const url = await proxy.open();
   atEnd(() => proxy.close());
@@ -130,14 +134,14 @@ export async function failOver({ isSynchronous, isCutOff }: FailoverSettings, at
     await until(() => answers.size >= USERS / 6);
     await pair.cutOff();
   }
-  // A synchronous standby that is cut off lets no commit through any more.
+  // Without its synchronous standby the primary finishes no commit, so a third of the callers would never have answers.
   if (isCutOff && isSynchronous) await until(() => hasWaitingCommit(pair.primaryUrl));
   else await until(() => answers.size >= USERS / 3);
   await pair.killPrimary();
   const killedAt = performance.now();
   await pair.promote();
 
-  // What the dead primary has said is known by now, and the promoted standby has said nothing yet.
+  // At this moment every answer is from the dead primary, because no application has reached the standby yet.
   const told = new Map(answers);
   const stored = await versionsOn(pair.standbyUrl);
   proxy.redirect(pair.standbyUrl);
@@ -167,7 +171,7 @@ async function hasWaitingCommit(url: string): Promise<boolean> {
   return (await queryDatabase(url, "SELECT FROM pg_stat_activity WHERE wait_event = 'SyncRep'")).length > 0;
 }
 
-/** Asks for every user's token and counts; the answers are those with a token that is alive at the provider. */
+/** Asks for every user's token and counts the outcomes. `later` has only answers whose token works at the provider. */
 async function askAndCount(
   tokens: TokenManager,
   provider: HostileProvider,

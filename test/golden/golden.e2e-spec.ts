@@ -16,7 +16,7 @@ const TABLES = ['auth_tokens', 'offline_tokens', 'token_revocations'];
 
 type AnyStatement = Statement<never, unknown>;
 
-/** Each lookup of `auth_tokens` by its name, such as `rows.ofMany`. */
+/** Returns the lookups of `auth_tokens` by their names, such as `rows.ofMany`. */
 function lookups(): Record<string, AnyStatement> {
   const each: Record<string, AnyStatement> = {};
   for (const [of, lookup] of Object.entries<object>({ ...authTokensLookups('auth_tokens') })) {
@@ -49,7 +49,7 @@ afterAll(async () => {
   await database.drop();
 });
 
-/** Compares a text with its golden file, or writes the file with UPDATE_GOLDEN=1. */
+/** Compares a text with its golden file. With UPDATE_GOLDEN=1 it writes the file. */
 async function expectGolden(name: string, text: string): Promise<void> {
   const path = `${FOLDER}/${name}.sql`;
   if (process.env.UPDATE_GOLDEN === '1') await writeFile(path, text);
@@ -58,7 +58,7 @@ async function expectGolden(name: string, text: string): Promise<void> {
   expect(text).toBe(golden);
 }
 
-/** A table as PostgreSQL describes it, a line for each column, constraint and index. */
+/** Describes a table from the catalogue of PostgreSQL, with a line for each column, constraint and index. */
 async function describeTable(table: string): Promise<string> {
   const lines = await client.query<{ line: string }>(
     `SELECT line FROM (SELECT 1 AS part, a.attnum AS position, format('  %I %s%s%s%s', a.attname, format_type(a.atttypid, a.atttypmod),
@@ -83,7 +83,10 @@ async function describeTable(table: string): Promise<string> {
   return `TABLE ${table} (${options.rows[0]?.options ?? ''})\n${lines.rows.map(({ line }) => line).join('\n')}\n`;
 }
 
-/** A statement as PostgreSQL gets it, under the name it is prepared by, with the types that PostgreSQL gives its parameters. */
+/**
+ * Describes a statement: the text that PostgreSQL gets, the name by which it is prepared, and the types that PostgreSQL
+ * gives to its parameters.
+ */
 async function describeStatement(key: string, statement: AnyStatement): Promise<string> {
   const { name, text, action, parameters, isRepeatable } = statement;
   await client.query(`PREPARE ${name} AS ${text}`);

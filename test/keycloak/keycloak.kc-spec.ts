@@ -43,7 +43,10 @@ function realm(): KeycloakModuleOptions {
   return { serverUrl: keycloak.url, realm: 'app', ...CLIENT, timeoutMs: 5000 };
 }
 
-/** The options of the module; the broker's client may refresh at the provider by itself. */
+/**
+ * Returns the options of the module. The module has the client of Keycloak's broker at the provider, so it can redeem
+ * the tokens of the broker.
+ */
 function options(overrides: Partial<KeycloakModuleOptions> = {}) {
   return {
     encryption: { keys },
@@ -85,7 +88,7 @@ beforeEach(async () => {
   await database.query('DELETE FROM offline_tokens');
 });
 
-/** Logs in through Keycloak's pages, by the brokered provider unless the user is of the realm itself. */
+/** Logs in on the pages of Keycloak and returns the code. A user of another realm logs in at the brokered provider. */
 async function logIn(user: BrowserUser, { scope = 'openid', client = CLIENT.clientId } = {}): Promise<string> {
   const url = new URL(`${keycloak.url}/realms/app/protocol/openid-connect/auth`);
   const parameters = { client_id: client, response_type: 'code', redirect_uri: REDIRECT_URI, scope };
@@ -104,7 +107,7 @@ function subject({ accessToken }: KeycloakTokens): string {
   return decodeJwt(accessToken).sub ?? '';
 }
 
-/** Ada with an offline token that is stored. */
+/** Stores an offline token for Ada and returns her id. */
 async function adaOffline(): Promise<string> {
   const issued = await tokensOf(ADA, 'openid offline_access');
   await tokens.storeOfflineToken(subject(issued), issued.refreshToken);
@@ -187,7 +190,7 @@ describe('an import', () => {
     const user = subject(issued);
     await tokens.importIdpTokens('acme', user, issued.accessToken);
     const imported = await tokens.getIdpToken(user, 'acme');
-    await delay(1100); // expiries count in seconds
+    await delay(1100); // expiries are in whole seconds
     const refreshed = await tokens.getIdpToken(user, 'acme', { rejectedVersion: imported.version });
     expect(refreshed.accessToken).not.toBe(imported.accessToken);
     await expect(tokens.importIdpTokens('acme', user, issued.accessToken)).resolves.toBe(false);
@@ -468,7 +471,7 @@ describe.each(httpPlatforms)('KeycloakAuthGuard on $platform', ({ createApplicat
       },
     });
     const after = await tokensOf(ADA);
-    await delay(5500); // new keys are looked for at most every 5 s
+    await delay(5500); // the module fetches keys every 5 s at most
     await get('/me', after.accessToken).expect(200);
     await get('/me', before.accessToken).expect(200);
   });

@@ -15,7 +15,7 @@ import { createTokensApp, newKey } from '../support/tokens-app.js';
 import { type Outcome, startTokensWorker, type TokensWorker } from '../support/tokens-worker.js';
 import { until } from '../support/until.js';
 
-/** How a provider treats a refresh token that was redeemed already. */
+/** How a provider treats a refresh token that it has redeemed before. */
 export type FaultMode = Exclude<HostileProviderSettings['mode'], 'no-rotation'>;
 
 const keys = [{ id: 'test', secret: newKey() }];
@@ -23,7 +23,7 @@ const table = new OutcomeTable();
 
 let database: TestDatabase;
 let proxy: DatabaseProxy;
-/** Stands for the processes that nothing happens to. */
+/** The application without faults. It represents the other processes of the host. */
 let app: INestApplication;
 let tokens: TokenManager;
 let worker: TokensWorker;
@@ -53,7 +53,7 @@ function moduleOptions(): TokensModuleOptions {
 
 let batches = 0;
 
-/** Users with an expired pair of a grant of their own, at the provider of the mode. */
+/** Stores expired pairs and returns their users. Each user has a grant of its own, with these faults. */
 async function expiredUsers(count: number, ...faults: Fault[]): Promise<string[]> {
   const batch = ++batches;
   const users = Array.from({ length: count }, (_, n) => `user-${batch}-${n}`);
@@ -65,7 +65,7 @@ async function expiredUsers(count: number, ...faults: Fault[]): Promise<string[]
   return users;
 }
 
-/** Starts the refreshes of users in the worker; settles when all their requests are at the provider. */
+/** Starts the refreshes of users in the worker. Settles when the provider has all their requests. */
 async function redeemInWorker(users: string[]): Promise<{ outcomes: Promise<Outcome[]> }> {
   const before = (await provider.redemptions()).length;
   const outcomes = worker.get(users);
@@ -74,7 +74,7 @@ async function redeemInWorker(users: string[]): Promise<{ outcomes: Promise<Outc
   return { outcomes };
 }
 
-/** Settles when the provider has answered the last redemptions. */
+/** Settles when the provider has answered the last requests, one for each of these users. */
 async function answered(users: string[]): Promise<void> {
   await until(async () => {
     const redemptions = await provider.redemptions();
@@ -82,7 +82,7 @@ async function answered(users: string[]): Promise<void> {
   });
 }
 
-/** Asks for every user's token, patiently, until each has a final answer, and counts. */
+/** Asks for every user's token until each has a final answer, for 30 s at most, and counts the outcomes. */
 async function settle(users: string[]): Promise<Outcomes> {
   const outcomes: Outcomes = { tried: users.length, recovered: 0, reauthentication: 0, lost: 0 };
   await Promise.all(
@@ -96,7 +96,7 @@ async function settle(users: string[]): Promise<Outcomes> {
             outcomes.recovered++;
             return;
           }
-          // As an application does whose call the provider's API has refused.
+          // An application rejects a token in this way when the API of the provider has refused it.
           if (token.version === rejectedVersion || performance.now() > deadline) {
             outcomes.lost++;
             return;
@@ -134,8 +134,8 @@ function versionsOf(stored: Record<string, unknown>[]): unknown[] {
 }
 
 /**
- * What happens to tokens when processes, connections and answers die, with a provider that treats redeemed refresh
- * tokens in one way. Prints the outcomes, counted.
+ * Defines the tests of one fault mode: processes are killed, connections break, and answers are lost. The suite prints
+ * the counted outcomes.
  */
 export function describeFaults(forMode: FaultMode): void {
   beforeAll(async () => {
@@ -165,7 +165,7 @@ export function describeFaults(forMode: FaultMode): void {
   });
 
   it('kill -9 before the provider redeemed: another process takes over', async () => {
-    // The holder is killed when its leases stand and its requests wait at a provider that does not serve them.
+    // The test kills the holder when it has its leases and the provider has its requests and does not serve them.
     const users = await expiredUsers(5, { kind: 'stall' });
     await redeemInWorker(users);
     worker.kill('SIGKILL');
@@ -182,7 +182,7 @@ export function describeFaults(forMode: FaultMode): void {
     proxy.block();
     await answered(users);
     worker.kill('SIGKILL');
-    await proxy.close(); // and the commits in it are gone
+    await proxy.close(); // drops the commits that the proxy has not forwarded
     const outcomes = await settle(users);
     table.add(`${mode}: kill -9 between answer and commit`, outcomes);
     expect(outcomes).toEqual(expected(5, mode === 'single-use' ? 'reauthentication' : 'recovered'));
@@ -217,8 +217,9 @@ export function describeFaults(forMode: FaultMode): void {
     const takenOver = await rows(users);
     worker.kill('SIGCONT');
     await answers;
-    // Now the holder has brought its pair. A replayed token's newer pair stands; of a single-use token the holder's stands,
-    // but the takeover has ended its grant, which the next call that the provider refuses brings to light.
+    // The holder has now tried to commit its pair. Inside a replay window the row keeps the newer sibling. With a
+    // single-use token the row gets the pair of the holder. But the takeover has ended the grant of this pair, and the
+    // module learns that only when the provider refuses a call.
     if (!isSingleUse) expect(versionsOf(await rows(users))).toEqual(versionsOf(takenOver));
     const outcomes = await settle(users);
     table.add(`${mode}: holder stopped past its lease, another took over`, outcomes);

@@ -20,12 +20,12 @@ const keys = [
 
 type Mode = (typeof MODES)[number];
 
-/** One thing that happens, some milliseconds after the one before and without waiting for it. */
+/** One event of a story. It happens `after` milliseconds after the last event began, and does not wait for its end. */
 type Step = { after: number; client: number } & {
   kind: 'get' | 'get-rejected' | 'store' | 'delete' | 'expire' | 'reseal' | 'end-lease' | 'wait';
 };
 
-/** What the provider does to the first redemptions of a grant. */
+/** What the provider does with one of the first requests for a grant. */
 type Answer = 'none' | 'delay' | 'unavailable' | 'reset-after-rotating' | 'omit-refresh-token';
 
 interface Story {
@@ -107,21 +107,21 @@ afterAll(async () => {
 
 let stories = 0;
 
-/** The grant that a token of the hostile provider belongs to. */
+/** Returns the grant of a token of the hostile provider. */
 function grantOf(token: string): string {
   return token.split('-')[1] ?? '';
 }
 
-/** Plays a story for a user of its own and checks what must hold whatever happened. */
+/** Plays a story for a user of its own and checks the invariants afterwards. */
 class Play {
   readonly user = `user-${++stories}`;
   readonly #provider: HostileProvider;
   readonly #managers: TokenManager[];
   readonly #calls: Promise<unknown>[] = [];
   readonly #grants = new Set<string>();
-  /** The logins and deletions that were done, with the times between which each took effect. */
+  /** The logins and deletions of the story. Each took effect between its two times. */
   readonly #decisions: { grant: string | null; begin: number; end: number }[] = [];
-  /** Access tokens that were ever handed out or stored for this user. */
+  /** The tokens that callers got for this user. */
   readonly #handedOut: IdpToken[] = [];
 
   constructor(private readonly story: Story) {
@@ -186,7 +186,7 @@ class Play {
     this.#decisions.push({ grant, begin, end: performance.now() });
   }
 
-  /** Seals the stored texts with the other key and changes nothing else, as a rotation of keys does. */
+  /** Seals the stored refresh token anew and changes nothing else, as a rotation of keys does. */
   async #reseal(client: number): Promise<void> {
     const [row] = await database.query('SELECT * FROM auth_tokens WHERE keycloak_user_id = $1', [this.user]);
     const cipher = clients[this.story.mode][client]?.app.get(TokenCipher);
@@ -208,27 +208,28 @@ class Play {
     const redemptions = (await this.#provider.redemptions()).filter(({ grant }) => this.#grants.has(grant));
     const [row] = await database.query('SELECT * FROM auth_tokens WHERE keycloak_user_id = $1', [this.user]);
 
-    // A refresh token is spent once, unless its lease was ended under its holder or its answer was lost.
+    // A refresh token is redeemed once, unless the story ended a lease of a running exchange or an answer was lost.
     const isUndisturbed = !kinds.has('end-lease') && !this.story.answers.includes('reset-after-rotating');
     const twice = redemptions.filter(({ outcome }) => outcome === 'reuse-punished' || outcome === 'replayed');
     if (isUndisturbed) expect(twice).toEqual([]);
 
-    // What stands is the last login or deletion, however many refreshes were under way: none of them undoes it. Of two
-    // that overlapped either may be the last.
+    // The row has the result of the last login or deletion, because no refresh undoes a login or a deletion. If two of
+    // them overlapped, each of the two can be the last.
     const last = this.#decisions.filter(({ end }) => !this.#decisions.some(({ begin }) => begin > end));
     expect(last.map(({ grant }) => grant)).toContain(row ? this.#grantIn(row) : null);
 
-    // A row goes by a deletion only, and a lease does not outlive its exchange unless the answer was lost.
+    // Only a deletion removes the row. A lease ends with its exchange unless the answer was lost.
     if (!kinds.has('delete')) expect(row).toBeDefined();
     if (row && isUndisturbed) expect(row).toMatchObject({ status: 'active', lease_id: null, open_leases: 0 });
 
-    // Whoever asks in the end gets a token that works, or is asked to connect again; the latter only after a disturbance.
+    // A caller at the end gets a token that works. Only after a disturbance it can get the error that asks the user for
+    // a re-authentication.
     const end = await this.#settle();
     if (!row) expect(end).toBe('ERR_TOKENS_NOT_FOUND');
     else if (isUndisturbed) expect(end).toBe('works');
     else expect(['works', 'ERR_TOKENS_REAUTHENTICATION_REQUIRED']).toContain(end);
 
-    // Nobody was given another user's token, and every connection is back.
+    // No caller got the token of another user, and the pools have all their connections back.
     const grantsOfTokens = this.#handedOut.map(({ accessToken }) => grantOf(accessToken));
     expect(grantsOfTokens.filter((grant) => !this.#grants.has(grant))).toEqual([]);
     await until(() => clients[this.story.mode].every(({ dataSource }) => connectionsInUse(dataSource) === 0));
@@ -240,7 +241,7 @@ class Play {
     return grantOf(cipher?.open(String(row.refresh_token), location) ?? '');
   }
 
-  /** Asks until the answer is final; a token that the provider refuses is asked for again, as an application would. */
+  /** Asks until the answer is final. It rejects a token that the provider refuses, as an application would. */
   async #settle(): Promise<string> {
     let rejectedVersion: string | undefined;
     for (let attempt = 0; attempt < 20; attempt++) {
@@ -266,7 +267,7 @@ describe(`${RUNS} random interleavings of ${CLIENTS} clients`, () => {
     const property = fc.asyncProperty(story, async (each) => {
       await new Play(each).run();
     });
-    // Interleavings do not repeat to the millisecond, so a failure is reported as it is, with its seed.
+    // fast-check does not shrink a failure, because interleavings do not repeat exactly. It reports the seed.
     await fc.assert(property, { numRuns: RUNS, endOnFailure: true });
     expect(stories).toBeGreaterThanOrEqual(RUNS);
   }, 240_000);

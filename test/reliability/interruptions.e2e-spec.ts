@@ -24,7 +24,7 @@ let database: TestDatabase;
 let endpoint: TokenEndpoint;
 let app: INestApplication;
 let tokens: TokenManager;
-/** Lets the provider answer. */
+/** Makes the provider answer the waiting request. */
 let answer: (answer: ScriptedAnswer) => void;
 /** Settles when the provider has the refresh token. */
 let asked: Promise<void>;
@@ -163,7 +163,7 @@ describe('a refresh under way survives', () => {
 });
 
 describe('a way to the database that is cut', () => {
-  /** The application behind a proxy, with a lease of 3 s for single-use tokens. */
+  /** Starts an application behind a proxy, with single-use refresh tokens and a lease of 3 s. */
   async function behindProxy() {
     const proxy = new DatabaseProxy(database.url);
     const policy = { exchangeTimeoutMs: 1000, leaseMs: 3000 };
@@ -257,7 +257,7 @@ describe('a refresh under way gives way', () => {
 });
 
 describe('an invalid_grant', () => {
-  /** A takeover while the first holder still waits for its answer; the provider refuses the second redemption. */
+  /** Makes a takeover while the first holder still waits for its answer. The provider refuses the second request. */
   async function takeOverAndBeRefused() {
     await storeExpired();
     const holder = tokens.getIdpToken(user, 'acme');
@@ -317,10 +317,11 @@ describe('the database', () => {
     await asked;
     await server.halt();
     answer(newPair({ access_token: 'access-new', refresh_token: 'refresh-new' }));
-    await expect(call).resolves.toMatchObject({ accessToken: 'access-new' }); // after refresh.commitWaitMs, not stored yet
+    // The caller gets the token after refresh.commitWaitMs, although it is not stored yet.
+    await expect(call).resolves.toMatchObject({ accessToken: 'access-new' });
     await new Promise((resolve) => setTimeout(resolve, 10_000));
     await server.resume();
-    await own.app.close(); // waits for the pair to be stored
+    await own.app.close(); // waits until the pair is stored
     const next = await createTokensApp({ databaseUrl: server.url, options: options() });
     await expect(next.app.get(TokenManager).getIdpToken(user, 'acme')).resolves.toMatchObject({
       accessToken: 'access-new',

@@ -16,7 +16,7 @@ import { createTestDatabase, type TestDatabase } from '../support/test-database.
 import { createTokensApp, newKey } from '../support/tokens-app.js';
 import { until } from '../support/until.js';
 
-/** Twice the timeout and a reserve. */
+/** The lease of an offline token: two timeouts and a reserve. */
 const LEASE_MS = 6000;
 const TAKEOVER_DELAY_MS = 3500;
 const COMMIT_WAIT_MS = 300;
@@ -26,7 +26,7 @@ const table = new OutcomeTable();
 let database: TestDatabase;
 let keycloak: KeycloakStandIn;
 let proxy: DatabaseProxy;
-/** Redeems; its way to the database can be cut. */
+/** The manager that redeems first. A test can break its connection to the database. */
 let holder: TokenManager;
 let other: TokenManager;
 const apps: INestApplication[] = [];
@@ -89,7 +89,7 @@ afterEach(async () => {
   await proxy.close();
 });
 
-/** Lets the next answer of the token endpoint come back only after something else has happened. */
+/** Delays the next answer of the token endpoint until `happens` has ended. */
 function beforeNextAnswer(happens: () => unknown): void {
   const { fetch } = globalThis;
   const spy = jest.spyOn(globalThis, 'fetch').mockImplementation(async (...request) => {
@@ -199,7 +199,7 @@ describe('An offline token that Keycloak does not accept', () => {
     await expect(other.validateOfflineToken(user)).resolves.toBe(false);
     expect(keycloak.redemptions).toBe(3);
     await expect(row()).resolves.toMatchObject({ status: 'reauthentication_required' });
-    proxy.unblock(); // and the holder brings its successor all the same
+    proxy.unblock(); // the holder can now commit its successor
     await until(async () => (await row()).status === 'active');
     table.add('offline token: holder out of reach for longer than lease and delay', {
       tried: 1,

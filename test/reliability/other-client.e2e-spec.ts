@@ -15,7 +15,7 @@ const table = new OutcomeTable();
 let database: TestDatabase;
 let endpoint: TokenEndpoint;
 const apps: INestApplication[] = [];
-/** The client that each refresh token was issued to. */
+/** The client of each refresh token. */
 const owners = new Map<string, string>();
 
 async function startApp(acme: TokensModuleOptions['identityProviders'][string]): Promise<TokenManager> {
@@ -25,7 +25,7 @@ async function startApp(acme: TokensModuleOptions['identityProviders'][string]):
   return app.get(TokenManager);
 }
 
-/** The application with this client; the one that runs before it ends. */
+/** Ends the running application and starts one with this client. */
 async function restartAs(clientId: string): Promise<TokenManager> {
   await stopApps();
   return startApp({
@@ -72,7 +72,7 @@ afterEach(async () => {
   await stopApps();
 });
 
-/** A grant of client A, stored by the application of client A. */
+/** Stores a grant of client A by the application of client A, and returns the refresh token. */
 async function connectAtA(accessTokenExpiresAt: number): Promise<string> {
   const refreshToken = `refresh-of-a-${users}`;
   owners.set(refreshToken, 'client-a');

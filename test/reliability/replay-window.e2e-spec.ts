@@ -3,7 +3,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, it } from '@jest/glob
 import { InterruptedRefresh } from '../support/interrupted-refresh.js';
 import { OutcomeTable } from '../support/outcome-table.js';
 
-/** Long enough for processes to start in; tests that need its end move the row into the past. */
+/** Longer than the start of a process takes. Tests that need the end of the window move the row into the past. */
 const REPLAY_WINDOW_MS = 120_000;
 const TAKEOVER_DELAY_MS = 2500;
 const table = new OutcomeTable();
@@ -33,7 +33,7 @@ afterEach(async () => {
   await rig.clear();
 });
 
-/** Settles when the lease has run out and the replay window is over, as far as the row knows. */
+/** Waits until the lease has expired, and moves the row into the past so that its replay window is over. */
 async function windowOver(user: string): Promise<void> {
   await rig.leaseOver(user);
   await rig.age(user, REPLAY_WINDOW_MS);

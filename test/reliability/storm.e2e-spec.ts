@@ -49,7 +49,7 @@ afterAll(async () => {
   await database.drop();
 });
 
-/** Users with a pair of a grant of their own whose access token has expired. */
+/** Stores expired pairs and returns their users. Each user has a grant of its own, with these faults. */
 async function expiredUsers(name: string, count: number, ...faults: Fault[]): Promise<string[]> {
   const users = Array.from({ length: count }, (_, n) => `${name}-${n}`);
   await Promise.all(
@@ -110,7 +110,7 @@ describe('a slow provider', () => {
     reads.sort((a, b) => a - b);
     const median = reads[Math.floor(reads.length / 2)] ?? Infinity;
     console.log(`300 refreshes of 2 s on 2 connections: ${Math.round(tookMs)} ms; median read ${median.toFixed(1)} ms`);
-    expect(tookMs).toBeLessThan(8000); // one after the other on 2 connections they would take 300 s
+    expect(tookMs).toBeLessThan(8000); // on 2 connections, one after the other, the refreshes would take 300 s
     expect(median).toBeLessThan(50);
     expect(reads.length).toBeGreaterThan(50);
     await until(() => connectionsInUse(dataSource) === 0);

@@ -13,10 +13,10 @@ import { until } from '../support/until.js';
 const RUNS = 8;
 const AT_ONCE = 10;
 const CLIENTS = 3;
-/** More than a holder takes between two tries to store its tokens. */
+/** Longer than a holder waits between two tries to commit. */
 const TAKEOVER_DELAY_MS = 1500;
 
-/** One thing that happens, some milliseconds after the one before and without waiting for it. */
+/** One event of a story. It happens `after` milliseconds after the last event began, and does not wait for its end. */
 interface Step {
   after: number;
   client: number;
@@ -82,7 +82,7 @@ afterAll(async () => {
 
 let stories = 0;
 
-/** The refresh tokens that are spent. */
+/** Returns the refresh tokens that are spent. */
 async function spent(): Promise<Set<string>> {
   const redemptions = await provider.redemptions();
   return new Set(redemptions.flatMap(({ outcome, refreshToken }) => (outcome === 'redeemed' ? [refreshToken] : [])));
@@ -94,7 +94,7 @@ function manager(client: number): TokenManager {
   return found.app.get(TokenManager);
 }
 
-/** Asks for a token, and makes sure that it was not dead before it was asked for. */
+/** Asks for a token, and makes sure that the token was not dead before the call. */
 async function get(user: string, client: number, rejectedVersion?: string): Promise<void> {
   const before = await spent();
   try {
@@ -150,7 +150,8 @@ async function play({ steps, faults, isExpired }: Story): Promise<void> {
     calls.push(perform(user, step));
   }
   await Promise.all(calls);
-  // No process is gone and no answer is lost after a redemption: whoever asks in the end gets a token that works.
+  // In these stories no process dies, and no answer is lost after the provider has redeemed a token. So a caller at the
+  // end gets a token that works.
   await until(async () => {
     const last = await manager(0)
       .getIdpToken(user, 'hostile')

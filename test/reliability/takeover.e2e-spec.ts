@@ -20,7 +20,7 @@ const table = new OutcomeTable();
 let database: TestDatabase;
 let provider: HostileProvider;
 let proxy: DatabaseProxy;
-/** Has the provider's answer, and cannot store it for a while. */
+/** The process that has the provider's answer and cannot store it for a while. */
 let holder: TokensWorker;
 let others: INestApplication[];
 const workers: TokensWorker[] = [];
@@ -78,7 +78,7 @@ afterEach(async () => {
 
 let batches = 0;
 
-/** Users whose access token has expired, each with a grant of their own. */
+/** Stores expired pairs and returns their users. Each user has a grant of its own. */
 async function expiredUsers(count: number): Promise<string[]> {
   const batch = ++batches;
   const users = Array.from({ length: count }, (_, number) => `user-${batch}-${number}`);
@@ -98,12 +98,15 @@ async function everyRow(users: string[], is: (row: Record<string, unknown>) => b
   await until(async () => (await rows(users)).every(is), 20_000);
 }
 
-/** What the callers of the holder get. */
+/** The outcomes of the callers in the holder. */
 interface Holding {
   readonly outcomes: Promise<Outcome[]>;
 }
 
-/** Has the holder redeem; settles when the provider has redeemed and `beforeAnswer` is done, in which it stops the commit. */
+/**
+ * Makes the holder redeem. `beforeAnswer` must block the commit; it runs when the provider has the requests. Settles
+ * when the provider has answered.
+ */
 async function redeemInHolder(users: string[], beforeAnswer: () => unknown): Promise<Holding> {
   const before = (await provider.redemptions()).length;
   const outcomes = holder.get(users);
@@ -114,7 +117,7 @@ async function redeemInHolder(users: string[], beforeAnswer: () => unknown): Pro
   return { outcomes };
 }
 
-/** Settles when another process has taken every lease over, or has sent a token that was sent before. */
+/** Settles when other processes have taken every lease over, or the provider has received a token twice. */
 async function takenOver(users: string[]): Promise<void> {
   await until(async () => {
     const isSentTwice = (await provider.redemptions()).some(({ outcome }) => outcome === 'reuse-punished');
@@ -122,7 +125,7 @@ async function takenOver(users: string[]): Promise<void> {
   }, 20_000);
 }
 
-/** Many callers for each user in every process that nothing happens to. */
+/** Starts many callers for each user in every process but the holder. */
 function askOthers(users: string[]): Promise<Outcome>[] {
   return others.flatMap((app) =>
     users.flatMap((user) =>
@@ -139,7 +142,7 @@ function askOthers(users: string[]): Promise<Outcome>[] {
   );
 }
 
-/** Each token was sent once, the pair that it brought is stored, and everybody got it. */
+/** Checks that no token was redeemed twice, that its new pair is stored, and that every caller got this pair. */
 async function expectOnePairEach(fault: string, users: string[], outcomes: Outcome[]): Promise<void> {
   const sent = (await provider.redemptions()).slice(-users.length * 2);
   expect(sent.filter(({ outcome }) => outcome === 'reuse-punished')).toEqual([]);

@@ -1,12 +1,12 @@
 /**
- * How long a killed process costs its users with the default policy. Takes minutes, so it is no part of the suites:
- * `npm run measure:recovery` prints the figures.
+ * Measures how long users wait for a token after a process was killed, with the default policy. It is no part of the
+ * suites, because it takes minutes. `npm run measure:recovery` prints the figures.
  */
 import { afterAll, afterEach, beforeAll, describe, expect, it } from '@jest/globals';
 
 import { InterruptedRefresh } from '../support/interrupted-refresh.js';
 
-/** Lease and takeover delay of the default policy, and what the way to the next process may take. */
+/** Lease and takeover delay of the default policy, and 5 s for the refresh in the next process. */
 const LONGEST_MS = 35_000 + 3500 + 5000;
 const TIMEOUT_MS = 300_000;
 const figures: string[] = [];

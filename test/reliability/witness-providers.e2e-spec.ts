@@ -44,7 +44,7 @@ async function startApp(identityProviders: TokensModuleOptions['identityProvider
   return app.get(TokenManager);
 }
 
-/** Has the access token work for ten minutes more, which is little of its lifetime. */
+/** Makes the access token stale. It works for ten more minutes, which is a small part of its lifetime. */
 async function makeStale(user: string): Promise<void> {
   await database.query(
     `UPDATE auth_tokens SET issued_at = now() - interval '10 days',
@@ -53,7 +53,7 @@ async function makeStale(user: string): Promise<void> {
   );
 }
 
-/** A dead lease, as a process leaves it that was killed a minute ago; the access token is stale, and works on. */
+/** Gives the row the lease of a process that was killed. The access token is stale, and it still works. */
 async function abandon(user: string): Promise<void> {
   await makeStale(user);
   await database.query(
@@ -119,11 +119,11 @@ describe.each([
   });
 });
 
-/** A provider of the host, whose refresh ends the old access token. */
+/** A provider of the host. A refresh ends the old access token. */
 class OwnProvider implements IdentityProvider {
   readonly policy = completePolicy({ refreshEndsAccessToken: true, takeoverDelayMs: 0 });
   readonly redeemed: string[] = [];
-  /** What the next requests are answered with, before one succeeds. */
+  /** The answers to the next requests. When they are used up, a request succeeds. */
   readonly failures: RefreshAnswer[] = [];
   questions = 0;
 
@@ -202,7 +202,7 @@ describe('An access token that the provider’s API refused before its refresh',
       code: UNAVAILABLE,
     });
     await expect(row('refused-twice')).resolves.toMatchObject({ status: 'active', lease_outcome_unknown: true });
-    // Nor does it for the process that takes over: the refresh token decides.
+    // The takeover asks no witness either, because the provider had refused the access token before. It redeems.
     await database.query("UPDATE auth_tokens SET lease_expires_at = now() WHERE keycloak_user_id = 'refused-twice'");
     await expect(manager.getIdpToken('refused-twice', 'own')).resolves.toMatchObject({ accessToken: 'access-new' });
     expect(provider.questions).toBe(0);

@@ -32,7 +32,7 @@ async function start(kind: 'asked' | 'not asked'): Promise<void> {
   });
 }
 
-/** The errors of a watch that tell when it is decided. */
+/** Returns the errors of a watch that say when a caller must ask again. */
 function undecided(watch: TokenWatch): { at: number; retryAfterMs: number }[] {
   return watch.errors.flatMap(({ code, retryAfterMs = 0, at }) =>
     code === UNAVAILABLE && retryAfterMs > 100 ? [{ at, retryAfterMs }] : [],

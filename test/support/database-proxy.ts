@@ -7,7 +7,7 @@ interface SocketPair {
   losesAnswers: boolean;
 }
 
-/** A TCP way to the database that a test can block, cut, close and lead elsewhere. */
+/** A TCP proxy to the database. A test can block, reset, close and redirect its connections. */
 export class DatabaseProxy {
   #target: URL;
   readonly #pairs = new Set<SocketPair>();
@@ -19,7 +19,7 @@ export class DatabaseProxy {
     this.#target = new URL(databaseUrl);
   }
 
-  /** Opens the way, on the same port as before, and resolves to the URL of the database by it. */
+  /** Listens, on the same port as before if there was one. Returns the URL of the database through the proxy. */
   async open(): Promise<string> {
     this.#server = createServer((client) => {
       this.#connect(client);
@@ -39,13 +39,13 @@ export class DatabaseProxy {
     if (this.#server) await once(this.#server, 'close');
   }
 
-  /** Leads new connections to another server and resets the open ones, as an address that moves does. */
+  /** Redirects new connections to another server and resets the open ones, as an address that moves does. */
   redirect(databaseUrl: string): void {
     this.#target = new URL(databaseUrl);
     this.reset();
   }
 
-  /** Holds back what clients send; the server does not see it before {@link unblock}. */
+  /** Stops forwarding what clients send. The server gets it after {@link unblock}. */
   block(): void {
     this.#isBlocked = true;
     for (const { client } of this.#pairs) client.pause();
@@ -56,12 +56,15 @@ export class DatabaseProxy {
     for (const { client } of this.#pairs) client.resume();
   }
 
-  /** Resets the open connections; new ones are let through. */
+  /** Resets the open connections. New connections still work. */
   reset(): void {
     for (const pair of this.#pairs) this.#end(pair);
   }
 
-  /** Lets the next request of each open connection through, and resets the connection instead of bringing its answer. */
+  /**
+   * Loses the next answer on each open connection: the proxy forwards the request, and resets the connection when the
+   * server answers.
+   */
   loseAnswers(): void {
     for (const pair of this.#pairs) pair.losesAnswers = true;
   }

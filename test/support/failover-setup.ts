@@ -1,8 +1,11 @@
 import { findPostgresPrograms } from './postgres-programs.js';
 
-/** Once before the suite, which needs more than the server from npm: that has no pg_basebackup. */
+/**
+ * Skips the suite if the server programs of PostgreSQL are not installed. The suite cannot use the server from npm,
+ * because that has no pg_basebackup.
+ */
 export default function setUp(): void {
   if (findPostgresPrograms()) return;
-  console.log("NOT RUN: npm run test:failover, which needs PostgreSQL's server programs with pg_basebackup.");
+  console.log('NOT RUN: npm run test:failover. It needs the server programs of PostgreSQL, with pg_basebackup.');
   process.exit(0);
 }

@@ -5,7 +5,10 @@ declare global {
   var tokensTestPostgres: PostgresServer | undefined;
 }
 
-/** Once before all suites: a PostgreSQL server, DATABASE_URL's or one of its own, and a migrated template on it. */
+/**
+ * Starts a PostgreSQL server before all suites, unless DATABASE_URL names one. Creates a migrated template database on
+ * it.
+ */
 export default async function setUp(): Promise<void> {
   if (!process.env.DATABASE_URL) {
     globalThis.tokensTestPostgres = await startPostgres(['-c', 'max_connections=300', '-c', 'fsync=off']);

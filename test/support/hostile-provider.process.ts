@@ -1,16 +1,16 @@
 /**
- * A token endpoint that behaves as badly as real ones do, in a process of its own: it rotates, punishes reuse, forgets
- * to answer, and answers nonsense. Every redemption is logged, so that a test counts them.
+ * A token endpoint in a process of its own that has the faults of real ones. It rotates refresh tokens, ends a grant
+ * after a reuse, does not answer, or sends broken answers. It logs requests, so that a test can count them.
  *
- * POST /grants            a new grant: its first pair
+ * POST /grants            makes a grant and returns its first pair
  * POST /token             redeems a refresh token
  * POST /revoke            ends the grant of a token
- * GET  /userinfo          200 if the bearer token is alive, else 401
- * POST /introspect        whether an access token is active, or a fault; logged
- * PUT  /introspection     the status of the answers to come
- * GET  /introspections    the log
- * PUT  /faults            what happens to the next redemptions of grants, by a token of theirs
- * GET  /redemptions       the log
+ * GET  /userinfo          answers 200 if the bearer token works, else 401
+ * POST /introspect        returns whether an access token is active, with the status of PUT /introspection
+ * PUT  /introspection     sets the status of the next introspections
+ * GET  /introspections    returns the access tokens of all introspections
+ * PUT  /faults            sets the faults of the next requests with a refresh token of a grant
+ * GET  /redemptions       returns all requests to POST /token
  */
 import { randomBytes } from 'node:crypto';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
@@ -22,7 +22,7 @@ import type { Fault, HostileProviderSettings, Redemption } from './hostile-provi
 interface Grant {
   readonly id: string;
   isRevoked: boolean;
-  /** Redeemed refresh tokens: when for the first time, and what the answer was. */
+  /** The redeemed refresh tokens, each with the time and the answer of the first request. */
   readonly spent: Map<string, { at: number; answer: Record<string, unknown> }>;
   liveRefreshTokens: Set<string>;
   liveAccessTokens: Set<string>;
@@ -160,7 +160,7 @@ async function redeem(refreshToken: string, response: ServerResponse): Promise<v
   json(response, 200, answer);
 }
 
-/** What the grant's rules make of a refresh token; `undefined` is a refusal. */
+/** Redeems a refresh token by the rules of the mode. Returns the answer, or undefined for a refusal. */
 function rotate(grant: Grant, refreshToken: string, entry: Redemption): Record<string, unknown> | undefined {
   if (grant.isRevoked) return undefined;
   const before = grant.spent.get(refreshToken);

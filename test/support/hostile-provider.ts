@@ -3,8 +3,9 @@ import { startScript } from '../../examples/support/child-process.js';
 /** How a provider treats refresh tokens. */
 export interface HostileProviderSettings {
   /**
-   * `single-use`: a redeemed refresh token that comes again ends the whole grant. `replay-same` and `replay-new`: inside
-   * the replay window it gets the same pair again, or another one. `no-rotation`: refresh tokens do not change.
+   * `single-use`: a second request with a redeemed refresh token ends the grant. `replay-same`: inside the replay
+   * window it gets the same pair again. `replay-new`: inside the window it gets another pair. `no-rotation`: the
+   * refresh token stays the same.
    */
   mode: 'single-use' | 'replay-same' | 'replay-new' | 'no-rotation';
   replayWindowMs?: number;
@@ -13,7 +14,7 @@ export interface HostileProviderSettings {
   accessTokenSeconds?: number;
 }
 
-/** What happens to one redemption. "After rotating": the refresh token is spent, but the answer does not arrive. */
+/** What happens to one request. "After rotating" means that the provider first redeems the refresh token. */
 export interface Fault {
   kind:
     | 'none'
@@ -35,7 +36,7 @@ export interface Fault {
   seconds?: number;
 }
 
-/** One request to the token endpoint, as the provider saw it. */
+/** One request to the token endpoint, and what the provider did. */
 export interface Redemption {
   grant: string;
   refreshToken: string;
@@ -46,15 +47,15 @@ export interface Redemption {
 /** A hostile provider in a process of its own. */
 export interface HostileProvider {
   readonly url: string;
-  /** A new grant's first pair. */
+  /** Makes a grant and returns its first pair. */
   newGrant(): Promise<{ accessToken: string; refreshToken: string }>;
-  /** Says what happens to the next redemptions of a grant, one fault each; afterwards all goes well. */
+  /** Sets the faults of the next requests of each grant, one for each request. Later requests have no fault. */
   setFaults(refreshTokens: string[], ...faults: Fault[]): Promise<void>;
   redemptions(): Promise<Redemption[]>;
   isAlive(accessToken: string): Promise<boolean>;
-  /** Access tokens that the introspection endpoint was asked for, in their order. */
+  /** Returns the access tokens of all introspections, in their order. */
   introspections(): Promise<string[]>;
-  /** Says by which status the introspection endpoint answers from now on. */
+  /** Sets the status of the next introspections. */
   answerIntrospections(status: number): Promise<void>;
   stop(): Promise<void>;
 }

@@ -15,7 +15,7 @@ export const httpPlatforms = [
   { platform: 'Fastify', createApplication: createFastifyApplication },
 ];
 
-/** What {@link startHttpHost} builds a host from. */
+/** The input of {@link startHttpHost}. */
 export interface HttpHostSetup extends Pick<ModuleMetadata, 'controllers' | 'providers'> {
   databaseUrl: string;
   options?: Partial<TokensModuleOptions>;
@@ -27,11 +27,11 @@ export interface HttpHost {
   readonly app: INestApplication;
   readonly dataSource: DataSource;
   readonly url: string;
-  /** What the application logged on these two levels. */
+  /** The messages that the application logged, by level. */
   readonly logged: { readonly error: string[]; readonly debug: string[] };
 }
 
-/** Starts a host with the module and its exception filter; it ends with `app.close()`. */
+/** Starts a host with the module and its exception filter. The caller closes it with `app.close()`. */
 export async function startHttpHost(setup: HttpHostSetup): Promise<HttpHost> {
   const { databaseUrl, options, createApplication, controllers = [], providers = [] } = setup;
   const testing = await Test.createTestingModule({
@@ -49,7 +49,7 @@ export async function startHttpHost(setup: HttpHostSetup): Promise<HttpHost> {
   const logged: HttpHost['logged'] = { error: [], debug: [] };
   testing.useLogger(loggerInto(logged));
   const app = await createApplication(testing);
-  // A server that listens already: supertest would open and close one for each of several parallel requests.
+  // The server listens before the requests, because supertest would otherwise open and close it for each of them.
   await app.listen(0, '127.0.0.1');
   return { app, dataSource: app.get(DataSource), url: await app.getUrl(), logged };
 }

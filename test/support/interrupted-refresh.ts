@@ -17,15 +17,15 @@ import { until } from './until.js';
 
 const key = { id: 'test', secret: newKey() };
 
-/** What an interrupted refresh is played with. */
+/** The input of {@link InterruptedRefresh.start}. */
 export interface InterruptedRefreshSetup {
   provider: HostileProviderSettings;
-  /** The provider's entry beside its client and its token endpoint. */
+  /** Returns the entry of the provider, without its client and its token endpoint. */
   entry: (providerUrl: string) => Record<string, unknown>;
   refresh?: TokensModuleOptions['refresh'];
 }
 
-/** A hostile provider, two applications that nothing happens to, and processes that die in the middle of a refresh. */
+/** A hostile provider, two applications without faults, and processes that a test kills or stops during a refresh. */
 export class InterruptedRefresh {
   readonly watches: TokenWatch[] = [];
   readonly #workers: TokensWorker[] = [];
@@ -62,7 +62,7 @@ export class InterruptedRefresh {
     return app.get(TokenManager);
   }
 
-  /** A user whose access token is stale, and works for so many seconds more. */
+  /** Stores a pair whose access token is stale and works for this many more seconds. */
   async staleUser(validForSeconds: number): Promise<{ user: string; accessToken: string; refreshToken: string }> {
     const user = `user-${++this.#users}`;
     const grant = await this.provider.newGrant();
@@ -84,17 +84,17 @@ export class InterruptedRefresh {
     return row ?? {};
   }
 
-  /** Settles when a user's lease has run out without a word. */
+  /** Settles when the lease of a user has expired. */
   async leaseOver(user: string): Promise<void> {
     await until(async () => Number((await this.row(user)).lease_expires_at ?? Infinity) < Date.now(), 60_000);
   }
 
-  /** The requests that came with a refresh token. */
+  /** Returns the requests with this refresh token. */
   async sent(refreshToken: string): Promise<Redemption[]> {
     return (await this.provider.redemptions()).filter((each) => each.refreshToken === refreshToken);
   }
 
-  /** Moves what happened to a row into the past, as if so much time had gone by. */
+  /** Moves the lease times of a row into the past by this many milliseconds. */
   async age(user: string, ms: number): Promise<void> {
     await this.database.query(
       `UPDATE auth_tokens SET first_leased_at = first_leased_at - $2::float8 * interval '1 ms',
@@ -103,12 +103,12 @@ export class InterruptedRefresh {
     );
   }
 
-  /** How often the provider was asked about an access token. */
+  /** Counts the introspections of an access token. */
   async questions(accessToken: string): Promise<number> {
     return (await this.provider.introspections()).filter((each) => each === accessToken).length;
   }
 
-  /** kill -9 of a process whose request waits at the provider, which does not serve it. */
+  /** Kills a process (kill -9) when the provider has its request. The provider does not serve the request. */
   async killBeforeRedemption(user: string, refreshToken: string): Promise<void> {
     const before = (await this.sent(refreshToken)).length;
     await this.provider.setFaults([refreshToken], { kind: 'stall' });
@@ -118,7 +118,7 @@ export class InterruptedRefresh {
     worker.kill('SIGKILL');
   }
 
-  /** kill -9 of a process that has the provider's answer and has not stored it. */
+  /** Kills a process (kill -9) when the provider has answered and the pair is not stored. */
   async killAfterRedemption(user: string, refreshToken: string, demand: WorkerDemand = {}): Promise<void> {
     const block = ({ proxy: way }: { proxy: DatabaseProxy }) => {
       way.block();
@@ -128,7 +128,7 @@ export class InterruptedRefresh {
     await proxy.close();
   }
 
-  /** A process that is stopped when the provider has redeemed its token; it goes on by SIGCONT. */
+  /** Stops a process, and returns it when the provider has redeemed its token. SIGCONT continues the process. */
   async stopAfterRedemption(user: string, refreshToken: string): Promise<TokensWorker> {
     const { worker } = await this.#answered(user, refreshToken, ({ worker: holder }) => {
       holder.kill('SIGSTOP');
@@ -136,7 +136,7 @@ export class InterruptedRefresh {
     return worker;
   }
 
-  /** A transaction of the host that has a user's row locked, at most until the test ends. */
+  /** Locks the row of a user by a transaction of the host. {@link clear} releases the lock at the latest. */
   async lock(user: string): Promise<RowLock> {
     const lock = new RowLock(this.database.url, [user]);
     this.#locks.push(lock);
@@ -144,7 +144,7 @@ export class InterruptedRefresh {
     return lock;
   }
 
-  /** Watches a user's tokens in every application from now on. */
+  /** Starts to watch the tokens of a user in every application. */
   watch(user: string): TokenWatch {
     const watch = new TokenWatch(
       this.apps.map((app) => () => app.get(TokenManager).getIdpToken(user, 'hostile')),
@@ -154,7 +154,7 @@ export class InterruptedRefresh {
     return watch;
   }
 
-  /** Ends what a test has begun. */
+  /** Ends everything that a test has started. */
   async clear(): Promise<void> {
     await Promise.all(this.#locks.splice(0).map((lock) => lock.release()));
     await Promise.all(this.watches.splice(0).map((watch) => watch.end()));

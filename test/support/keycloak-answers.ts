@@ -1,14 +1,14 @@
 import { decodeJwt } from 'jose';
 
-/** A realm that can be asked: a real Keycloak or the stand-in. */
+/** The realm of a real Keycloak or of the stand-in. */
 export interface AskableRealm {
   /** URL of the server. */
   readonly url: string;
-  /** A code for a user of realms.json, by a login. */
+  /** Logs in a user of realms.json and returns the code. */
   logIn(user: 'ada' | 'local' | 'unreadable', scope?: string): Promise<string>;
 }
 
-/** What is the same in every run of an answer: values that change stand as their kind. */
+/** The part of an answer that is the same in every run. A value that changes is replaced by its kind. */
 export interface RecordedAnswer {
   readonly status: number;
   readonly type: string | null;
@@ -19,7 +19,7 @@ export interface RecordedAnswer {
 const CLIENT = { client_id: 'backend', client_secret: 'backend-secret' };
 const REDIRECT = { redirect_uri: 'http://localhost/callback' };
 
-/** Asks a realm of realms.json everything that the module asks Keycloak, and some things that it must not. */
+/** Sends a realm all the requests that the module can send, and some that it must not send. Returns the answers. */
 export async function askEverything(realm: AskableRealm): Promise<Record<string, RecordedAnswer>> {
   const answers: Record<string, RecordedAnswer> = {};
   const note = async (name: string, path: string, init: RequestInit = {}): Promise<Record<string, string>> => {
@@ -115,7 +115,7 @@ export async function askEverything(realm: AskableRealm): Promise<Record<string,
   return answers;
 }
 
-/** What the module reads of an answer is kept whole; of the rest only what it is. */
+/** The fields of an answer that the module reads. The record has no other fields. */
 const KEPT = new Set([
   'accessTokenExpiration',
   'access_token',

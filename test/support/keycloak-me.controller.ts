@@ -8,7 +8,10 @@ import {
   type RequestWithKeycloakUser,
 } from '../../src/index.js';
 
-/** What a host puts behind both guards: a route for users of the realm, and one for those who have linked an account. */
+/**
+ * A controller of a host behind both guards. It has a route for users of the realm, and a route for users who have
+ * linked an account.
+ */
 @Controller()
 @UseGuards(KeycloakAuthGuard, IdpTokenGuard)
 export class KeycloakMeController {

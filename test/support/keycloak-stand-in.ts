@@ -10,7 +10,7 @@ import type { AskableRealm } from './keycloak-answers.js';
 interface User {
   readonly id: string;
   readonly email: string;
-  /** Id at the brokered provider; absent = not associated. */
+  /** Id at the brokered provider. It is absent if the user has no account there. */
   readonly acmeId?: string;
   readonly mayReadTokens: boolean;
 }
@@ -18,7 +18,7 @@ interface User {
 interface Session {
   readonly user: User;
   readonly isOffline: boolean;
-  /** The refresh token that a realm with Revoke Refresh Token takes; null when a reuse has ended the session. */
+  /** The newest refresh token of the session. It is null before the first one, and after a reuse ended the session. */
   current: string | null;
 }
 
@@ -44,27 +44,27 @@ const INVALID_GRANT = (error_description: string): Answer => ({
   body: { error: 'invalid_grant', error_description },
 });
 
-/** What happens to the next requests instead of an answer. */
+/** What happens to a request instead of an answer. A number is an HTTP status. */
 export type KeycloakFault = 'hang' | 'reset' | 'reset-after-serving' | number;
 
 /**
- * The realm `app` of test/keycloak/realms.json, as far as the module asks it; answers.json says what a Keycloak answers,
- * and a test that this does too. Refuses what Keycloak refuses, and with Revoke Refresh Token on it ends the session whose
- * token comes twice.
+ * A stand-in for the realm `app` of test/keycloak/realms.json. It answers the requests that the module sends.
+ * answers.json has the answers of a real Keycloak, and a test compares them. It refuses what Keycloak refuses. With
+ * Revoke Refresh Token on, it ends the session whose refresh token it receives twice.
  */
 export class KeycloakStandIn implements AskableRealm {
   url = '';
   revokeRefreshToken = false;
   accessTokenLifetime = 300;
-  /** What befalls the requests to come, one each. */
+  /** The faults of the next requests, one for each request. */
   readonly faults: KeycloakFault[] = [];
   /** Method and path of every request that was served. */
   readonly requests: string[] = [];
-  /** Refresh tokens that were sent to be redeemed, whatever came of it. */
+  /** How many refresh tokens the stand-in has received at its token endpoint, including refused ones. */
   redemptions = 0;
-  /** Holds the answers to refreshes back until it settles. */
+  /** Delays the answer to a refresh until its promise settles. */
   beforeRefreshing: (() => Promise<void>) | undefined;
-  /** The pair of ada that the broker has stored; it refreshes it by itself when it has expired. */
+  /** The pair of ada that the broker has stored. When it has expired, the broker refreshes it. */
   brokered = { accessToken: '', refreshToken: '', expiresAt: 0, lifetime: 10 };
   readonly users: Record<'ada' | 'local' | 'unreadable', User> = {
     ada: { id: randomUUID(), email: 'ada@example.com', acmeId: randomUUID(), mayReadTokens: true },
@@ -92,7 +92,7 @@ export class KeycloakStandIn implements AskableRealm {
     await once(this.#server, 'close');
   }
 
-  /** Signs with a new key from now on; the old ones stay published. */
+  /** Signs with a new key from now on. The old keys stay published. */
   async rotateKeys(): Promise<void> {
     const { publicKey, privateKey } = await generateKeyPair('RS256');
     const kid = randomUUID();
@@ -119,7 +119,7 @@ export class KeycloakStandIn implements AskableRealm {
     for (const [id, session] of this.#sessions) if (session.user === user) this.#sessions.delete(id);
   }
 
-  /** A signed access token that Keycloak would not issue like this; without an expiry when that is null. */
+  /** Signs an access token with claims that Keycloak would not issue. It has no expiry if `expiresAt` is null. */
   async forge(
     claims: Record<string, unknown>,
     { issuer = `${this.url}/realms/app`, expiresAt = now() + 300 }: { issuer?: string; expiresAt?: number | null } = {},
@@ -358,7 +358,7 @@ function refusedClient(form: URLSearchParams): Answer | undefined {
   return { status: 401, body: { error, error_description: 'Invalid client or Invalid client credentials' } };
 }
 
-/** A text like Keycloak's refresh tokens, which nobody but Keycloak verifies. */
+/** Returns a text like a refresh token of Keycloak. Its signature is random, because only Keycloak verifies it. */
 function refreshTokenText(claims: object = {}): string {
   const part = (value: object) => Buffer.from(JSON.stringify(value)).toString('base64url');
   return `${part({ alg: 'HS512' })}.${part(claims)}.${randomBytes(64).toString('base64url')}`;

@@ -1,12 +1,12 @@
-/** What became of the tokens of one fault test. */
+/** The outcomes of one fault test, in token pairs. */
 export interface Outcomes {
-  /** Token pairs that the fault hit. */
+  /** Pairs in the test. */
   tried: number;
-  /** Pairs whose users got a working token again without doing anything. */
+  /** Pairs whose users got a working token without a new login. */
   recovered: number;
-  /** Pairs that ended in ReauthenticationRequiredError: the user must connect the account again. */
+  /** Pairs that ended in ReauthenticationRequiredError. Their users must connect the account again. */
   reauthentication: number;
-  /** Pairs that are neither: a row gone, or one that claims to be active and cannot be used. Must be 0. */
+  /** All other pairs. The row is missing, or it is active and its token does not work. Must be 0. */
   lost: number;
 }
 

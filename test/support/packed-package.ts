@@ -16,7 +16,7 @@ interface Manifest {
   readonly peerDependencies: Record<string, string>;
 }
 
-/** The package as it would be published. */
+/** The package in the form that npm publishes. */
 export interface PackedPackage {
   readonly tarball: string;
   /** Paths inside of the package. */
@@ -25,9 +25,9 @@ export interface PackedPackage {
 }
 
 /**
- * Builds and packs a copy of the project: a build in place would delete the `dist` that others may be reading.
+ * Builds and packs a copy of the project. A build in place would delete `dist`, which other processes may read.
  *
- * @param extraFiles files to put beside the sources, by their path: what must not be published
+ * @param extraFiles files beside the sources, by their path, that the package must not contain
  */
 export async function packProject(extraFiles: Record<string, string>): Promise<PackedPackage> {
   const folder = await mkdtemp(join(tmpdir(), 'idp-tokens-pack-'));
@@ -37,7 +37,7 @@ export async function packProject(extraFiles: Record<string, string>): Promise<P
   }
   await writeFiles(folder, extraFiles);
   await link(join(PROJECT, 'node_modules'), join(folder, 'node_modules'));
-  await run('npm', ['pack', '--silent'], { cwd: folder }); // its prepack script builds
+  await run('npm', ['pack', '--silent'], { cwd: folder }); // the prepack script builds the package
   const { version } = await manifest();
   const tarball = join(folder, `nestjs-idp-tokens-${version}.tgz`);
   const { stdout } = await run('tar', ['-tzf', tarball]);
@@ -51,7 +51,7 @@ export async function packProject(extraFiles: Record<string, string>): Promise<P
   };
 }
 
-/** What a program wrote and how it ended. */
+/** The output and the exit code of a program. */
 export interface Outcome {
   readonly exitCode: number;
   readonly output: string;
@@ -66,12 +66,12 @@ export interface Consumer {
 }
 
 /**
- * Makes a project with the package installed. The tarball is unpacked and its declared dependencies are linked from
- * here, because `npm install` would download them: the suites run without a network. An import that package.json does
- * not declare still fails, since nothing else is in reach.
+ * Makes a project that has the package installed. It unpacks the tarball and links the declared dependencies from this
+ * project. It does not run `npm install`, because the suites have no network. An import that package.json does not
+ * declare fails, because no other package is linked.
  *
  * @param files the project's files by their path
- * @param development what the project has installed for itself
+ * @param development the packages that the project itself depends on
  */
 export async function createConsumer(
   { tarball }: PackedPackage,
@@ -101,7 +101,7 @@ async function outcomeOf(
   args: string[],
   environment: Record<string, string> = {},
 ): Promise<Outcome> {
-  // The options of this process are for Jest, not for programs that stand for themselves.
+  // NODE_OPTIONS of this process is for Jest, so the program must not inherit it.
   const env = { ...process.env, NODE_OPTIONS: '', ...environment };
   try {
     const { stdout, stderr } = await run(file, args, { cwd, env });

@@ -3,18 +3,18 @@ import type { TokenPair } from '../../src/index.js';
 export type ProviderStandInKind =
   'github' | 'gitlab' | 'bitbucket' | 'bitbucket_data_center' | 'azure_devops' | 'oauth2';
 
-/** What the application registered at the provider, and where the provider lives. */
+/** The registration of the application at the provider, and the path of the provider. */
 export interface ProviderStandInSettings {
   kind: ProviderStandInKind;
   clientId?: string;
   clientSecret?: string;
   /** Only for `azure_devops`. Default: `organizations`. */
   tenant?: string;
-  /** Path below which the service is installed, such as `/git`. */
+  /** Path under which the service is installed, such as `/git`. */
   basePath?: string;
   /** Only for `oauth2`. Default: `client_secret_basic`. */
   clientAuthentication?: 'client_secret_basic' | 'client_secret_post' | 'none';
-  /** Parameters that a refresh must carry beside those of RFC 6749 section 6, with exactly these values. */
+  /** Parameters that a refresh must have beside those of RFC 6749 section 6, with exactly these values. */
   refreshParameters?: Record<string, string>;
 }
 
@@ -23,19 +23,19 @@ export interface Answer {
   readonly body?: object;
 }
 
-/** How one provider behaves by its own documentation. */
+/** The behaviour of one provider, as its documentation describes it. */
 export interface Dialect {
   readonly tokenPath: string;
   readonly authentication: 'basic' | 'body' | 'none';
   readonly accessToken: string;
   readonly refreshToken: string;
-  /** Whether a redeemed refresh token stays good; if not, the old access token dies with it. */
+  /** Whether the provider accepts a redeemed refresh token again. If not, a refresh also ends the old access token. */
   readonly isReplayable: boolean;
   readonly success: (pair: TokenPair) => object;
   readonly unknownRefreshToken: Answer;
   readonly unknownClient: Answer;
   readonly revocation?: { readonly path: string; readonly style: 'rfc7009' | 'github' };
-  /** Where the provider tells whether an access token works. */
+  /** The endpoints that say whether an access token works. */
   readonly questions?: readonly {
     readonly method: 'GET' | 'POST';
     readonly path: string;
@@ -135,7 +135,7 @@ export function dialectOf(settings: ProviderStandInSettings): Dialect {
       },
       unknownClient: { status: 401, body: { error: 'invalid_client', error_codes: [7000215] } },
     },
-    // RFC 6749 section 6, RFC 7009, RFC 7662 and RFC 6750 to the letter
+    // RFC 6749 section 6, RFC 7009, RFC 7662 and RFC 6750, without extensions
     oauth2: {
       tokenPath: '/token',
       authentication: ({ client_secret_basic: 'basic', client_secret_post: 'body', none: 'none' } as const)[

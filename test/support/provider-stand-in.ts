@@ -5,7 +5,7 @@ import type { AddressInfo } from 'node:net';
 import type { TokenPair } from '../../src/index.js';
 import { type Answer, type Dialect, dialectOf, type ProviderStandInSettings } from './provider-dialects.js';
 
-/** One request as it arrived, whatever came of it. */
+/** One request as it arrived. */
 export interface SeenRequest {
   readonly method: string;
   readonly path: string;
@@ -15,26 +15,26 @@ export interface SeenRequest {
 
 type Question = NonNullable<Dialect['questions']>[number];
 
-/** Answers a request in the place of the provider, once its form has been checked. */
+/** Answers a request in the place of the provider. The stand-in has checked the form of the request before. */
 export type Responder = (response: ServerResponse, request: IncomingMessage) => void;
 
-/** What a request is answered with: when the client is not the registered one, and otherwise. */
+/** The answer to a client that is not registered, and the answer to the registered client. */
 interface Route {
   readonly unknownClient: Answer;
   readonly answer: () => Answer;
 }
 
 /**
- * An identity provider in this process that is as strict as its documentation allows: a request that is not exactly
- * what the provider documents is refused and recorded in {@link violations}. It issues, rotates and revokes tokens the
- * way the provider does.
+ * An identity provider in this process that is as strict as its documentation allows. It refuses a request that is not
+ * exactly as documented, and records it in {@link violations}. It issues, rotates and revokes tokens as the provider
+ * does.
  */
 export class ProviderStandIn {
-  /** Every request that arrived, also those that were refused. */
+  /** All requests, including refused ones. */
   readonly requests: SeenRequest[] = [];
-  /** What was wrong with the requests. A suite expects this to be empty. */
+  /** The faults of the requests. A suite expects no entry. */
   readonly violations: string[] = [];
-  /** Access tokens that an API of the provider would accept. */
+  /** The access tokens that work at the API of the provider. */
   readonly liveAccessTokens = new Set<string>();
   readonly #grants = new Map<string, string>();
   readonly #responders: Responder[] = [];
@@ -60,18 +60,18 @@ export class ProviderStandIn {
     return (this.#server.address() as AddressInfo).port;
   }
 
-  /** Where the service is installed: the `baseUrl` of a provider's options. */
+  /** The URL of the service, for the option `baseUrl`. */
   get baseUrl(): string {
     return `http://127.0.0.1:${this.port}${this.#settings.basePath}`;
   }
 
-  /** The registered application, for a provider's options. */
+  /** The registered application, for the options of a provider. */
   get client(): { clientId: string; clientSecret: string } {
     const { clientId, clientSecret } = this.#settings;
     return { clientId, clientSecret };
   }
 
-  /** A login: a new pair whose refresh token can be redeemed. */
+  /** Issues a new pair, as after a login. */
   issue(): TokenPair {
     const name = randomBytes(16).toString('base64url');
     const { accessToken, refreshToken } = this.#dialect;
@@ -81,12 +81,12 @@ export class ProviderStandIn {
     return pair;
   }
 
-  /** Whether a refresh token would be redeemed. */
+  /** Whether the provider would redeem a refresh token. */
   isLive(refreshToken: string): boolean {
     return this.#grants.has(refreshToken);
   }
 
-  /** The next request with nothing wrong in it is answered by this instead; its refresh token is not redeemed. */
+  /** Answers the next correct request by this responder. The provider does not redeem its refresh token. */
   answerNext(responder: Responder): void {
     this.#responders.push(responder);
   }
@@ -117,7 +117,7 @@ export class ProviderStandIn {
     }
   }
 
-  /** Finds and checks what is asked for. */
+  /** Finds the route of a request and checks the request. */
   #route(request: SeenRequest, check: RequestCheck): Route {
     const { tokenPath, authentication, revocation, unknownClient } = this.#dialect;
     const { basePath, refreshParameters } = this.#settings;
@@ -150,7 +150,7 @@ export class ProviderStandIn {
     return this.#dialect.questions?.find((known) => known.method === method && basePath + known.path === path);
   }
 
-  /** Checks a question for an access token and finds how it is answered. */
+  /** Checks a question about an access token and returns its route. */
   #askedRoute({ style }: Question, check: RequestCheck): Route {
     if (style === 'github') {
       const token = check.gitHubToken('POST');
@@ -181,7 +181,7 @@ export class ProviderStandIn {
     return { status: 200, body: success(this.issue()) };
   }
 
-  /** RFC 7009 section 2.2: an unknown token is no error. */
+  /** Revokes a token. An unknown token is no error. RFC 7009 section 2.2 */
   #revoke(token: string, hint: string): Answer {
     const accessToken = hint === 'refresh_token' ? this.#grants.get(token) : token;
     this.#grants.delete(token);
@@ -190,7 +190,7 @@ export class ProviderStandIn {
   }
 }
 
-/** What is wrong with one request. */
+/** Collects the faults of one request. */
 class RequestCheck {
   readonly violations: string[] = [];
   isClientKnown = true;
@@ -201,8 +201,8 @@ class RequestCheck {
   ) {}
 
   /**
-   * Checks a form that authenticates the client in one way only and holds exactly the expected parameters, each once;
-   * an empty expectation stands for any value but an empty one.
+   * Checks a form. It must authenticate the client in one way only and have exactly the expected parameters, each once.
+   * An empty expected value matches every value that is not empty.
    */
   form(authentication: Dialect['authentication'], expected: Record<string, string>): URLSearchParams {
     const { body, headers } = this.request;
@@ -217,7 +217,7 @@ class RequestCheck {
       if (value ? given !== value : !given) this.violations.push(`${name} is ${JSON.stringify(given)}`);
     }
     if (authentication === 'basic') {
-      // RFC 6749 section 2.3.1: form-encoded, then joined
+      // The client form-encodes both values and then joins them. RFC 6749 section 2.3.1
       const [id = '', secret = '', ...rest] = this.#basic().split(':');
       if (rest.length > 0) this.violations.push('a colon in the credentials is not encoded');
       this.#identify(formDecode(id), formDecode(secret));
@@ -229,7 +229,10 @@ class RequestCheck {
     return form;
   }
 
-  /** /applications/{client_id}/token of GitHub's REST API: credentials by RFC 7617, as they are. */
+  /**
+   * Checks a request to /applications/{client_id}/token of GitHub's REST API and returns its access token. The
+   * credentials are not form-encoded. RFC 7617
+   */
   gitHubToken(method: 'POST' | 'DELETE'): string {
     const { headers, body } = this.request;
     this.#expect('method', this.request.method, method);
@@ -243,7 +246,7 @@ class RequestCheck {
     return String(fields.access_token);
   }
 
-  /** A request in the name of the access token's owner, by RFC 6750 section 2.1: nothing of it in the body. */
+  /** Checks a request with a bearer token and an empty body, and returns the token. RFC 6750 section 2.1 */
   bearer(): string {
     const { headers, body } = this.request;
     this.#expect('accept', headers.accept, 'application/json');

@@ -1,6 +1,6 @@
 /**
- * Runs a primary and its standby until the parent goes away, however it ends. Sends their URLs when the standby streams,
- * then takes requests and answers each with an error, or an empty text.
+ * Runs a primary and its standby until the parent process ends in any way. Sends their URLs when the standby streams.
+ * Then it answers each request with the text of an error, or with an empty text.
  */
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
@@ -28,7 +28,10 @@ const password = randomBytes(16).toString('hex');
 const surroundings = { ...user, cwd: directory, env: { ...process.env, LC_ALL: 'C' } };
 const servers: Server[] = [];
 
-/** In the file and not on the command line, so that ALTER SYSTEM can change it, and the standby gets a copy. */
+/**
+ * The settings of the primary. They are in the file, because ALTER SYSTEM cannot change settings of the command line.
+ * The standby gets a copy of the file.
+ */
 const CONFIGURATION = `
 listen_addresses = '127.0.0.1'
 unix_socket_directories = ''
@@ -59,7 +62,7 @@ process.on('disconnect', () => void stop(0));
 process.on('SIGTERM', () => void stop(0));
 
 const starting = start();
-// The parent may have gone before anybody listened for it.
+// The parent may have ended before this process listened for 'disconnect'.
 if (!process.connected) await stop(0);
 try {
   const [primary, standby] = await starting;
@@ -124,11 +127,14 @@ async function startServer(data: string, port?: number): Promise<Server> {
   return server;
 }
 
-/** The stopped postmaster starts no further process and waits for none, so that no id is another's by now. */
+/**
+ * Kills all processes of the primary. It stops the postmaster first. A stopped postmaster starts no process and waits
+ * for none, so no process id can have been given to another process.
+ */
 async function killPrimary(): Promise<void> {
   const [primary] = await starting;
   const monitor = new pg.Client({ connectionString: primary.url });
-  monitor.on('error', () => undefined); // it dies with the server
+  monitor.on('error', () => undefined); // the connection breaks with the server
   await monitor.connect();
   const exit = once(primary.child, 'exit');
   primary.child.kill('SIGSTOP');
@@ -146,7 +152,7 @@ async function revivePrimary(): Promise<void> {
 async function promote(): Promise<void> {
   const [, standby] = await starting;
   await run('pg_ctl', 'promote', '-w', '-D', standby.data);
-  // The copy of the primary's configuration would have every commit wait for a standby that there is not.
+  // The standby has the configuration of the primary. Without this change every commit would wait for a standby.
   await queryDatabase(standby.url, "ALTER SYSTEM SET synchronous_standby_names = ''");
   await queryDatabase(standby.url, 'SELECT pg_reload_conf()');
   await until(async () => {
@@ -158,7 +164,7 @@ async function promote(): Promise<void> {
 async function stop(exitCode: number): Promise<void> {
   if (isStopping) return;
   isStopping = true;
-  // A data directory that is still being filled cannot be removed.
+  // rm() fails while a server fills its data directory.
   await starting.catch(() => undefined);
   for (const { child } of servers.reverse()) {
     if (hasEnded(child)) continue;
@@ -179,7 +185,7 @@ async function run(program: string, ...args: string[]): Promise<void> {
   await promisify(execFile)(join(programs, program), args, surroundings);
 }
 
-/** A parent that has gone meanwhile is no error: its going stops this process. */
+/** Sends a message to the parent. It ignores a parent that has ended, because 'disconnect' stops this process. */
 function tellParent(message: object | string): void {
   process.send?.(message, undefined, undefined, () => undefined);
 }

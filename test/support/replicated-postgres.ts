@@ -9,28 +9,28 @@ export interface ReplicatedPostgresSettings {
   isSynchronous: boolean;
 }
 
-/** What the process of the two servers is asked for. */
+/** The requests to the process of the two servers. */
 export type ReplicatedPostgresRequest = 'kill-primary' | 'revive-primary' | 'promote';
 
-/** A primary and the standby that it streams to, both with the same superuser. */
+/** A primary and its streaming standby. Both have the same superuser. */
 export interface ReplicatedPostgres {
   readonly primaryUrl: string;
   readonly standbyUrl: string;
   /** Settles when the standby has replayed everything that the primary has written. */
   inStep(): Promise<void>;
-  /** Ends the replication for good; the standby keeps what it has. */
+  /** Ends the replication for good. The standby keeps its data. */
   cutOff(): Promise<void>;
-  /** SIGKILL to every process of the primary; settles when they are gone. */
+  /** Sends SIGKILL to every process of the primary. Settles when the primary has ended. */
   killPrimary(): Promise<void>;
-  /** Starts the killed primary again, to see what it had. */
+  /** Starts the killed primary again, so that a test can read its data. */
   revivePrimary(): Promise<void>;
-  /** Makes a primary of the standby that waits for no standby of its own. */
+  /** Promotes the standby. The new primary waits for no standby. */
   promote(): Promise<void>;
   /** Ends both servers and deletes their data. */
   stop(): Promise<void>;
 }
 
-/** Starts two servers of an installed PostgreSQL on the loopback interface; they are gone when this process is. */
+/** Starts two servers of an installed PostgreSQL on the loopback interface. They end with this process. */
 export async function startReplicatedPostgres(settings: ReplicatedPostgresSettings): Promise<ReplicatedPostgres> {
   const script = await startScript<{ primaryUrl: string; standbyUrl: string }>(
     new URL('./replicated-postgres.process', import.meta.url),

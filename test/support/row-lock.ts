@@ -1,6 +1,6 @@
 import pg from 'pg';
 
-/** A transaction of the host that holds the rows of some users locked, as an UPDATE does until its transaction ends. */
+/** A transaction of the host that locks the rows of some users, as an UPDATE does until its transaction ends. */
 export class RowLock {
   #client: pg.Client | undefined;
 

@@ -1,12 +1,12 @@
 import { completePolicy, type IdentityProvider, type RefreshAnswer, type RefreshPolicy } from '../../src/index.js';
 
-/** What a refresh token is answered with: an answer, or what computes one. */
+/** The answer to a refresh token, or a function that returns the answer. */
 export type RefreshScript = RefreshAnswer | ((refreshToken: string) => RefreshAnswer | Promise<RefreshAnswer>);
 
-/** An identity provider that answers each refresh token as a test says and remembers what it was sent. */
+/** An identity provider that answers each refresh token as a test says. It records the refresh tokens. */
 export class ScriptedProvider implements IdentityProvider {
   readonly policy: RefreshPolicy;
-  /** The refresh tokens that were sent, in their order. */
+  /** The refresh tokens that the provider received, in their order. */
   readonly redeemed: string[] = [];
   readonly #scripts = new Map<string, RefreshScript>();
 
@@ -14,7 +14,7 @@ export class ScriptedProvider implements IdentityProvider {
     this.policy = completePolicy(policy);
   }
 
-  /** Says how a refresh token is answered; one without a script is terminally unknown. */
+  /** Sets the answer to a refresh token. A refresh token without a script gets `invalid_grant`. */
   onRefresh(refreshToken: string, script: RefreshScript): void {
     this.#scripts.set(refreshToken, script);
   }

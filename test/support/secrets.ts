@@ -1,6 +1,9 @@
 import { inspect } from 'node:util';
 
-/** Everything that a log line or a debugger would show of a value: its message, JSON and inspection, causes included. */
+/**
+ * Returns everything that a log line or a debugger would show of a value: its message, stack, JSON and inspection, also
+ * of its causes.
+ */
 export function everythingPrinted(value: unknown): string {
   const error = value instanceof Error ? [value.message, value.stack, json(value.cause)] : [];
   return [...error, String(value), json(value), inspect(value, { depth: 10, showHidden: true })].join('\n');
@@ -10,6 +13,6 @@ function json(value: unknown): string | undefined {
   try {
     return JSON.stringify(value);
   } catch {
-    return undefined; // circular: JSON shows nothing of it
+    return undefined; // JSON shows nothing of a circular value
   }
 }

@@ -8,16 +8,16 @@ import { tokensEntities } from '../../src/storage/tokens-entities.js';
 
 const TEMPLATE = `idp_tokens_template_${process.env.TOKENS_TEST_RUN ?? process.pid}`;
 
-/** A database of one suite, dropped by it. */
+/** The database of one suite. The suite drops it. */
 export interface TestDatabase {
   readonly name: string;
   readonly url: string;
-  /** Runs statements on a connection of its own, past everything that is tested. */
+  /** Runs a statement on a new connection, without the code under test. */
   query(sql: string, values?: unknown[]): Promise<Record<string, unknown>[]>;
   drop(): Promise<void>;
 }
 
-/** Clones the migrated template; `empty` gives a database without tables. */
+/** Clones the migrated template. With `empty` the database has no tables. */
 export async function createTestDatabase({ empty = false } = {}): Promise<TestDatabase> {
   const name = `idp_tokens_test_${randomBytes(6).toString('hex')}`;
   await onServer(`CREATE DATABASE ${name}${empty ? '' : ` TEMPLATE ${TEMPLATE}`}`);
@@ -32,7 +32,7 @@ export async function createTestDatabase({ empty = false } = {}): Promise<TestDa
   };
 }
 
-/** An initialised data source with the entities of the module; the caller destroys it. */
+/** Opens a data source with the entities of the module. The caller destroys it. */
 export async function openDataSource(url: string, options: Partial<DataSourceOptions> = {}): Promise<DataSource> {
   const dataSource = new DataSource({
     type: 'postgres',
@@ -43,13 +43,13 @@ export async function openDataSource(url: string, options: Partial<DataSourceOpt
   return dataSource.initialize();
 }
 
-/** Connections of a data source's pool that somebody holds or waits for. */
+/** Counts the connections of the pool that are checked out, and the callers that wait for one. */
 export function connectionsInUse(dataSource: DataSource): number {
   const { totalCount, idleCount, waitingCount } = poolOf(dataSource);
   return totalCount - idleCount + waitingCount;
 }
 
-/** The pool of a data source: TypeORM types its drivers without what its PostgreSQL driver has. */
+/** Returns the pool of a data source. The cast is needed because the types of TypeORM do not have `master`. */
 export function poolOf(dataSource: DataSource): pg.Pool {
   return (dataSource.driver as unknown as { master: pg.Pool }).master;
 }
@@ -75,7 +75,7 @@ function urlOf(database: string): string {
 
 function serverUrl(): string {
   const url = process.env.TOKENS_TEST_SERVER_URL;
-  if (!url) throw new Error('No PostgreSQL server: run the suites with npm test.');
+  if (!url) throw new Error('There is no PostgreSQL server. Run the suites with npm test.');
   return url;
 }
 

@@ -3,18 +3,18 @@ import { createServer, type IncomingMessage, type ServerResponse } from 'node:ht
 import type { AddressInfo } from 'node:net';
 import { text } from 'node:stream/consumers';
 
-/** What a token endpoint answers: a status, a body, headers; or whatever it does to the raw response. */
+/** The answer of a token endpoint, or a function that writes the raw response. */
 export type ScriptedAnswer =
   { status?: number; body?: unknown; headers?: Record<string, string> } | ((response: ServerResponse) => void);
 
-/** A token endpoint over real HTTP whose answers a test scripts, and which remembers every redemption. */
+/** A token endpoint over real HTTP. A test sets its answers. It records the tokens that it receives. */
 export interface TokenEndpoint {
   readonly url: string;
-  /** Refresh tokens that were sent, in their order. */
+  /** The refresh tokens that the endpoint received, in their order. */
   readonly redeemed: string[];
-  /** Decides about each request; by default every redemption gives a new pair for an hour. */
+  /** Returns the answer to each request. By default this is a new pair that expires in an hour. */
   answer: (refreshToken: string, form: URLSearchParams) => ScriptedAnswer | Promise<ScriptedAnswer>;
-  /** Tokens that were sent to the revocation endpoint, at `url` + `/revoke`. */
+  /** The tokens that the revocation endpoint received, at `url` + `/revoke`. */
   readonly revoked: string[];
   answerRevocation: () => ScriptedAnswer;
   close(): Promise<void>;
@@ -22,7 +22,7 @@ export interface TokenEndpoint {
 
 let issued = 0;
 
-/** A token answer with a pair that no other answer has. */
+/** Returns an answer with a pair that no other answer has. */
 export function newPair(overrides: Record<string, unknown> = {}): { status: 200; body: Record<string, unknown> } {
   const number = ++issued;
   const pair = { access_token: `access-secret-${number}`, refresh_token: `refresh-secret-${number}` };

@@ -17,7 +17,7 @@ export const PAIR = {
 };
 
 /**
- * Every kind of statement on tokens, each of which belongs to the surrounding transaction.
+ * Returns every kind of call that runs a statement on tokens. In a transaction, none of them may act outside of it.
  *
  * @param victim a user with tokens at "acme" and the offline token "offline"
  * @param writer a user without tokens
@@ -45,7 +45,7 @@ export function everyStatement(
   ];
 }
 
-/** What statements come to, one after the other: the code of their error, or that they took effect. */
+/** Runs the calls one after the other. Returns for each the code of its error, or 'took effect'. */
 export async function outcomesOf(
   statements: [name: string, () => Promise<unknown>][],
 ): Promise<Record<string, unknown>> {

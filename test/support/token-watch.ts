@@ -3,14 +3,17 @@ import { until } from './until.js';
 
 const PAUSE_MS = 20;
 
-/** Asks for a user's token again and again in several processes, and looks at the provider whether each one works. */
+/**
+ * Asks for the token of a user again and again in several applications, and asks the provider whether each token
+ * works.
+ */
 export class TokenWatch {
-  /** Tokens that did not work when they were handed out. */
+  /** The tokens that did not work when a caller got them. */
   readonly dead = new Set<string>();
   readonly handedOut = new Set<string>();
-  /** Every failure, in their order, with what it was. */
+  /** All errors, in their order. `at` is in milliseconds from the beginning. */
   readonly errors: { code?: string; retryAfterMs?: number; at: number }[] = [];
-  /** Milliseconds from the beginning until each token was first handed out. */
+  /** Milliseconds from the beginning until a caller first got each token. */
   readonly firstAt = new Map<string, number>();
   readonly #startedAt = performance.now();
   readonly #callers: Promise<void>[];
@@ -23,7 +26,7 @@ export class TokenWatch {
     this.#callers = asks.map((ask) => this.#keepAsking(ask));
   }
 
-  /** Settles when a token other than the old one was handed out, with the milliseconds that it took. */
+  /** Waits until a caller got another token than the old one. Returns the milliseconds from the beginning. */
   async served(oldAccessToken: string, timeoutMs = 20_000): Promise<number> {
     const isNew = () => [...this.handedOut].some((each) => each !== oldAccessToken);
     await until(isNew, timeoutMs);
@@ -31,7 +34,7 @@ export class TokenWatch {
     return first;
   }
 
-  /** Settles when an error of this code was thrown, with the milliseconds that it took. */
+  /** Waits until a caller got an error with this code. Returns the milliseconds from the beginning. */
   async told(code: string, timeoutMs = 20_000): Promise<number> {
     await until(() => this.errors.some((error) => error.code === code), timeoutMs);
     return this.errors.find((error) => error.code === code)?.at ?? Infinity;

@@ -7,19 +7,19 @@ import { DataSource } from 'typeorm';
 
 import { tokensEntities, TokensModule, type TokensModuleOptions } from '../../src/index.js';
 
-/** A key for tests, never the same twice. */
+/** Returns a new random key. */
 export function newKey(): string {
   return randomBytes(32).toString('base64');
 }
 
-/** What {@link createTokensApp} builds an application from. */
+/** The input of {@link createTokensApp}. */
 export interface TokensAppSetup extends Pick<ModuleMetadata, 'controllers' | 'providers'> {
   databaseUrl: string;
   options?: Partial<TokensModuleOptions>;
   poolSize?: number;
 }
 
-/** An initialised Nest application with the module on a database; it closes with `app.close()`. */
+/** Starts a Nest application with the module on a database. The caller closes it with `app.close()`. */
 export async function createTokensApp(
   setup: TokensAppSetup,
 ): Promise<{ app: INestApplication; dataSource: DataSource }> {

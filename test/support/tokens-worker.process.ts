@@ -1,6 +1,6 @@
 /**
- * An application with the module in a process of its own, as the package is built: takes calls over IPC and answers
- * them. Ends when its parent does.
+ * An application with the built package in a process of its own. It receives calls over IPC and answers them. It ends
+ * with its parent.
  */
 import 'reflect-metadata';
 

@@ -4,14 +4,14 @@ import { fileURLToPath } from 'node:url';
 
 import type { TokensModuleOptions } from '../../src/index.js';
 
-/** What a worker is started with; must survive JSON. */
+/** The settings of a worker. They must be JSON. */
 export interface WorkerSettings {
   databaseUrl: string;
   poolSize?: number;
   options: TokensModuleOptions;
 }
 
-/** What a call asks of a token. */
+/** The demand of a call. */
 export interface WorkerDemand {
   rejectedVersion?: string;
   minValiditySeconds?: number;
@@ -21,11 +21,11 @@ export interface WorkerCall extends WorkerDemand {
   id: number;
   kind: 'get' | 'close';
   users: string[];
-  /** Concurrent callers for each user. */
+  /** Number of concurrent callers for each user. */
   callers?: number;
 }
 
-/** What one call of `getIdpToken` came to. */
+/** The outcome of one call of `getIdpToken`. */
 export interface Outcome {
   accessToken?: string;
   version?: string;
@@ -38,12 +38,15 @@ export interface TokensWorker {
   readonly child: ChildProcess;
   /** Calls `getIdpToken` for every user at once, `callers` times each. */
   get(users: string[], options?: WorkerDemand & { callers?: number }): Promise<Outcome[]>;
-  /** `app.close()`, and the end of the process. */
+  /** Calls `app.close()` and ends the process. */
   close(): Promise<void>;
   kill(signal: NodeJS.Signals): void;
 }
 
-/** tsx would compile the package's sources without decorator metadata; without path mapping it finds dist/. */
+/**
+ * A configuration without path mapping, so that the worker imports `dist/`. With path mapping it would import the
+ * sources, and tsx compiles them without decorator metadata.
+ */
 const WITHOUT_PATH_MAPPING = fileURLToPath(new URL('../../tsconfig.examples.json', import.meta.url));
 
 export async function startTokensWorker(settings: WorkerSettings): Promise<TokensWorker> {
@@ -58,14 +61,16 @@ export async function startTokensWorker(settings: WorkerSettings): Promise<Token
   );
   await Promise.race([
     once(child, 'message'),
-    once(child, 'exit').then(() => Promise.reject(new Error('The worker did not start; is dist/ built?'))),
+    once(child, 'exit').then(() =>
+      Promise.reject(new Error('The worker did not start. Make sure that dist/ is built.')),
+    ),
   ]);
   let calls = 0;
   const call = (request: Omit<WorkerCall, 'id'>): Promise<Outcome[]> => {
     const id = ++calls;
     return new Promise((resolve, reject) => {
       const onExit = () => {
-        reject(new Error('The worker is gone.'));
+        reject(new Error('The worker process has ended.'));
       };
       const onMessage = (message: { id: number; outcomes: Outcome[] }) => {
         if (message.id !== id) return;
