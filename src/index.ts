@@ -1,24 +1,6 @@
-export { AuthTokenStore } from './token-manager/auth-token.store.js';
-export { AuthTokens } from './storage/auth-tokens/auth-tokens.entity.js';
-export type { FailureKind, GrantStatus } from './storage/leases/leased.entity.js';
-export type { CheckExpirationAndRefresh, RefreshedTokens } from './token-manager/auth-token.store.js';
-export type { SealedTokens, StoredTokens } from './storage/auth-tokens/stored-tokens.js';
-export type { RefreshOptions } from './refresh/refresh.options.js';
-export { UserAuthTokens } from './token-manager/auth-token.store.js';
-export type {
-  EncryptionKeyOptions,
-  EncryptionOptions,
-  LegacyFernetKeyOptions,
-  SealingKeyOptions,
-} from './sealing/encryption.options.js';
-export type { SealedToken, TokenLocation } from './sealing/sealed-token.js';
-export { TokenCipher } from './sealing/token-cipher.js';
-export { QueryRunnerScope, type TransactionOptions } from './postgres/query-runner-scope.js';
-export { runTokenMigrations, tokensMigrations } from './postgres/run-token-migrations.js';
-export type { IsolationLevel } from './postgres/transaction.js';
 export type { UserIdResolver } from './http/http.options.js';
-export { IdpTokenGuard } from './http/idp-token.guard.js';
 export { IdpToken } from './http/idp-token.decorator.js';
+export { IdpTokenGuard } from './http/idp-token.guard.js';
 export { KeycloakAuthGuard, type RequestWithKeycloakUser } from './http/keycloak-auth.guard.js';
 export { QueryRunnerInterceptor } from './http/query-runner.interceptor.js';
 export type { RequestWithIdpTokens } from './http/request-with-idp-tokens.js';
@@ -44,17 +26,37 @@ export type {
 export type { ClientAuthentication } from './identity-providers/oauth2.provider.js';
 export { ProviderType } from './identity-providers/provider-type.js';
 export { completePolicy, type RefreshPolicy } from './identity-providers/refresh-policy.js';
-export type { KeycloakModuleOptions, RefreshOwner } from './keycloak/keycloak.options.js';
 export { KeycloakSessions } from './keycloak/keycloak-sessions.js';
 export { KeycloakTokens } from './keycloak/keycloak-tokens.js';
 export { KeycloakUsers } from './keycloak/keycloak-users.js';
-export { OfflineTokenStore } from './token-manager/offline-token.store.js';
+export type { KeycloakModuleOptions, RefreshOwner } from './keycloak/keycloak.options.js';
+export { QueryRunnerScope, type TransactionOptions } from './postgres/query-runner-scope.js';
+export { runTokenMigrations, tokensMigrations } from './postgres/run-token-migrations.js';
+export type { IsolationLevel } from './postgres/transaction.js';
+export type { RefreshOptions } from './refresh/refresh.options.js';
+export type {
+  EncryptionKeyOptions,
+  EncryptionOptions,
+  LegacyFernetKeyOptions,
+  SealingKeyOptions,
+} from './sealing/encryption.options.js';
+export type { SealedToken, TokenLocation } from './sealing/sealed-token.js';
+export { TokenCipher } from './sealing/token-cipher.js';
+export { AuthTokens } from './storage/auth-tokens/auth-tokens.entity.js';
+export type { FailureKind, GrantStatus } from './storage/leases/leased.entity.js';
 export { StoredOfflineToken } from './storage/offline-tokens/stored-offline-token.entity.js';
-export { UserOfflineToken } from './token-manager/offline-token.store.js';
-export { type GetIdpTokenOptions, type IdpTokens, TokenManager } from './token-manager/token-manager.js';
+export type { SealedTokens, StoredTokens } from './storage/stored-tokens.js';
 export { TokenRevocation } from './storage/token-revocations/token-revocation.entity.js';
 export { tokensEntities } from './storage/tokens-entities.js';
 export type { TokenKey } from './token-key.js';
+export {
+  AuthTokenStore,
+  type CheckExpirationAndRefresh,
+  type RefreshedTokens,
+  UserAuthTokens,
+} from './token-manager/auth-token.store.js';
+export { OfflineTokenStore, UserOfflineToken } from './token-manager/offline-token.store.js';
+export { type GetIdpTokenOptions, type IdpTokens, TokenManager } from './token-manager/token-manager.js';
 export {
   type AnyTokensError,
   AuthenticationRequiredError,
@@ -72,10 +74,10 @@ export {
   TokensError,
   type TokensErrorCode,
   TokensNotFoundError,
-  TokensUsageError,
   TokenStoreUnavailableError,
+  TokensUsageError,
   UnsupportedProviderError,
 } from './tokens.errors.js';
-export { TokensModule } from './tokens.module.js';
 export type { TokensModuleExtras } from './tokens.module-definition.js';
+export { TokensModule } from './tokens.module.js';
 export type { TokensModuleOptions } from './tokens.options.js';

@@ -163,7 +163,11 @@ export class ProviderMisconfiguredError extends TokensError {
     );
   }
 
-  /** The provider issued the stored tokens to another client, so the module did not send the refresh token. */
+  /**
+   * The provider issued the stored tokens to another client, so the module did not send the refresh token.
+   *
+   * @internal
+   */
   static otherClient(subject: TokenKey, issuedTo: string, configured: string): ProviderMisconfiguredError {
     return new ProviderMisconfiguredError(
       subject,

@@ -105,7 +105,6 @@ import { readTokensOptions, TOKENS_SETTINGS, type TokensSettings } from './token
   ],
 })
 export class TokensModule extends ConfigurableModuleClass implements OnModuleInit {
-  /** @internal */
   constructor(@Inject(TOKENS_DATA_SOURCE) private readonly dataSource: DataSource) {
     super();
   }

@@ -51,7 +51,7 @@ class TopLevelSettings {
   identityProviders!: IdentityProvidersOptions;
 
   @IsObject({ message: 'refresh must be an object' })
-  refresh: Partial<RefreshOptions> = {};
+  refresh: RefreshOptions = {};
 
   /** The Keycloak realm of the users. Without it, every call works that sends no request to Keycloak. */
   @IsOptional()

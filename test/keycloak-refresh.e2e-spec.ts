@@ -114,12 +114,12 @@ describe('A redemption', () => {
   it.each([
     [
       { access_token: 'a', refresh_token: 'r', expires_in: 300 },
-      { accessToken: 'a', refreshToken: 'r', accessTokenExpiresIn: 300 },
+      { accessToken: 'a', refreshToken: 'r', expiresIn: 300 },
     ],
-    [{ access_token: 'a' }, { accessToken: 'a', refreshToken: undefined, accessTokenExpiresIn: undefined }],
+    [{ access_token: 'a' }, { accessToken: 'a', refreshToken: undefined, expiresIn: undefined }],
     [
       { access_token: 'a', refresh_token: 'r', expires_in: 'soon', token_type: 'odd', error: 'odd' },
-      { accessToken: 'a', refreshToken: 'r', accessTokenExpiresIn: undefined },
+      { accessToken: 'a', refreshToken: 'r', expiresIn: undefined },
     ],
   ])('that is answered %j is a success, whatever else the answer says', async (body, tokens) => {
     answerToken = json(200, body);

@@ -19,7 +19,6 @@ import { REQUIRED_IDPS } from './require-idp-token.decorator.js';
 export class IdpTokenGuard implements CanActivate {
   readonly #logger = new Logger(IdpTokenGuard.name);
 
-  /** @internal */
   constructor(
     private readonly reflector: Reflector,
     private readonly tokenManager: TokenManager,

@@ -24,7 +24,6 @@ export interface RequestWithKeycloakUser {
  */
 @Injectable()
 export class KeycloakAuthGuard implements CanActivate {
-  /** @internal */
   constructor(private readonly verifier: KeycloakTokenVerifier) {}
 
   async canActivate(context: ExecutionContext): Promise<boolean> {

@@ -21,7 +21,7 @@ const LIFE_DEADLINE_MS = QUESTION_TIMEOUT_MS + 1000;
 /**
  * Asks a provider to redeem a refresh token, and checks its answer. A provider of the host may reject although it must
  * not, or return what the types do not allow. Both are `ambiguous`, because the provider may have redeemed the token.
- * Of a failure only a short `code` is kept, so that no token gets into a message.
+ * The function keeps only a short `code` of a failure, because the rest can contain a token.
  */
 export async function refreshAt(provider: IdentityProvider, refreshToken: string): Promise<RefreshAnswer> {
   let answer: Partial<Record<string, unknown>>;

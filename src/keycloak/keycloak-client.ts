@@ -1,7 +1,6 @@
 import { Injectable } from '@nestjs/common';
 import * as oauth from 'oauth4webapi';
 
-import type { IssuedTokens } from '../identity-providers/identity-provider.js';
 import { type Fields, parseFields } from '../oauth-http/answer-fields.js';
 import { exchange, type HttpOutcome, type HttpRequest } from '../oauth-http/http-exchange.js';
 import { KeycloakMisconfiguredError, TokensConfigurationError } from '../tokens.errors.js';
@@ -15,7 +14,7 @@ import {
 } from './keycloak-failure.js';
 import { type KeycloakMetadata, metadataOf } from './keycloak-metadata.js';
 import { KeycloakRealm } from './keycloak-realm.js';
-import { type KeycloakRefreshAnswer, refreshAnswerOf } from './keycloak-refresh-answer.js';
+import { type IssuedKeycloakTokens, type KeycloakRefreshAnswer, refreshAnswerOf } from './keycloak-refresh-answer.js';
 
 /**
  * Sends the requests to one Keycloak realm. Each request has one absolute deadline and follows no redirect. The client
@@ -84,7 +83,7 @@ export class KeycloakClient {
    * @throws {@link KeycloakSessionExpiredError} when Keycloak no longer accepts the grant
    * @see RFC 6749 section 5
    */
-  async token(grantType: string, parameters: Record<string, string>): Promise<IssuedTokens> {
+  async token(grantType: string, parameters: Record<string, string>): Promise<IssuedKeycloakTokens> {
     const outcome = await this.#grant(await this.metadata(), grantType, parameters, this.#newDeadline());
     if (outcome.kind === 'success') return outcome.tokens;
     throw errorOf(outcome);

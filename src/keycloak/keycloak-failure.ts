@@ -100,5 +100,7 @@ export function unavailable(cause: string, retryAfterMs?: number): KeycloakUnava
 
 /** Makes the error for a session that has ended. Its message names the cause. */
 export function expired(cause: string): KeycloakSessionExpiredError {
-  return new KeycloakSessionExpiredError(`The Keycloak session is over: ${cause}. Let the user log in again.`);
+  return new KeycloakSessionExpiredError(
+    `The Keycloak session has ended, because ${cause}. Let the user log in again.`,
+  );
 }

@@ -54,7 +54,9 @@ export class KeycloakIdpTokens {
     this.scope.transaction()?.assertOpen();
     const subject = claimsOf(accessToken).sub ?? subjectIn(await this.client.userInfo(accessToken));
     if (subject !== userId) {
-      throw new InvalidTokenInputError(`The Keycloak access token is user "${subject}"'s, not user "${userId}"'s.`);
+      throw new InvalidTokenInputError(
+        `The Keycloak access token belongs to user "${subject}", not to user "${userId}".`,
+      );
     }
     const tokens = await this.broker.storedTokens(idp, accessToken);
     // A stored token is not imported again. It would get a later expiry if Keycloak names only its lifetime.

@@ -17,7 +17,6 @@ import { KeycloakTokens } from './keycloak-tokens.js';
 export class KeycloakSessions {
   readonly #refreshes = new Map<string, Promise<KeycloakTokens>>();
 
-  /** @internal */
   constructor(private readonly client: KeycloakClient) {}
 
   /**

@@ -19,7 +19,6 @@ const EXPIRY_MARGIN_SECONDS = 30;
 export class KeycloakUsers {
   #admin: { token: string; validUntil: number } | undefined;
 
-  /** @internal */
   constructor(private readonly client: KeycloakClient) {}
 
   /**
@@ -63,7 +62,7 @@ export class KeycloakUsers {
   async #find(criteria: Record<string, string>): Promise<Fields[]> {
     const users = await this.#get(`/users?${new URLSearchParams(criteria).toString()}`);
     if (Array.isArray(users)) return users.filter((user) => isFields(user));
-    throw new KeycloakUnavailableError('Keycloak answered the search for a user with something that is no list.');
+    throw new KeycloakUnavailableError('Keycloak answered the search for a user with JSON that is not a list.');
   }
 
   /** Returns the answer of the administration; undefined for 404. */
@@ -92,8 +91,8 @@ export class KeycloakUsers {
   async #adminToken(): Promise<string> {
     if (this.#admin && performance.now() < this.#admin.validUntil) return this.#admin.token;
     const askedAt = performance.now();
-    const { accessToken, accessTokenExpiresIn = 0 } = await this.client.token('client_credentials', {});
-    this.#admin = { token: accessToken, validUntil: askedAt + (accessTokenExpiresIn - EXPIRY_MARGIN_SECONDS) * 1000 };
+    const { accessToken, expiresIn = 0 } = await this.client.token('client_credentials', {});
+    this.#admin = { token: accessToken, validUntil: askedAt + (expiresIn - EXPIRY_MARGIN_SECONDS) * 1000 };
     return accessToken;
   }
 }

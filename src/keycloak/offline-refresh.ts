@@ -97,10 +97,10 @@ function errorOf(userId: string, refusal: Refusal, clientId: string): Error {
   const subject = `The offline token of user "${userId}"`;
   switch (refusal.reason) {
     case 'in_progress':
-      return new KeycloakUnavailableError(`${subject} is being redeemed by another process. Try again shortly.`);
+      return new KeycloakUnavailableError(`${subject} is in a refresh that has not ended yet. Try again shortly.`);
     case 'unavailable':
       return new KeycloakUnavailableError(
-        `${subject} cannot be redeemed now: ${refusal.cause}. Try again shortly.`,
+        `${subject} cannot be redeemed now, because ${refusal.cause}. Try again shortly.`,
         refusal.retryAfterMs,
       );
     case 'misconfigured':

@@ -1,4 +1,4 @@
-/** The longest pause, one hour, because a longer `Retry-After` is more often a mistake than a wish. */
+/** The longest pause, one hour, because providers send a longer `Retry-After` mostly by mistake. */
 export const MAX_RETRY_AFTER_MS = 3_600_000;
 
 /**

@@ -25,7 +25,7 @@ export class BatchedStatement<Request, Row> {
   #waiting: Call<Request, Row>[] = [];
   readonly #underWay = new Set<readonly Call<Request, Row>[]>();
   #isScheduled = false;
-  #patience: NodeJS.Timeout | undefined;
+  #slotTimer: NodeJS.Timeout | undefined;
 
   /** @param query executes the statement for many requests. Each row is at the position of its request. */
   constructor(private readonly query: (requests: readonly Request[]) => Promise<readonly (Row | undefined)[]>) {}
@@ -40,7 +40,7 @@ export class BatchedStatement<Request, Row> {
     return new Promise((resolve, reject) => {
       this.#waiting.push({ request, resolve, reject });
       if (this.#underWay.size < MAX_UNDER_WAY) this.#schedule();
-      else this.#bePatient();
+      else this.#startSlotTimer();
     });
   }
 
@@ -61,8 +61,8 @@ export class BatchedStatement<Request, Row> {
     });
   }
 
-  #bePatient(): void {
-    this.#patience ??= setTimeout(() => {
+  #startSlotTimer(): void {
+    this.#slotTimer ??= setTimeout(() => {
       this.#underWay.clear();
       this.#send();
     }, SLOT_TIMEOUT_MS);
@@ -70,13 +70,13 @@ export class BatchedStatement<Request, Row> {
 
   #send(): void {
     this.#isScheduled = false;
-    clearTimeout(this.#patience);
-    this.#patience = undefined;
+    clearTimeout(this.#slotTimer);
+    this.#slotTimer = undefined;
     while (this.#waiting.length > 0 && this.#underWay.size < MAX_UNDER_WAY) {
       const share = Math.ceil(this.#waiting.length / (MAX_UNDER_WAY - this.#underWay.size));
       void this.#execute(this.#waiting.splice(0, Math.min(share, MAX_BATCH)));
     }
-    if (this.#waiting.length > 0) this.#bePatient();
+    if (this.#waiting.length > 0) this.#startSlotTimer();
   }
 
   async #execute(calls: readonly Call<Request, Row>[]): Promise<void> {

@@ -8,7 +8,7 @@ import { LentQueryRunner } from './lent-query-runner.js';
 import { clientOf, type IsolationLevel, Transaction, transactionLost, type TransactionState } from './transaction.js';
 
 /** What {@link OwnTransaction} needs to begin. */
-export interface BeginOptions {
+export interface TransactionSetup {
   /** Connects the runner. After a rejection there is no connection to release. */
   readonly connect: (runner: QueryRunner, action: string) => Promise<unknown>;
   /** How long PostgreSQL may take for each of BEGIN, COMMIT and ROLLBACK, in milliseconds. */
@@ -30,7 +30,7 @@ export class OwnTransaction extends Transaction {
 
   constructor(
     runner: QueryRunner,
-    private readonly options: BeginOptions,
+    private readonly setup: TransactionSetup,
   ) {
     super(runner);
     this.#lent = new LentQueryRunner(runner, async () => {
@@ -114,13 +114,13 @@ export class OwnTransaction extends Transaction {
     this.#isConnected = true;
     super.assertOpen(); // `end` may have ended it while it waited for the connection
     this.#state = 'open';
-    await this.#asOwner(action, () => this.runner.startTransaction(this.options.isolationLevel));
+    await this.#asOwner(action, () => this.runner.startTransaction(this.setup.isolationLevel));
     this.#client = await clientOf(this.runner);
   }
 
   async #connect(action: string): Promise<void> {
     try {
-      await this.options.connect(this.runner, action);
+      await this.setup.connect(this.runner, action);
     } catch (error) {
       throw translateDriverError(error, action);
     }
@@ -131,7 +131,7 @@ export class OwnTransaction extends Transaction {
     await this.#lent.asOwner(async () => {
       const answered = call().then(() => 'answered');
       try {
-        if ((await within(answered, this.options.timeoutMs, () => 'late')) === 'answered') return;
+        if ((await within(answered, this.setup.timeoutMs, () => 'late')) === 'answered') return;
       } catch (error) {
         throw translateDriverError(error, action);
       }

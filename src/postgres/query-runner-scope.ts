@@ -45,7 +45,6 @@ export class QueryRunnerScope {
   readonly #hostTransactions = new WeakMap<QueryRunner, HostTransaction>();
   #connections: ConnectionGate | undefined;
 
-  /** @internal */
   constructor(
     @Inject(TOKENS_DATA_SOURCE) private readonly dataSource: DataSource,
     private readonly settings: DatabaseSettings,

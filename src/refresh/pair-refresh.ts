@@ -2,9 +2,9 @@ import type { AccessTokenLife, IdentityProvider } from '../identity-providers/id
 import type { RefreshPolicy } from '../identity-providers/refresh-policy.js';
 import { type AuthTokensRow, secondsUntil } from '../storage/auth-tokens/auth-tokens-row.js';
 import type { AuthTokensTable } from '../storage/auth-tokens/auth-tokens.table.js';
-import type { SealedTokens } from '../storage/auth-tokens/stored-tokens.js';
 import type { Lease } from '../storage/leases/lease.js';
 import { freshlyStored } from '../storage/leases/leased-row.js';
+import type { SealedTokens } from '../storage/stored-tokens.js';
 import type { TokenRevocationsTable } from '../storage/token-revocations/token-revocations.table.js';
 import { keyName, type TokenKey } from '../token-key.js';
 import {

@@ -66,7 +66,7 @@ export class RefreshFlights {
       if (!pendingCommitOf(outcome)) end();
       return outcome;
     });
-    const settled = result.then((outcome) => pendingCommitOf(outcome)?.then(end));
+    const settled = result.then((outcome) => pendingCommitOf(outcome)?.then(end, end));
     this.#flights.set(target.name, { source, version: stale.version, request, result, settled });
     this.drain.track(settled);
     return { source, result };

@@ -4,8 +4,8 @@ import { accessTokenLifeAt, refreshAt } from '../identity-providers/checked-answ
 import type { AccessTokenLife, IdentityProvider, IssuedTokens } from '../identity-providers/identity-provider.js';
 import { TokenCipher } from '../sealing/token-cipher.js';
 import type { AuthTokensRow } from '../storage/auth-tokens/auth-tokens-row.js';
-import type { SealedTokens } from '../storage/auth-tokens/stored-tokens.js';
 import type { Lease } from '../storage/leases/lease.js';
+import type { SealedTokens } from '../storage/stored-tokens.js';
 import { authTokenLocation } from '../storage/token-locations.js';
 import type { TokenKey } from '../token-key.js';
 import type { PairRefresh, Redeemer } from './pair-refresh.js';

@@ -3,7 +3,7 @@ import { IsInt, Max, Min } from 'class-validator';
 import type { OptionsOf } from '../options-validation.js';
 
 /** Options of the refresh, for all providers. */
-export type RefreshOptions = OptionsOf<RefreshSettings>;
+export type RefreshOptions = Partial<OptionsOf<RefreshSettings>>;
 
 /** {@link RefreshOptions} with their rules and defaults. */
 export class RefreshSettings {

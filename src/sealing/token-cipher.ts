@@ -28,7 +28,6 @@ const DECIPHER_OPTIONS = { authTagLength: TAG_BYTES };
 export class TokenCipher {
   readonly #authenticated = new FieldBytes();
 
-  /** @internal */
   constructor(private readonly keyring: Keyring) {}
 
   /** Seals a token for one place in the database, with the first key of the key ring. */

@@ -5,7 +5,7 @@ import type { Redeemer } from '../refresh/pair-refresh.js';
 import { TokenRefresher } from '../refresh/token-refresher.js';
 import type { SealedToken } from '../sealing/sealed-token.js';
 import { AuthTokensTable } from '../storage/auth-tokens/auth-tokens.table.js';
-import type { SealedTokens, StoredTokens } from '../storage/auth-tokens/stored-tokens.js';
+import type { SealedTokens, StoredTokens } from '../storage/stored-tokens.js';
 import { asText, checkExpiry, checkKey, checkPresent, checkSealed, EPOCH_SECONDS_LIMIT } from '../token-input.js';
 import type { TokenKey } from '../token-key.js';
 
@@ -38,7 +38,6 @@ const VALIDITY_MARGIN_SECONDS = 30;
  */
 @Injectable()
 export class AuthTokenStore {
-  /** @internal */
   constructor(
     private readonly table: AuthTokensTable,
     private readonly refresher: TokenRefresher,
@@ -119,7 +118,6 @@ export class AuthTokenStore {
  * The methods of {@link AuthTokenStore} for one user and one identity provider. The object has no state but the key.
  */
 export class UserAuthTokens {
-  /** @internal */
   constructor(
     private readonly store: AuthTokenStore,
     private readonly key: TokenKey,

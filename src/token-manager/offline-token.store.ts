@@ -11,7 +11,6 @@ import { asText, checkSealed, checkUserId } from '../token-input.js';
  */
 @Injectable()
 export class OfflineTokenStore {
-  /** @internal */
   constructor(
     private readonly table: OfflineTokensTable,
     private readonly scope: QueryRunnerScope,
@@ -54,7 +53,6 @@ export class OfflineTokenStore {
 
 /** The methods of {@link OfflineTokenStore} for one user. The object has no state but the user id. */
 export class UserOfflineToken {
-  /** @internal */
   constructor(
     private readonly store: OfflineTokenStore,
     readonly userId: string,

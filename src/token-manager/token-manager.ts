@@ -41,7 +41,6 @@ export type GetIdpTokenOptions = FreshTokenRequest;
  */
 @Injectable()
 export class TokenManager {
-  /** @internal */
   constructor(
     private readonly authTokens: AuthTokenStore,
     private readonly reader: IdpTokenReader,
@@ -96,7 +95,7 @@ export class TokenManager {
 
   /**
    * Deletes the tokens of a user at a provider, and has them revoked there. The deletion joins the surrounding
-   * transaction. After its commit one of the processes that run the module sends the revocation. It is sent again while
+   * transaction. After its commit one of the processes that run the module sends the revocation. The process sends it again while
    * the provider is down. If the provider cannot revoke tokens, they are only deleted. A refresh under way does not
    * restore the tokens. Its new pair is revoked too.
    *

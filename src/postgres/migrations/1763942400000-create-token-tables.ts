@@ -1,6 +1,6 @@
 import type { MigrationInterface, QueryRunner } from 'typeorm';
 
-import { tablePath } from './table-path.js';
+import { tablePath } from './runner-paths.js';
 import {
   type ColumnShape,
   compareTable,

@@ -1,7 +1,7 @@
 import type { QueryRunner } from 'typeorm';
 
 import { TokensConfigurationError } from '../../tokens.errors.js';
-import { indexPath, tablePath } from './table-path.js';
+import { indexPath, tablePath } from './runner-paths.js';
 
 /** Type and modifiers of a column, in the words that PostgreSQL uses when it describes a column. */
 export type ColumnShape = readonly [type: string, modifiers?: string];

@@ -1,7 +1,7 @@
 import type { TokenKey } from '../../token-key.js';
 import { leaseStatements, type LeaseStatements } from '../leases/lease.statements.js';
-import { type AuthTokensRow, readRow, TOKEN_COLUMNS } from './auth-tokens-row.js';
-import type { SealedTokens } from './stored-tokens.js';
+import type { SealedTokens } from '../stored-tokens.js';
+import { type AuthTokensRow, KEY_COLUMNS, readRow, TOKEN_COLUMNS } from './auth-tokens-row.js';
 
 /**
  * Returns the statements that lease rows of `auth_tokens` and end their leases.
@@ -14,10 +14,7 @@ export function authTokensLeases(table: string): LeaseStatements<TokenKey, Seale
     content: 'tokens',
     table,
     id: 'id',
-    key: [
-      { column: 'keycloak_user_id', type: 'text', parameter: 'keycloakUserId' },
-      { column: 'identity_provider', type: 'text', parameter: 'idp' },
-    ],
+    key: KEY_COLUMNS,
     tokens: [
       { column: 'access_token', type: 'text', parameter: 'accessToken' },
       { column: 'refresh_token', type: 'text', parameter: 'refreshToken' },

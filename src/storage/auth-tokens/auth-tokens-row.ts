@@ -2,7 +2,8 @@ import type { QueryResultRow } from 'pg';
 
 import type { SealedToken } from '../../sealing/sealed-token.js';
 import { type LeasedRow, readLeasedRow } from '../leases/leased-row.js';
-import type { StoredTokens } from './stored-tokens.js';
+import { keyCondition } from '../leases/leased-table-shape.js';
+import type { StoredTokens } from '../stored-tokens.js';
 
 /**
  * The part of a row that a caller needs when its access token is fresh. Times are distances from the moment at which
@@ -24,8 +25,14 @@ export interface AuthTokensRow extends AccessTokenRow, LeasedRow {
   readonly refreshTokenValidForSeconds: number;
 }
 
-/** SQL condition that names the row of a {@link TokenKey}, for the alias `stored`. */
-export const KEY_CONDITION = 'stored.keycloak_user_id = $keycloakUserId AND stored.identity_provider = $idp';
+/** The columns of a {@link TokenKey}, each with its parameter. */
+export const KEY_COLUMNS = [
+  { column: 'keycloak_user_id', type: 'text', parameter: 'keycloakUserId' },
+  { column: 'identity_provider', type: 'text', parameter: 'idp' },
+] as const;
+
+/** The condition that names the row of a {@link TokenKey}, of the alias `stored`. */
+export const KEY_CONDITION = keyCondition({ key: KEY_COLUMNS }, 'stored');
 
 /** The columns of the pair, for the alias `stored`. */
 export const TOKEN_COLUMNS = `stored.access_token, stored.refresh_token, stored.access_token_expires_at,

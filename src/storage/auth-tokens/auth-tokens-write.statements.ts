@@ -3,8 +3,8 @@ import type { QueryResultRow } from 'pg';
 import { defineStatement, type Statement } from '../../postgres/statement.js';
 import type { TokenKey } from '../../token-key.js';
 import { RESET, type Stamp } from '../leases/leased-table-shape.js';
+import type { SealedTokens, StoredTokens } from '../stored-tokens.js';
 import { KEY_CONDITION, readTokens, TOKEN_COLUMNS } from './auth-tokens-row.js';
-import type { SealedTokens, StoredTokens } from './stored-tokens.js';
 
 /** What an import knows of the copy that another system has of a pair. */
 export interface ImportRules {

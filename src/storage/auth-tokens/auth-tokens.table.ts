@@ -10,13 +10,13 @@ import { StatementExecutor } from '../../postgres/statement-executor.js';
 import { tablePathOf } from '../../postgres/table-path.js';
 import type { TokenKey } from '../../token-key.js';
 import { columnsOf, LeasedTable } from '../leases/leased.table.js';
+import type { SealedTokens, StoredTokens } from '../stored-tokens.js';
 import { TokenRevocation } from '../token-revocations/token-revocation.entity.js';
 import { authTokensLeases } from './auth-tokens-lease.statements.js';
 import { authTokensLookups, type Lookups } from './auth-tokens-lookup.statements.js';
 import type { AccessTokenRow, AuthTokensRow } from './auth-tokens-row.js';
 import { authTokensWrites, type ImportRules } from './auth-tokens-write.statements.js';
 import { AuthTokens } from './auth-tokens.entity.js';
-import type { SealedTokens, StoredTokens } from './stored-tokens.js';
 
 /**
  * The table `auth_tokens`, with one method for each statement. Every method throws {@link TokenStoreUnavailableError}.

@@ -1,8 +1,8 @@
 import { defineStatement, noColumns, type Statement } from '../../postgres/statement.js';
 import type { SealedToken } from '../../sealing/sealed-token.js';
 import type { TokenKey } from '../../token-key.js';
-import type { SealedTokens } from '../auth-tokens/stored-tokens.js';
 import type { Stamp } from '../leases/leased-table-shape.js';
+import type { SealedTokens } from '../stored-tokens.js';
 
 /**
  * The two tokens of a deleted pair, and the OAuth client to which the provider issued them. Only this client can revoke

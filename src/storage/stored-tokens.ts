@@ -1,4 +1,4 @@
-import type { SealedToken } from '../../sealing/sealed-token.js';
+import type { SealedToken } from '../sealing/sealed-token.js';
 
 /** A sealed token pair to store. Expiries are whole epoch seconds; 0 = does not expire. */
 export interface SealedTokens {
