@@ -1,33 +1,33 @@
 -- accessTokens.one: load tokens
--- idp_tokens_find_access_token_17af7cbedf42, repeated when its connection breaks
+-- idp_tokens_find_access_token_18e7781c0034, repeated when its connection breaks
 --   $1 keycloakUserId: text
 --   $2 idp: text
 SELECT stored.access_token, concat_ws(' ', stored.token_version, stored.access_token_expires_at,
-  date_part('epoch', stored.issued_at), date_part('epoch', clock_timestamp())) AS version_and_times FROM auth_tokens AS stored WHERE stored.keycloak_user_id = $1 AND stored.identity_provider = $2 AND stored.status = 'active' AND stored.open_leases = 0;
+  date_part('epoch', stored.issued_at), date_part('epoch', clock_timestamp())) AS version_and_times FROM "auth_tokens" AS stored WHERE stored.keycloak_user_id = $1 AND stored.identity_provider = $2 AND stored.status = 'active' AND stored.open_leases = 0;
 
 -- accessTokens.ofOneIdp: load tokens
--- idp_tokens_find_access_token_of_one_65282c21a42e, repeated when its connection breaks
+-- idp_tokens_find_access_token_of_one_f5ce86bd6160, repeated when its connection breaks
 --   $1 users: text[]
 --   $2 idp: text
 SELECT stored.keycloak_user_id, stored.access_token, concat_ws(' ', stored.token_version, stored.access_token_expires_at,
-  date_part('epoch', stored.issued_at), date_part('epoch', clock_timestamp())) AS version_and_times FROM auth_tokens AS stored
+  date_part('epoch', stored.issued_at), date_part('epoch', clock_timestamp())) AS version_and_times FROM "auth_tokens" AS stored
         WHERE stored.keycloak_user_id = ANY((SELECT $1::text[])::text[]) AND stored.identity_provider = $2
           AND stored.status = 'active' AND stored.open_leases = 0;
 
 -- accessTokens.ofMany: load tokens
--- idp_tokens_find_access_token_of_many_3e2303e5ad8a, repeated when its connection breaks
+-- idp_tokens_find_access_token_of_many_51c4b36d627f, repeated when its connection breaks
 --   $1 keycloakUserId: text[]
 --   $2 idp: text[]
 SELECT asked.position, stored.access_token, concat_ws(' ', stored.token_version, stored.access_token_expires_at,
   date_part('epoch', stored.issued_at), date_part('epoch', clock_timestamp())) AS version_and_times
         FROM unnest((SELECT $1::text[]), (SELECT $2::text[])) WITH ORDINALITY
           AS asked (keycloak_user_id, identity_provider, position)
-        JOIN auth_tokens AS stored ON stored.keycloak_user_id = asked.keycloak_user_id
+        JOIN "auth_tokens" AS stored ON stored.keycloak_user_id = asked.keycloak_user_id
           AND stored.identity_provider = asked.identity_provider
         WHERE stored.status = 'active' AND stored.open_leases = 0;
 
 -- rows.one: load tokens
--- idp_tokens_load_3fc53729b4e9, repeated when its connection breaks
+-- idp_tokens_load_218ea97064d0, repeated when its connection breaks
 --   $1 keycloakUserId: text
 --   $2 idp: text
 SELECT stored.id::text AS row_id, stored.token_version::text AS token_version, stored.parent_version::text AS parent_version, stored.client_id,
@@ -41,10 +41,10 @@ SELECT stored.id::text AS row_id, stored.token_version::text AS token_version, s
   date_part('epoch', stored.issued_at) AS issued_at, date_part('epoch', stored.lease_expires_at) AS lease_expires_at, date_part('epoch', stored.first_leased_at) AS first_leased_at, date_part('epoch', stored.retry_at) AS retry_at, date_part('epoch', stored.quarantined_until) AS quarantined_until,
   stored.lease_outcome_unknown, stored.open_leases, stored.failure_count, stored.failure_kind, stored.last_error_code, stored.rejections,
   stored.access_token_rejected, stored.access_token, stored.refresh_token, stored.access_token_expires_at,
-  stored.refresh_token_expires_at FROM auth_tokens AS stored WHERE stored.keycloak_user_id = $1 AND stored.identity_provider = $2 AND true;
+  stored.refresh_token_expires_at FROM "auth_tokens" AS stored WHERE stored.keycloak_user_id = $1 AND stored.identity_provider = $2 AND true;
 
 -- rows.ofOneIdp: load tokens
--- idp_tokens_load_of_one_b5562f528453, repeated when its connection breaks
+-- idp_tokens_load_of_one_4b624d7caf48, repeated when its connection breaks
 --   $1 users: text[]
 --   $2 idp: text
 SELECT stored.keycloak_user_id, stored.id::text AS row_id, stored.token_version::text AS token_version, stored.parent_version::text AS parent_version, stored.client_id,
@@ -58,12 +58,12 @@ SELECT stored.keycloak_user_id, stored.id::text AS row_id, stored.token_version:
   date_part('epoch', stored.issued_at) AS issued_at, date_part('epoch', stored.lease_expires_at) AS lease_expires_at, date_part('epoch', stored.first_leased_at) AS first_leased_at, date_part('epoch', stored.retry_at) AS retry_at, date_part('epoch', stored.quarantined_until) AS quarantined_until,
   stored.lease_outcome_unknown, stored.open_leases, stored.failure_count, stored.failure_kind, stored.last_error_code, stored.rejections,
   stored.access_token_rejected, stored.access_token, stored.refresh_token, stored.access_token_expires_at,
-  stored.refresh_token_expires_at FROM auth_tokens AS stored
+  stored.refresh_token_expires_at FROM "auth_tokens" AS stored
         WHERE stored.keycloak_user_id = ANY((SELECT $1::text[])::text[]) AND stored.identity_provider = $2
           AND true;
 
 -- rows.ofMany: load tokens
--- idp_tokens_load_of_many_fd9dfcfb196d, repeated when its connection breaks
+-- idp_tokens_load_of_many_1e550e81f96a, repeated when its connection breaks
 --   $1 keycloakUserId: text[]
 --   $2 idp: text[]
 SELECT asked.position, stored.id::text AS row_id, stored.token_version::text AS token_version, stored.parent_version::text AS parent_version, stored.client_id,
@@ -80,6 +80,6 @@ SELECT asked.position, stored.id::text AS row_id, stored.token_version::text AS 
   stored.refresh_token_expires_at
         FROM unnest((SELECT $1::text[]), (SELECT $2::text[])) WITH ORDINALITY
           AS asked (keycloak_user_id, identity_provider, position)
-        JOIN auth_tokens AS stored ON stored.keycloak_user_id = asked.keycloak_user_id
+        JOIN "auth_tokens" AS stored ON stored.keycloak_user_id = asked.keycloak_user_id
           AND stored.identity_provider = asked.identity_provider
         WHERE true;

@@ -1,5 +1,5 @@
 -- store: store tokens
--- idp_tokens_store_221dfa560f3f, never repeated
+-- idp_tokens_store_aa6b11604d70, never repeated
 --   $1 accessToken: character varying
 --   $2 refreshToken: character varying
 --   $3 accessTokenExpiresAt: bigint
@@ -9,14 +9,14 @@
 --   $7 keycloakUserId: text
 --   $8 idp: text
 WITH updated AS (
-         UPDATE auth_tokens AS stored SET access_token = $1, refresh_token = $2,
+         UPDATE "auth_tokens" AS stored SET access_token = $1, refresh_token = $2,
            access_token_expires_at = $3, refresh_token_expires_at = $4,
            token_version = $5, parent_version = NULL, client_id = $6, rejections = 0, issued_at = clock_timestamp(),
            lease_id = NULL, lease_expires_at = NULL, lease_outcome_unknown = false, open_leases = 0,
   first_leased_at = NULL, retry_at = NULL, failure_count = 0, failure_kind = NULL, last_error_code = NULL,
   access_token_rejected = false, quarantined_until = NULL, status = 'active', updated_at = clock_timestamp() WHERE stored.keycloak_user_id = $7 AND stored.identity_provider = $8 RETURNING stored.id),
        inserted AS (
-         INSERT INTO auth_tokens AS stored (keycloak_user_id, identity_provider, access_token,
+         INSERT INTO "auth_tokens" AS stored (keycloak_user_id, identity_provider, access_token,
              refresh_token, access_token_expires_at, refresh_token_expires_at, token_version, client_id, issued_at)
            SELECT $7, $8, $1, $2, $3::bigint,
              $4::bigint, $5::bigint, $6, clock_timestamp() WHERE NOT EXISTS (SELECT FROM updated)
@@ -29,7 +29,7 @@ WITH updated AS (
        SELECT pg_current_xact_id()::text AS transaction_id;
 
 -- import: import tokens
--- idp_tokens_import_53e0805342b8, never repeated
+-- idp_tokens_import_05007ea86a65, never repeated
 --   $1 accessToken: character varying
 --   $2 refreshToken: text
 --   $3 accessTokenExpiresAt: bigint
@@ -41,7 +41,7 @@ WITH updated AS (
 --   $9 idp: text
 --   $10 mayDropRefreshToken: boolean
 WITH updated AS (
-         UPDATE auth_tokens AS stored SET access_token = $1, refresh_token = $2,
+         UPDATE "auth_tokens" AS stored SET access_token = $1, refresh_token = $2,
            access_token_expires_at = $3, refresh_token_expires_at = $4,
            token_version = $5, parent_version = NULL, client_id = $6, rejections = 0, issued_at = CASE WHEN $7::float8 > 0 THEN to_timestamp($7::float8) ELSE clock_timestamp() END,
            lease_id = NULL, lease_expires_at = NULL, lease_outcome_unknown = false, open_leases = 0,
@@ -51,10 +51,10 @@ WITH updated AS (
       ELSE stored.parent_version IS NULL OR stored.status <> 'active' END
     AND ($10::boolean OR $2 <> '' OR stored.refresh_token = '' OR stored.status <> 'active') RETURNING pg_current_xact_id()::text AS transaction_id),
        inserted AS (
-         INSERT INTO auth_tokens AS stored (keycloak_user_id, identity_provider, access_token,
+         INSERT INTO "auth_tokens" AS stored (keycloak_user_id, identity_provider, access_token,
              refresh_token, access_token_expires_at, refresh_token_expires_at, token_version, client_id, issued_at)
            SELECT $8, $9, $1, $2, $3::bigint,
-             $4::bigint, $5::bigint, $6, CASE WHEN $7::float8 > 0 THEN to_timestamp($7::float8) ELSE clock_timestamp() END WHERE NOT EXISTS (SELECT FROM auth_tokens AS stored WHERE stored.keycloak_user_id = $8 AND stored.identity_provider = $9)
+             $4::bigint, $5::bigint, $6, CASE WHEN $7::float8 > 0 THEN to_timestamp($7::float8) ELSE clock_timestamp() END WHERE NOT EXISTS (SELECT FROM "auth_tokens" AS stored WHERE stored.keycloak_user_id = $8 AND stored.identity_provider = $9)
          ON CONFLICT (keycloak_user_id, identity_provider) DO UPDATE SET access_token = $1, refresh_token = $2,
            access_token_expires_at = $3, refresh_token_expires_at = $4,
            token_version = $5, parent_version = NULL, client_id = $6, rejections = 0, issued_at = CASE WHEN $7::float8 > 0 THEN to_timestamp($7::float8) ELSE clock_timestamp() END,
@@ -68,20 +68,20 @@ WITH updated AS (
        SELECT transaction_id FROM updated UNION ALL SELECT transaction_id FROM inserted;
 
 -- delete: delete tokens
--- idp_tokens_delete_abefd688b727, never repeated
+-- idp_tokens_delete_c674dd29771c, never repeated
 --   $1 keycloakUserId: text
 --   $2 idp: text
-DELETE FROM auth_tokens AS stored WHERE stored.keycloak_user_id = $1 AND stored.identity_provider = $2
+DELETE FROM "auth_tokens" AS stored WHERE stored.keycloak_user_id = $1 AND stored.identity_provider = $2
          RETURNING stored.access_token, stored.refresh_token, stored.access_token_expires_at,
   stored.refresh_token_expires_at, stored.token_version::text AS token_version;
 
 -- deleteForRevocation: delete tokens
--- idp_tokens_delete_for_revocation_a210704b43b7, never repeated
+-- idp_tokens_delete_for_revocation_1affe72390dc, never repeated
 --   $1 keycloakUserId: text
 --   $2 idp: text
 WITH deleted AS (
-         DELETE FROM auth_tokens AS stored WHERE stored.keycloak_user_id = $1 AND stored.identity_provider = $2 RETURNING stored.access_token, stored.refresh_token, stored.client_id),
+         DELETE FROM "auth_tokens" AS stored WHERE stored.keycloak_user_id = $1 AND stored.identity_provider = $2 RETURNING stored.access_token, stored.refresh_token, stored.client_id),
        noted AS (
-         INSERT INTO token_revocations (keycloak_user_id, identity_provider, client_id, access_token, refresh_token)
+         INSERT INTO "token_revocations" (keycloak_user_id, identity_provider, client_id, access_token, refresh_token)
            SELECT $1, $2, deleted.client_id, deleted.access_token, deleted.refresh_token FROM deleted)
        SELECT FROM deleted;

@@ -1,25 +1,30 @@
-import { readFile, writeFile } from 'node:fs/promises';
+import { readdir, readFile, writeFile } from 'node:fs/promises';
 
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import pg from 'pg';
 
 import type { Statement } from '../../src/postgres/statement.js';
+import { tablePathOf } from '../../src/postgres/table-path.js';
 import { authTokensLeases } from '../../src/storage/auth-tokens/auth-tokens-lease.statements.js';
 import { authTokensLookups } from '../../src/storage/auth-tokens/auth-tokens-lookup.statements.js';
 import { authTokensWrites } from '../../src/storage/auth-tokens/auth-tokens-write.statements.js';
 import { offlineTokensStatements } from '../../src/storage/offline-tokens/offline-tokens.statements.js';
 import { tokenRevocationsStatements } from '../../src/storage/token-revocations/token-revocations.statements.js';
-import { createTestDatabase, type TestDatabase } from '../support/test-database.js';
+import { tokensEntities } from '../../src/storage/tokens-entities.js';
+import { createTestDatabase, openDataSource, type TestDatabase } from '../support/test-database.js';
 
 const FOLDER = 'test/golden';
 const TABLES = ['auth_tokens', 'offline_tokens', 'token_revocations'];
+/** The quoted paths by which the module names its tables in a data source without a schema. */
+const PATHS = TABLES.map((table) => `"${table}"`);
+const [AUTH_TOKENS = '', OFFLINE_TOKENS = '', TOKEN_REVOCATIONS = ''] = PATHS;
 
 type AnyStatement = Statement<never, unknown>;
 
 /** Returns the lookups of `auth_tokens` by their names, such as `rows.ofMany`. */
 function lookups(): Record<string, AnyStatement> {
   const each: Record<string, AnyStatement> = {};
-  for (const [of, lookup] of Object.entries<object>({ ...authTokensLookups('auth_tokens') })) {
+  for (const [of, lookup] of Object.entries<object>({ ...authTokensLookups(AUTH_TOKENS) })) {
     for (const [name, statement] of Object.entries(lookup) as [string, AnyStatement | (() => unknown)][]) {
       if (typeof statement !== 'function') each[`${of}.${name}`] = statement;
     }
@@ -29,10 +34,10 @@ function lookups(): Record<string, AnyStatement> {
 
 const statements: Record<string, Record<string, AnyStatement>> = {
   'auth_tokens.lookups': lookups(),
-  'auth_tokens.writes': { ...authTokensWrites('auth_tokens', 'token_revocations') },
-  'auth_tokens.leases': { ...authTokensLeases('auth_tokens') },
-  offline_tokens: { ...offlineTokensStatements('offline_tokens') },
-  token_revocations: { ...tokenRevocationsStatements('token_revocations') },
+  'auth_tokens.writes': { ...authTokensWrites(AUTH_TOKENS, TOKEN_REVOCATIONS) },
+  'auth_tokens.leases': { ...authTokensLeases(AUTH_TOKENS) },
+  offline_tokens: { ...offlineTokensStatements(OFFLINE_TOKENS) },
+  token_revocations: { ...tokenRevocationsStatements(TOKEN_REVOCATIONS) },
 };
 
 let database: TestDatabase;
@@ -68,7 +73,8 @@ async function describeTable(table: string): Promise<string> {
        FROM pg_attribute a LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
        WHERE a.attrelid = $1::text::regclass AND a.attnum > 0 AND NOT a.attisdropped
      UNION ALL
-     SELECT 2, 0, format('  CONSTRAINT %I %s', conname, pg_get_constraintdef(oid)) FROM pg_constraint
+     SELECT 2, 0, format('  CONSTRAINT %I %s%s', conname, pg_get_constraintdef(oid),
+         ' -- ' || obj_description(oid, 'pg_constraint')) FROM pg_constraint
        WHERE conrelid = $1::text::regclass AND contype IN ('p', 'u', 'c', 'f')
      UNION ALL
      SELECT 3, 0, format('  %s', regexp_replace(indexdef, ' ON public\\.', ' ON ')) FROM pg_indexes
@@ -103,6 +109,26 @@ async function describeStatement(key: string, statement: AnyStatement): Promise<
 }
 
 describe('The golden files', () => {
+  it('have the tables by the paths that the module gives them', async () => {
+    const dataSource = await openDataSource(database.url);
+    expect(tokensEntities.map((entity) => tablePathOf(dataSource, entity))).toEqual(PATHS);
+    await dataSource.destroy();
+  });
+
+  it('have the statements of every file, and no others', async () => {
+    const test = await readFile(`${FOLDER}/golden.e2e-spec.ts`, 'utf8');
+    const sources = (await readdir('src/storage', { recursive: true })).filter((path) =>
+      path.endsWith('.statements.ts'),
+    );
+    // Both tables with leases have its statements.
+    const missing = sources.filter(
+      (path) => path !== 'leases/lease.statements.ts' && !test.includes(path.slice(0, -3)),
+    );
+    expect(missing).toEqual([]);
+    const golden = (await readdir(FOLDER)).filter((name) => name.endsWith('.sql'));
+    expect(golden.sort()).toEqual([...Object.keys(statements), 'schema'].map((name) => `${name}.sql`).sort());
+  });
+
   it('have the migrated schema', async () => {
     const tables: string[] = [];
     for (const table of TABLES) tables.push(await describeTable(table));

@@ -1,5 +1,5 @@
 -- acquire: lease an offline token for a refresh
--- idp_tokens_acquire_offline_e03f004d3e28, repeated when its connection breaks
+-- idp_tokens_acquire_offline_2378210aa1aa, repeated when its connection breaks
 --   $1 userId: text[]
 --   $2 leaseId: bigint[]
 --   $3 leaseMs: bigint[]
@@ -8,9 +8,9 @@
 --   $6 isRejected: boolean[]
 WITH unlocked AS MATERIALIZED (
        SELECT stored.user_id AS row_id, asked.* FROM unnest((SELECT $1::text[]), (SELECT $2::bigint[]), (SELECT $3::bigint[]), (SELECT $4::bigint[]), (SELECT $5::text[]), (SELECT $6::boolean[])) WITH ORDINALITY AS asked (user_id, lease_id, lease_ms, seen_version, seen_state, is_rejected, position)
-         JOIN offline_tokens AS stored ON stored.user_id = asked.user_id FOR NO KEY UPDATE OF stored SKIP LOCKED),
+         JOIN "offline_tokens" AS stored ON stored.user_id = asked.user_id FOR NO KEY UPDATE OF stored SKIP LOCKED),
        granted AS (
-         UPDATE offline_tokens AS stored SET lease_id = unlocked.lease_id,
+         UPDATE "offline_tokens" AS stored SET lease_id = unlocked.lease_id,
              lease_expires_at = now() + unlocked.lease_ms * interval '1 ms', lease_outcome_unknown = false,
              open_leases = least(stored.open_leases + CASE WHEN stored.lease_id = unlocked.lease_id THEN 0 ELSE 1 END, 32767),
              first_leased_at = coalesce(stored.first_leased_at, now()), retry_at = NULL, updated_at = now(),
@@ -56,24 +56,24 @@ WITH unlocked AS MATERIALIZED (
   stored.lease_outcome_unknown, stored.open_leases, stored.failure_count, stored.failure_kind, stored.last_error_code, stored.rejections,
   stored.access_token_rejected, stored.offline_token
          FROM unnest((SELECT $1::text[]), (SELECT $2::bigint[]), (SELECT $3::bigint[]), (SELECT $4::bigint[]), (SELECT $5::text[]), (SELECT $6::boolean[])) WITH ORDINALITY AS asked (user_id, lease_id, lease_ms, seen_version, seen_state, is_rejected, position)
-         JOIN offline_tokens AS stored ON stored.user_id = asked.user_id WHERE NOT EXISTS (SELECT FROM granted WHERE granted.position = asked.position);
+         JOIN "offline_tokens" AS stored ON stored.user_id = asked.user_id WHERE NOT EXISTS (SELECT FROM granted WHERE granted.position = asked.position);
 
 -- renew: keep the lease of an offline token
--- idp_tokens_renew_offline_9d9f082a453d, repeated when its connection breaks
+-- idp_tokens_renew_offline_067173747b87, repeated when its connection breaks
 --   $1 leaseMs: bigint
 --   $2 isUnspent: boolean
 --   $3 userId: text
 --   $4 leaseId: bigint
 --   $5 seenVersion: bigint
-UPDATE offline_tokens AS stored SET lease_expires_at = now() + $1::bigint * interval '1 ms',
+UPDATE "offline_tokens" AS stored SET lease_expires_at = now() + $1::bigint * interval '1 ms',
            open_leases = CASE WHEN $2::boolean THEN 1 ELSE stored.open_leases END,
            first_leased_at = CASE WHEN $2::boolean THEN now() ELSE stored.first_leased_at END, updated_at = now()
-         WHERE stored.user_id = (SELECT own.user_id FROM offline_tokens AS own
+         WHERE stored.user_id = (SELECT own.user_id FROM "offline_tokens" AS own
          WHERE own.user_id = $3 FOR NO KEY UPDATE NOWAIT) AND stored.lease_id = $4 AND stored.token_version = $5
          RETURNING date_part('epoch', now()) AS granted_at;
 
 -- commit: store refreshed an offline token
--- idp_tokens_commit_offline_4b83b87bdc08, repeated when its connection breaks
+-- idp_tokens_commit_offline_f44061207f8b, repeated when its connection breaks
 --   $1 offlineToken: character varying
 --   $2 version: bigint
 --   $3 redeemedVersion: bigint
@@ -81,17 +81,17 @@ UPDATE offline_tokens AS stored SET lease_expires_at = now() + $1::bigint * inte
 --   $5 clientId: character varying
 --   $6 rejections: smallint
 --   $7 userId: text
-UPDATE offline_tokens AS stored SET offline_token = $1,
+UPDATE "offline_tokens" AS stored SET offline_token = $1,
            token_version = $2, parent_version = $3,
            issued_at = to_timestamp($4::float8),
            client_id = $5, rejections = $6, lease_id = NULL, lease_expires_at = NULL, lease_outcome_unknown = false, open_leases = 0,
   first_leased_at = NULL, retry_at = NULL, failure_count = 0, failure_kind = NULL, last_error_code = NULL,
   access_token_rejected = false, quarantined_until = NULL, status = 'active', updated_at = clock_timestamp()
-         WHERE stored.user_id = (SELECT own.user_id FROM offline_tokens AS own
+         WHERE stored.user_id = (SELECT own.user_id FROM "offline_tokens" AS own
          WHERE own.user_id = $7 FOR NO KEY UPDATE NOWAIT) AND stored.token_version = $3 RETURNING stored.token_version;
 
 -- commitMany: store refreshed an offline token
--- idp_tokens_commit_many_offline_ffbbe9f8746e, repeated when its connection breaks
+-- idp_tokens_commit_many_offline_c0277d6dc239, repeated when its connection breaks
 --   $1 userId: text[]
 --   $2 offlineToken: text[]
 --   $3 version: bigint[]
@@ -101,8 +101,8 @@ UPDATE offline_tokens AS stored SET offline_token = $1,
 --   $7 rejections: bigint[]
 WITH unlocked AS MATERIALIZED (
        SELECT stored.user_id AS row_id, asked.* FROM unnest((SELECT $1::text[]), (SELECT $2::text[]), (SELECT $3::bigint[]), (SELECT $4::bigint[]), (SELECT $5::float8[]), (SELECT $6::text[]), (SELECT $7::bigint[])) WITH ORDINALITY AS asked (user_id, new_offline_token, new_version, new_redeemed_version, new_issued_at, new_client_id, new_rejections, position)
-         JOIN offline_tokens AS stored ON stored.user_id = asked.user_id FOR NO KEY UPDATE OF stored SKIP LOCKED)
-       UPDATE offline_tokens AS stored SET offline_token = unlocked.new_offline_token,
+         JOIN "offline_tokens" AS stored ON stored.user_id = asked.user_id FOR NO KEY UPDATE OF stored SKIP LOCKED)
+       UPDATE "offline_tokens" AS stored SET offline_token = unlocked.new_offline_token,
            token_version = unlocked.new_version, parent_version = unlocked.new_redeemed_version,
            issued_at = to_timestamp(unlocked.new_issued_at::float8),
            client_id = unlocked.new_client_id, rejections = unlocked.new_rejections, lease_id = NULL, lease_expires_at = NULL, lease_outcome_unknown = false, open_leases = 0,
@@ -112,7 +112,7 @@ WITH unlocked AS MATERIALIZED (
          RETURNING unlocked.position;
 
 -- commitNewerSibling: store refreshed an offline token
--- idp_tokens_commit_newer_sibling_offline_1b6a371ea2a3, repeated when its connection breaks
+-- idp_tokens_commit_newer_sibling_offline_2ffe6146551c, repeated when its connection breaks
 --   $1 offlineToken: character varying
 --   $2 version: bigint
 --   $3 redeemedVersion: bigint
@@ -120,64 +120,64 @@ WITH unlocked AS MATERIALIZED (
 --   $5 clientId: character varying
 --   $6 rejections: smallint
 --   $7 userId: text
-UPDATE offline_tokens AS stored SET offline_token = $1,
+UPDATE "offline_tokens" AS stored SET offline_token = $1,
            token_version = $2, parent_version = $3,
            issued_at = to_timestamp($4::float8),
            client_id = $5, rejections = $6, lease_id = NULL, lease_expires_at = NULL, lease_outcome_unknown = false, open_leases = 0,
   first_leased_at = NULL, retry_at = NULL, failure_count = 0, failure_kind = NULL, last_error_code = NULL,
   access_token_rejected = false, quarantined_until = NULL, status = 'active', updated_at = clock_timestamp()
-         WHERE stored.user_id = (SELECT own.user_id FROM offline_tokens AS own
+         WHERE stored.user_id = (SELECT own.user_id FROM "offline_tokens" AS own
          WHERE own.user_id = $7 FOR NO KEY UPDATE NOWAIT) AND stored.parent_version = $3
            AND stored.issued_at < to_timestamp($4::float8) RETURNING stored.token_version;
 
 -- release: release the lease of an offline token
--- idp_tokens_release_offline_f894d5a13261, repeated when its connection breaks
+-- idp_tokens_release_offline_3bd14221cf74, repeated when its connection breaks
 --   $1 failureKind: text
 --   $2 errorCode: text
 --   $3 backoffMs: double precision
 --   $4 userId: text
 --   $5 leaseId: bigint
-UPDATE offline_tokens AS stored SET lease_id = NULL, lease_expires_at = NULL,
+UPDATE "offline_tokens" AS stored SET lease_id = NULL, lease_expires_at = NULL,
            open_leases = greatest(stored.open_leases - 1, 0),
            first_leased_at = CASE WHEN stored.open_leases > 1 THEN stored.first_leased_at END,
            failure_count = least(stored.failure_count + CASE WHEN $1::text IS NULL THEN 0 ELSE 1 END, 32767),
            failure_kind = coalesce($1::text, stored.failure_kind),
            last_error_code = coalesce($2::text, stored.last_error_code),
            retry_at = now() + $3::float8 * interval '1 ms', updated_at = now()
-         WHERE stored.user_id = (SELECT own.user_id FROM offline_tokens AS own
+         WHERE stored.user_id = (SELECT own.user_id FROM "offline_tokens" AS own
          WHERE own.user_id = $4 FOR NO KEY UPDATE NOWAIT) AND stored.lease_id = $5 RETURNING stored.lease_id;
 
 -- giveUp: note a lost answer
--- idp_tokens_give_up_offline_fad17dace771, repeated when its connection breaks
+-- idp_tokens_give_up_offline_c1d52db97d13, repeated when its connection breaks
 --   $1 errorCode: character varying
 --   $2 userId: text
 --   $3 leaseId: bigint
-UPDATE offline_tokens AS stored SET lease_outcome_unknown = true, failure_kind = 'transient', last_error_code = $1,
+UPDATE "offline_tokens" AS stored SET lease_outcome_unknown = true, failure_kind = 'transient', last_error_code = $1,
            failure_count = least(stored.failure_count + 1, 32767), updated_at = now()
-         WHERE stored.user_id = (SELECT own.user_id FROM offline_tokens AS own
+         WHERE stored.user_id = (SELECT own.user_id FROM "offline_tokens" AS own
          WHERE own.user_id = $2 FOR NO KEY UPDATE NOWAIT) AND stored.lease_id = $3 RETURNING stored.lease_id;
 
 -- reject: record a rejected refresh token
--- idp_tokens_reject_offline_1e3a04a11070, repeated when its connection breaks
+-- idp_tokens_reject_offline_e032e949120e, repeated when its connection breaks
 --   $1 errorCode: character varying
 --   $2 isCertain: boolean
 --   $3 quarantineMs: double precision
 --   $4 userId: text
 --   $5 leaseId: bigint
 --   $6 seenVersion: bigint
-UPDATE offline_tokens AS stored SET lease_id = NULL, lease_expires_at = NULL, last_error_code = $1,
+UPDATE "offline_tokens" AS stored SET lease_id = NULL, lease_expires_at = NULL, last_error_code = $1,
            failure_kind = 'transient', open_leases = greatest(stored.open_leases - 1, 0), updated_at = now(),
            first_leased_at = CASE WHEN stored.open_leases > 1 THEN stored.first_leased_at END,
            status = CASE WHEN $2::boolean OR stored.open_leases <= 1 OR stored.quarantined_until IS NOT NULL
              THEN 'reauthentication_required' ELSE stored.status END,
            quarantined_until = CASE WHEN $2::boolean OR stored.open_leases <= 1 OR stored.quarantined_until IS NOT NULL
              THEN NULL ELSE now() + $3::float8 * interval '1 ms' END
-         WHERE stored.user_id = (SELECT own.user_id FROM offline_tokens AS own
+         WHERE stored.user_id = (SELECT own.user_id FROM "offline_tokens" AS own
          WHERE own.user_id = $4 FOR NO KEY UPDATE NOWAIT) AND stored.lease_id = $5 AND stored.token_version = $6
          RETURNING stored.status;
 
 -- load: load an offline token
--- idp_tokens_load_offline_81999e63df8d, repeated when its connection breaks
+-- idp_tokens_load_offline_ddd04d0d854c, repeated when its connection breaks
 --   $1 userId: text
 SELECT stored.user_id AS row_id, stored.token_version::text AS token_version, stored.parent_version::text AS parent_version, stored.client_id,
   CASE
@@ -190,44 +190,44 @@ SELECT stored.user_id AS row_id, stored.token_version::text AS token_version, st
   date_part('epoch', stored.issued_at) AS issued_at, date_part('epoch', stored.lease_expires_at) AS lease_expires_at, date_part('epoch', stored.first_leased_at) AS first_leased_at, date_part('epoch', stored.retry_at) AS retry_at, date_part('epoch', stored.quarantined_until) AS quarantined_until,
   stored.lease_outcome_unknown, stored.open_leases, stored.failure_count, stored.failure_kind, stored.last_error_code, stored.rejections,
   stored.access_token_rejected, stored.offline_token
-        FROM offline_tokens AS stored WHERE stored.user_id = $1;
+        FROM "offline_tokens" AS stored WHERE stored.user_id = $1;
 
 -- store: store an offline token
--- idp_tokens_store_offline_2d97fa4a643c, never repeated
+-- idp_tokens_store_offline_220c8639bef4, never repeated
 --   $1 userId: character varying
 --   $2 offlineToken: character varying
 --   $3 version: bigint
 --   $4 clientId: character varying
-INSERT INTO offline_tokens AS stored (user_id, offline_token, token_version, client_id)
+INSERT INTO "offline_tokens" AS stored (user_id, offline_token, token_version, client_id)
            VALUES ($1, $2, $3, $4) ON CONFLICT (user_id) DO UPDATE SET offline_token = $2, token_version = $3, parent_version = NULL, client_id = $4,
            issued_at = clock_timestamp(), lease_id = NULL, lease_expires_at = NULL, lease_outcome_unknown = false, open_leases = 0,
   first_leased_at = NULL, retry_at = NULL, failure_count = 0, failure_kind = NULL, last_error_code = NULL,
   access_token_rejected = false, quarantined_until = NULL, status = 'active', updated_at = clock_timestamp() RETURNING pg_current_xact_id()::text AS transaction_id;
 
 -- storeFirst: store an offline token
--- idp_tokens_store_first_offline_4a8ba70568b2, repeated when its connection breaks
+-- idp_tokens_store_first_offline_1c2bf393ca14, repeated when its connection breaks
 --   $1 userId: character varying
 --   $2 offlineToken: character varying
 --   $3 version: bigint
 --   $4 clientId: character varying
-INSERT INTO offline_tokens AS stored (user_id, offline_token, token_version, client_id)
+INSERT INTO "offline_tokens" AS stored (user_id, offline_token, token_version, client_id)
            VALUES ($1, $2, $3, $4) ON CONFLICT (user_id) DO NOTHING;
 
 -- replace: replace an offline token
--- idp_tokens_replace_offline_70f703931d73, repeated when its connection breaks
+-- idp_tokens_replace_offline_170dd91a168d, repeated when its connection breaks
 --   $1 offlineToken: character varying
 --   $2 version: bigint
 --   $3 clientId: character varying
 --   $4 userId: text
 --   $5 loaded: text
-UPDATE offline_tokens AS stored SET offline_token = $1, token_version = $2, parent_version = NULL, client_id = $3,
+UPDATE "offline_tokens" AS stored SET offline_token = $1, token_version = $2, parent_version = NULL, client_id = $3,
            issued_at = clock_timestamp(), lease_id = NULL, lease_expires_at = NULL, lease_outcome_unknown = false, open_leases = 0,
   first_leased_at = NULL, retry_at = NULL, failure_count = 0, failure_kind = NULL, last_error_code = NULL,
   access_token_rejected = false, quarantined_until = NULL, status = 'active', updated_at = clock_timestamp()
-        WHERE stored.user_id = (SELECT own.user_id FROM offline_tokens AS own WHERE own.user_id = $4
+        WHERE stored.user_id = (SELECT own.user_id FROM "offline_tokens" AS own WHERE own.user_id = $4
             FOR NO KEY UPDATE NOWAIT) AND stored.offline_token = $5 RETURNING stored.user_id;
 
 -- delete: delete an offline token
--- idp_tokens_delete_offline_ef41cd63a6fd, never repeated
+-- idp_tokens_delete_offline_8280770343c5, never repeated
 --   $1 userId: text
-DELETE FROM offline_tokens AS stored WHERE stored.user_id = $1 RETURNING stored.user_id;
+DELETE FROM "offline_tokens" AS stored WHERE stored.user_id = $1 RETURNING stored.user_id;

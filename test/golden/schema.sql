@@ -26,7 +26,7 @@ TABLE auth_tokens (fillfactor=80)
   created_at timestamp with time zone NOT NULL DEFAULT now()
   updated_at timestamp with time zone NOT NULL DEFAULT now()
   CONSTRAINT auth_tokens_failure_kind_check CHECK (((failure_kind)::text = ANY ((ARRAY['configuration'::character varying, 'transient'::character varying, 'undecided'::character varying])::text[])))
-  CONSTRAINT auth_tokens_pkey PRIMARY KEY (id)
+  CONSTRAINT auth_tokens_pkey PRIMARY KEY (id) -- created by nestjs-idp-tokens
   CONSTRAINT auth_tokens_status_check CHECK (((status)::text = ANY ((ARRAY['active'::character varying, 'reauthentication_required'::character varying])::text[])))
   CREATE INDEX idx_auth_tokens_keycloak_user_id ON auth_tokens USING btree (keycloak_user_id)
   CREATE UNIQUE INDEX idx_auth_tokens_keycloak_user_identity_provider ON auth_tokens USING btree (keycloak_user_id, identity_provider)
@@ -54,7 +54,7 @@ TABLE offline_tokens (fillfactor=80)
   quarantined_until timestamp with time zone
   status character varying NOT NULL DEFAULT 'active'::character varying
   CONSTRAINT offline_tokens_failure_kind_check CHECK (((failure_kind)::text = ANY ((ARRAY['configuration'::character varying, 'transient'::character varying, 'undecided'::character varying])::text[])))
-  CONSTRAINT offline_tokens_pkey PRIMARY KEY (user_id)
+  CONSTRAINT offline_tokens_pkey PRIMARY KEY (user_id) -- created by nestjs-idp-tokens
   CONSTRAINT offline_tokens_status_check CHECK (((status)::text = ANY ((ARRAY['active'::character varying, 'reauthentication_required'::character varying])::text[])))
 
 TABLE token_revocations ()

@@ -1,35 +1,35 @@
 -- add: note tokens for revocation
--- idp_tokens_add_revocation_b1ccfdcdb462, never repeated
+-- idp_tokens_add_revocation_9246dffb9940, never repeated
 --   $1 keycloakUserId: character varying
 --   $2 idp: character varying
 --   $3 clientId: character varying
 --   $4 accessToken: character varying
 --   $5 refreshToken: character varying
-INSERT INTO token_revocations (keycloak_user_id, identity_provider, client_id, access_token, refresh_token)
+INSERT INTO "token_revocations" (keycloak_user_id, identity_provider, client_id, access_token, refresh_token)
         VALUES ($1, $2, $3, $4, $5);
 
 -- claim: take up revocations
--- idp_tokens_claim_revocations_b3740407e0d8, repeated when its connection breaks
+-- idp_tokens_claim_revocations_03a5e92c1067, repeated when its connection breaks
 --   $1 idps: text[]
 --   $2 limit: bigint
-UPDATE token_revocations AS stored SET attempts = stored.attempts + 1,
+UPDATE "token_revocations" AS stored SET attempts = stored.attempts + 1,
            next_attempt_at = now() + least(30 * 2 ^ stored.attempts, 3600) * interval '1 second'
-         WHERE stored.id IN (SELECT due.id FROM token_revocations AS due WHERE due.next_attempt_at <= now()
+         WHERE stored.id IN (SELECT due.id FROM "token_revocations" AS due WHERE due.next_attempt_at <= now()
              AND (due.identity_provider = ANY($1::text[]) OR due.created_at < now() - interval '30 days')
            ORDER BY due.next_attempt_at LIMIT $2 FOR UPDATE SKIP LOCKED)
          RETURNING stored.id::text AS id, stored.keycloak_user_id, stored.identity_provider, stored.client_id,
            stored.access_token, stored.refresh_token, stored.attempts;
 
 -- postpone: postpone a revocation
--- idp_tokens_postpone_revocation_d6287e21b58a, repeated when its connection breaks
+-- idp_tokens_postpone_revocation_6f108fca5fd1, repeated when its connection breaks
 --   $1 errorCode: character varying
 --   $2 delayMs: double precision
 --   $3 id: bigint
-UPDATE token_revocations AS stored SET last_error_code = $1,
+UPDATE "token_revocations" AS stored SET last_error_code = $1,
            next_attempt_at = greatest(stored.next_attempt_at, now() + $2::float8 * interval '1 ms')
          WHERE stored.id = $3;
 
 -- remove: remove a revocation
--- idp_tokens_remove_revocation_b1ada83a1e3e, repeated when its connection breaks
+-- idp_tokens_remove_revocation_3af6335c132d, repeated when its connection breaks
 --   $1 id: bigint
-DELETE FROM token_revocations AS stored WHERE stored.id = $1;
+DELETE FROM "token_revocations" AS stored WHERE stored.id = $1;
