@@ -1,6 +1,9 @@
 import { measureGrowth } from './suites/growth.js';
 import { measureHttp } from './suites/http.js';
+import { measureLatency } from './suites/latency.js';
+import { measureNeighbour } from './suites/neighbour.js';
 import { measureReads } from './suites/reads.js';
+import { measureSealing } from './suites/sealing.js';
 import { measureStores } from './suites/stores.js';
 import { measureStorm } from './suites/storm.js';
 
@@ -8,9 +11,12 @@ import { measureStorm } from './suites/storm.js';
 export const SUITES = {
   reads: measureReads,
   stores: measureStores,
+  sealing: measureSealing,
   http: measureHttp,
   storm: measureStorm,
   growth: measureGrowth,
+  latency: measureLatency,
+  neighbour: measureNeighbour,
 };
 
 export type SuiteName = keyof typeof SUITES;

@@ -1,12 +1,13 @@
 /**
- * A Nest application on Fastify with four routes that return the same small body. The routes are with and without
- * `IdpTokenGuard`, and each of these with and without a login.
+ * A Nest application on Fastify with six routes that return the same small body. The routes are bare, behind a guard and
+ * a parameter decorator that do nothing, and behind `IdpTokenGuard`, and each of these with and without a login.
  */
 import 'reflect-metadata';
 
 import {
   type CanActivate,
   Controller,
+  createParamDecorator,
   type ExecutionContext,
   Get,
   Injectable,
@@ -37,11 +38,28 @@ class JwtGuard implements CanActivate {
   }
 }
 
+/** Does nothing, so that its route shows what a guard costs in Nest. */
+@Injectable()
+class NoopGuard implements CanActivate {
+  canActivate(): boolean {
+    return true;
+  }
+}
+
+/** Returns a constant, so that its route shows what a parameter decorator costs in Nest. */
+const Noop = createParamDecorator(() => true);
+
 @Controller()
 class BenchController {
   @Get('bare')
   bare(): { ok: boolean } {
     return { ok: true };
+  }
+
+  @Get('noop')
+  @UseGuards(NoopGuard)
+  noop(@Noop() ok: boolean): { ok: boolean } {
+    return { ok };
   }
 
   @Get('guarded')
@@ -55,6 +73,12 @@ class BenchController {
   @UseGuards(JwtGuard)
   bareAfterLogin(): { ok: boolean } {
     return { ok: true };
+  }
+
+  @Get('login/noop')
+  @UseGuards(JwtGuard, NoopGuard)
+  noopAfterLogin(@Noop() ok: boolean): { ok: boolean } {
+    return { ok };
   }
 
   @Get('login/guarded')

@@ -10,12 +10,24 @@ const CONNECTIONS = 64;
 const ROUNDS = 5;
 const TURN_SECONDS = 1;
 
-/** The requests per second of one route, with and without `IdpTokenGuard`. */
+/** The three forms of a route, by their paths. */
+const FORMS = ['bare', 'noop', 'guarded'] as const;
+
+/** The requests per second of one route in its three forms. */
 export interface RouteResult {
   readonly route: string;
   readonly barePerSecond: Spread;
+  /** Behind a guard and a parameter decorator that do nothing. The difference to the bare route is Nest's own cost. */
+  readonly noopPerSecond: Spread;
+  /** Behind `IdpTokenGuard`. */
   readonly guardedPerSecond: Spread;
+  /** With `IdpTokenGuard` ÷ bare. */
   readonly ratio: Spread;
+  /**
+   * With `IdpTokenGuard` ÷ behind a guard and a parameter decorator that do nothing. The route with `IdpTokenGuard` has
+   * no parameter decorator, which favours it a little.
+   */
+  readonly ratioToNoop: Spread;
 }
 
 /** The results of all routes under the same load. */
@@ -46,17 +58,20 @@ export async function measureHttp(server: BenchServer): Promise<HttpResult> {
   const measureRoute = async (route: string, prefix: string): Promise<RouteResult> => {
     const rounds = [];
     for (let round = 0; round <= ROUNDS; round++) {
-      const first = round % 2 === 0 ? 'bare' : 'guarded';
-      const one = await request(prefix + first);
-      const two = await request(prefix + (first === 'bare' ? 'guarded' : 'bare'));
-      const [bare, guarded] = first === 'bare' ? [one, two] : [two, one];
-      if (round > 0) rounds.push({ bare, guarded }); // the first round warms up
+      const perSecond = { bare: NaN, noop: NaN, guarded: NaN };
+      const first = round % FORMS.length;
+      for (const form of [...FORMS.slice(first), ...FORMS.slice(0, first)]) {
+        perSecond[form] = await request(prefix + form);
+      }
+      if (round > 0) rounds.push(perSecond); // the first round warms up
     }
     return {
       route,
       barePerSecond: spreadOf(rounds.map(({ bare }) => bare)),
+      noopPerSecond: spreadOf(rounds.map(({ noop }) => noop)),
       guardedPerSecond: spreadOf(rounds.map(({ guarded }) => guarded)),
       ratio: spreadOf(rounds.map(({ bare, guarded }) => guarded / bare)),
+      ratioToNoop: spreadOf(rounds.map(({ noop, guarded }) => guarded / noop)),
     };
   };
   const routes = [

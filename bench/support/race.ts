@@ -12,6 +12,8 @@ export interface RaceSettings {
   readonly rounds: number;
   /** How long each contestant runs in each round. */
   readonly turnMs: number;
+  /** How long each contestant runs before the first round. It is a turn by default. */
+  readonly warmUpMs?: number;
   /** Returns the number of the user of the next call. */
   readonly nextUser: () => number;
 }
@@ -43,7 +45,7 @@ interface Turn {
  * turns of one round. So the load of the machine cancels out, because it lasts longer than a round.
  */
 export async function race(contestants: readonly Contestant[], settings: RaceSettings): Promise<Standing[]> {
-  for (const contestant of contestants) await run(contestant, settings, settings.turnMs); // warm-up
+  for (const contestant of contestants) await run(contestant, settings, settings.warmUpMs ?? settings.turnMs);
   const rounds: Turn[][] = [];
   for (let round = 0; round < settings.rounds; round++) {
     const turns: Turn[] = [];

@@ -3,7 +3,7 @@ import type { Standing } from './race.js';
 import type { Spread } from './statistics.js';
 
 /** Returns the results as Markdown tables, with medians and with quartiles in brackets. */
-export function tables({ reads, stores, http, storm, growth }: Results): string {
+export function tables({ reads, stores, sealing, http, storm, growth, latency, neighbour }: Results): string {
   const blocks: string[] = [];
   if (reads) {
     const rows = reads.flatMap(({ callers, standings }) => standings.map((standing) => [callers, ...row(standing)]));
@@ -12,15 +12,22 @@ export function tables({ reads, stores, http, storm, growth }: Results): string 
     blocks.push(table('getIdpToken ÷ better-auth', ['callers', 'ratio'], over));
   }
   if (stores) blocks.push(table('Stores', STANDING_COLUMNS, stores.map(row)));
+  if (sealing) {
+    const rows = sealing.map((each) => [each.form, spread(each.sealUs), spread(each.openUs), each.characters]);
+    blocks.push(table('One token', ['form', 'seal, µs', 'open, µs', 'characters'], rows));
+  }
   if (http) {
-    const rows = http.routes.map(({ route, barePerSecond, guardedPerSecond, ratio }) => [
-      route,
-      count(barePerSecond.median),
-      count(guardedPerSecond.median),
-      spread(ratio),
+    const rows = http.routes.map((form) => [
+      form.route,
+      count(form.barePerSecond.median),
+      count(form.noopPerSecond.median),
+      count(form.guardedPerSecond.median),
+      spread(form.ratio),
+      spread(form.ratioToNoop),
     ]);
     const title = `A route on Fastify, ${http.connections} connections`;
-    blocks.push(table(title, ['route', 'bare, requests/s', 'with IdpTokenGuard', 'ratio'], rows));
+    const columns = ['bare, requests/s', 'no-op guard and parameter', 'IdpTokenGuard', '÷ bare', '÷ no-op'];
+    blocks.push(table(title, ['route', ...columns], rows));
   }
   if (storm) {
     const { users, poolSize, providerMs, bareMs, moduleMs, rowLockMs } = storm;
@@ -58,6 +65,31 @@ export function tables({ reads, stores, http, storm, growth }: Results): string 
       `10^8 rows by extrapolation: ${(growth.bytesAt100Million / 1e9).toFixed(1)} GB. Memory in use before and after ` +
         `${count(reads)} reads: ${(bytesBefore / 1e6).toFixed(1)} and ${(bytesAfter / 1e6).toFixed(1)} MB.`,
     );
+  }
+  if (latency) {
+    const { refreshesPerSecond, seconds, nothing, reads, refreshes } = latency;
+    const rows = Object.entries({ reads, refreshes, 'calls that do nothing': nothing }).map(([name, calls]) => [
+      name,
+      calls.p50Ms.toFixed(2),
+      calls.p99Ms.toFixed(2),
+      calls.maxMs.toFixed(1),
+      count(calls.calls),
+      calls.perSecond.toFixed(1),
+      `${count(calls.lateStarts)} (${((100 * calls.lateStarts) / calls.calls).toFixed(2)} %)`,
+      calls.errors,
+    ]);
+    const title = `${count(latency.readsPerSecond)} reads/s and ${refreshesPerSecond} refreshes/s for ${seconds} s`;
+    const columns = ['p50, ms', 'p99, ms', 'max, ms', 'calls', 'calls/s', 'started > 1 ms late', 'errors'];
+    blocks.push(table(title, ['from the due time', ...columns], rows));
+  }
+  if (neighbour) {
+    const { callers, alonePerSecond, each, sum } = neighbour;
+    const rows = [
+      ['one process alone', spread(alonePerSecond, 0), ''],
+      ...each.map(({ perSecond, ratio }, index) => [`process ${index + 1} of 2`, spread(perSecond, 0), spread(ratio)]),
+      ['both in sum', spread(sum.perSecond, 0), spread(sum.ratio)],
+    ];
+    blocks.push(table(`A second process, ${callers} callers in each`, ['', 'reads/s', 'ratio to alone'], rows));
   }
   return blocks.join('\n\n');
 }
