@@ -37,6 +37,7 @@ const PLAN_STATES = new Set(['26000', '42P05', '0A000']);
 const LOCK_NOT_AVAILABLE = '55P03';
 /** The SQLSTATE class of values that PostgreSQL refuses. */
 const DATA_EXCEPTIONS = '22';
+const ROW_STATES = /^(22|23|40|44|P0)|^(42501|55P03)$/;
 const UNSTORABLE_STATES = new Set(['22021', '22P05']);
 /** The server ended the connection by a command, in a crash or for its idleness, or the server starts or stops. */
 const ENDED_STATES = /^(08|57P0[1-5]$|25P03$|25P04$)/;
@@ -92,6 +93,14 @@ export function isHandshakeBroken(error: unknown): boolean {
     textProperty(cause, 'code') === 'ECONNRESET' ||
     /^Connection terminated(?! due to connection timeout)/.test(textProperty(cause, 'message') ?? '')
   );
+}
+
+/**
+ * Returns whether the server refused a statement for a cause that one of its rows can have: a value, a constraint, a
+ * right, a lock, a conflict, or the host's own code. The statement had no effect then.
+ */
+export function isRowRefused(error: unknown): boolean {
+  return ROW_STATES.test(sqlStateOf(error) ?? '');
 }
 
 /** Returns whether the server refused a statement because of its prepared plan. The statement had no effect then. */

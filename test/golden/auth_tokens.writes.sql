@@ -1,5 +1,5 @@
 -- store: store tokens
--- idp_tokens_store_aa6b11604d70, never repeated
+-- idp_tokens_store_d8902e5cf8d7, never repeated
 --   $1 accessToken: character varying
 --   $2 refreshToken: character varying
 --   $3 accessTokenExpiresAt: bigint
@@ -10,9 +10,10 @@
 --   $8 idp: text
 WITH updated AS (
          UPDATE "auth_tokens" AS stored SET access_token = $1, refresh_token = $2,
-           access_token_expires_at = $3, refresh_token_expires_at = $4,
-           token_version = $5, parent_version = NULL, client_id = $6, rejections = 0, issued_at = clock_timestamp(),
-           lease_id = NULL, lease_expires_at = NULL, lease_outcome_unknown = false, open_leases = 0,
+           access_token_expires_at = $3,
+           refresh_token_expires_at = $4,
+           token_version = $5, parent_version = NULL, client_id = $6,
+           rejections = 0, issued_at = clock_timestamp(), lease_id = NULL, lease_expires_at = NULL, lease_outcome_unknown = false, open_leases = 0,
   first_leased_at = NULL, retry_at = NULL, failure_count = 0, failure_kind = NULL, last_error_code = NULL,
   access_token_rejected = false, quarantined_until = NULL, status = 'active', updated_at = clock_timestamp() WHERE stored.keycloak_user_id = $7 AND stored.identity_provider = $8 RETURNING stored.id),
        inserted AS (
@@ -21,15 +22,43 @@ WITH updated AS (
            SELECT $7, $8, $1, $2, $3::bigint,
              $4::bigint, $5::bigint, $6, clock_timestamp() WHERE NOT EXISTS (SELECT FROM updated)
          ON CONFLICT (keycloak_user_id, identity_provider) DO UPDATE SET access_token = $1, refresh_token = $2,
-           access_token_expires_at = $3, refresh_token_expires_at = $4,
-           token_version = $5, parent_version = NULL, client_id = $6, rejections = 0, issued_at = clock_timestamp(),
-           lease_id = NULL, lease_expires_at = NULL, lease_outcome_unknown = false, open_leases = 0,
+           access_token_expires_at = $3,
+           refresh_token_expires_at = $4,
+           token_version = $5, parent_version = NULL, client_id = $6,
+           rejections = 0, issued_at = clock_timestamp(), lease_id = NULL, lease_expires_at = NULL, lease_outcome_unknown = false, open_leases = 0,
   first_leased_at = NULL, retry_at = NULL, failure_count = 0, failure_kind = NULL, last_error_code = NULL,
   access_token_rejected = false, quarantined_until = NULL, status = 'active', updated_at = clock_timestamp())
        SELECT pg_current_xact_id()::text AS transaction_id;
 
+-- storeMany: store tokens
+-- idp_tokens_store_many_9df72b2a15f3, never repeated
+--   $1 keycloakUserId: text[]
+--   $2 idp: text[]
+--   $3 accessToken: text[]
+--   $4 refreshToken: text[]
+--   $5 accessTokenExpiresAt: bigint[]
+--   $6 refreshTokenExpiresAt: bigint[]
+--   $7 version: bigint[]
+--   $8 clientId: text[]
+WITH unlocked AS MATERIALIZED (
+         SELECT stored.id AS row_id, asked.* FROM unnest((SELECT $1::text[]), (SELECT $2::text[]),
+             (SELECT $3::text[]), (SELECT $4::text[]), (SELECT $5::bigint[]),
+             (SELECT $6::bigint[]), (SELECT $7::bigint[]), (SELECT $8::text[]))
+             WITH ORDINALITY AS asked (keycloak_user_id, identity_provider, new_access_token, new_refresh_token,
+               new_access_token_expires_at, new_refresh_token_expires_at, new_version, new_client_id, position)
+           JOIN "auth_tokens" AS stored ON stored.keycloak_user_id = asked.keycloak_user_id
+             AND stored.identity_provider = asked.identity_provider FOR NO KEY UPDATE OF stored SKIP LOCKED)
+       UPDATE "auth_tokens" AS stored SET access_token = unlocked.new_access_token, refresh_token = unlocked.new_refresh_token,
+           access_token_expires_at = unlocked.new_access_token_expires_at,
+           refresh_token_expires_at = unlocked.new_refresh_token_expires_at,
+           token_version = unlocked.new_version, parent_version = NULL, client_id = unlocked.new_client_id,
+           rejections = 0, issued_at = clock_timestamp(), lease_id = NULL, lease_expires_at = NULL, lease_outcome_unknown = false, open_leases = 0,
+  first_leased_at = NULL, retry_at = NULL, failure_count = 0, failure_kind = NULL, last_error_code = NULL,
+  access_token_rejected = false, quarantined_until = NULL, status = 'active', updated_at = clock_timestamp()
+         FROM unlocked WHERE stored.id = unlocked.row_id RETURNING unlocked.position;
+
 -- import: import tokens
--- idp_tokens_import_05007ea86a65, never repeated
+-- idp_tokens_import_2249aad6e30e, never repeated
 --   $1 accessToken: character varying
 --   $2 refreshToken: text
 --   $3 accessTokenExpiresAt: bigint
@@ -42,9 +71,10 @@ WITH updated AS (
 --   $10 mayDropRefreshToken: boolean
 WITH updated AS (
          UPDATE "auth_tokens" AS stored SET access_token = $1, refresh_token = $2,
-           access_token_expires_at = $3, refresh_token_expires_at = $4,
-           token_version = $5, parent_version = NULL, client_id = $6, rejections = 0, issued_at = CASE WHEN $7::float8 > 0 THEN to_timestamp($7::float8) ELSE clock_timestamp() END,
-           lease_id = NULL, lease_expires_at = NULL, lease_outcome_unknown = false, open_leases = 0,
+           access_token_expires_at = $3,
+           refresh_token_expires_at = $4,
+           token_version = $5, parent_version = NULL, client_id = $6,
+           rejections = 0, issued_at = CASE WHEN $7::float8 > 0 THEN to_timestamp($7::float8) ELSE clock_timestamp() END, lease_id = NULL, lease_expires_at = NULL, lease_outcome_unknown = false, open_leases = 0,
   first_leased_at = NULL, retry_at = NULL, failure_count = 0, failure_kind = NULL, last_error_code = NULL,
   access_token_rejected = false, quarantined_until = NULL, status = 'active', updated_at = clock_timestamp() WHERE stored.keycloak_user_id = $8 AND stored.identity_provider = $9 AND CASE WHEN $7::float8 > 0 THEN to_timestamp($7::float8) > stored.issued_at
         OR to_timestamp($7::float8) = stored.issued_at AND stored.parent_version IS NULL
@@ -56,9 +86,10 @@ WITH updated AS (
            SELECT $8, $9, $1, $2, $3::bigint,
              $4::bigint, $5::bigint, $6, CASE WHEN $7::float8 > 0 THEN to_timestamp($7::float8) ELSE clock_timestamp() END WHERE NOT EXISTS (SELECT FROM "auth_tokens" AS stored WHERE stored.keycloak_user_id = $8 AND stored.identity_provider = $9)
          ON CONFLICT (keycloak_user_id, identity_provider) DO UPDATE SET access_token = $1, refresh_token = $2,
-           access_token_expires_at = $3, refresh_token_expires_at = $4,
-           token_version = $5, parent_version = NULL, client_id = $6, rejections = 0, issued_at = CASE WHEN $7::float8 > 0 THEN to_timestamp($7::float8) ELSE clock_timestamp() END,
-           lease_id = NULL, lease_expires_at = NULL, lease_outcome_unknown = false, open_leases = 0,
+           access_token_expires_at = $3,
+           refresh_token_expires_at = $4,
+           token_version = $5, parent_version = NULL, client_id = $6,
+           rejections = 0, issued_at = CASE WHEN $7::float8 > 0 THEN to_timestamp($7::float8) ELSE clock_timestamp() END, lease_id = NULL, lease_expires_at = NULL, lease_outcome_unknown = false, open_leases = 0,
   first_leased_at = NULL, retry_at = NULL, failure_count = 0, failure_kind = NULL, last_error_code = NULL,
   access_token_rejected = false, quarantined_until = NULL, status = 'active', updated_at = clock_timestamp() WHERE CASE WHEN $7::float8 > 0 THEN to_timestamp($7::float8) > stored.issued_at
         OR to_timestamp($7::float8) = stored.issued_at AND stored.parent_version IS NULL

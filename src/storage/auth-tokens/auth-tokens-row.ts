@@ -62,8 +62,15 @@ export function readRow(row: QueryResultRow): AuthTokensRow {
 
 /** Reads the columns of {@link ACCESS_TOKEN_COLUMNS}. */
 export function readAccessToken(row: QueryResultRow): AccessTokenRow {
-  const [version = '', ...times] = (row.version_and_times as string).split(' ');
-  const [accessTokenExpiresAt = NaN, issuedAt = NaN, present = NaN] = times.map(Number);
+  // By position: a list of its parts costs each of 100,000 reads a second.
+  const text = row.version_and_times as string;
+  const versionEnd = text.indexOf(' ');
+  const expiryEnd = text.indexOf(' ', versionEnd + 1);
+  const issueEnd = text.indexOf(' ', expiryEnd + 1);
+  const version = text.slice(0, versionEnd);
+  const accessTokenExpiresAt = Number(text.slice(versionEnd + 1, expiryEnd));
+  const issuedAt = Number(text.slice(expiryEnd + 1, issueEnd));
+  const present = Number(text.slice(issueEnd + 1));
   return {
     tokens: { accessToken: row.access_token as SealedToken, accessTokenExpiresAt, version },
     accessTokenValidForSeconds: secondsUntil(accessTokenExpiresAt, present),

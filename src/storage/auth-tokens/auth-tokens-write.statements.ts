@@ -2,6 +2,7 @@ import type { QueryResultRow } from 'pg';
 
 import { defineStatement, type Statement } from '../../postgres/statement.js';
 import type { TokenKey } from '../../token-key.js';
+import type { Columns } from '../leases/lease.statements.js';
 import { RESET, type Stamp } from '../leases/leased-table-shape.js';
 import type { SealedTokens, StoredTokens } from '../stored-tokens.js';
 import { KEY_CONDITION, readTokens, TOKEN_COLUMNS } from './auth-tokens-row.js';
@@ -18,6 +19,8 @@ export interface ImportRules {
 export interface AuthTokensWrites {
   /** Returns the id of the transaction that stored the pair. */
   readonly store: Statement<TokenKey & SealedTokens & Stamp, string>;
+  /** Replaces many pairs, and gives the positions of those that it replaced. */
+  readonly storeMany: Statement<Columns<TokenKey & SealedTokens & Stamp>, { readonly position: number }>;
   readonly import: Statement<TokenKey & SealedTokens & Stamp & ImportRules, string>;
   readonly delete: Statement<TokenKey, StoredTokens>;
   readonly deleteForRevocation: Statement<TokenKey, true>;
@@ -28,10 +31,13 @@ export interface AuthTokensWrites {
  * @param revocations quoted path of `token_revocations`
  */
 export function authTokensWrites(table: string, revocations: string): AuthTokensWrites {
-  const pair = (issuedAt: string) => `access_token = $accessToken, refresh_token = $refreshToken,
-           access_token_expires_at = $accessTokenExpiresAt, refresh_token_expires_at = $refreshTokenExpiresAt,
-           token_version = $version, parent_version = NULL, client_id = $clientId, rejections = 0, issued_at = ${issuedAt},
-           ${RESET}`;
+  const values = (value: (column: string, parameter: string) => string, issuedAt: string) =>
+    `access_token = ${value('access_token', 'accessToken')}, refresh_token = ${value('refresh_token', 'refreshToken')},
+           access_token_expires_at = ${value('access_token_expires_at', 'accessTokenExpiresAt')},
+           refresh_token_expires_at = ${value('refresh_token_expires_at', 'refreshTokenExpiresAt')},
+           token_version = ${value('version', 'version')}, parent_version = NULL, client_id = ${value('client_id', 'clientId')},
+           rejections = 0, issued_at = ${issuedAt}, ${RESET}`;
+  const pair = (issuedAt: string) => values((_, parameter) => `$${parameter}`, issuedAt);
   const inserted = (
     issuedAt: string,
   ) => `INSERT INTO ${table} AS stored (keycloak_user_id, identity_provider, access_token,
@@ -61,6 +67,25 @@ export function authTokensWrites(table: string, revocations: string): AuthTokens
          ON CONFLICT (keycloak_user_id, identity_provider) DO UPDATE SET ${pair('clock_timestamp()')})
        SELECT ${written}`,
       read: readTransactionId,
+    }),
+
+    // The statement replaces the pairs of many callers. It skips locked rows and does not insert, so two of these
+    // statements never wait for each other. The statement `store` stores the pairs that this one did not store.
+    storeMany: defineStatement({
+      label: 'store_many',
+      action: 'store tokens',
+      isRepeatable: false,
+      text: `WITH unlocked AS MATERIALIZED (
+         SELECT stored.id AS row_id, asked.* FROM unnest((SELECT $keycloakUserId::text[]), (SELECT $idp::text[]),
+             (SELECT $accessToken::text[]), (SELECT $refreshToken::text[]), (SELECT $accessTokenExpiresAt::bigint[]),
+             (SELECT $refreshTokenExpiresAt::bigint[]), (SELECT $version::bigint[]), (SELECT $clientId::text[]))
+             WITH ORDINALITY AS asked (keycloak_user_id, identity_provider, new_access_token, new_refresh_token,
+               new_access_token_expires_at, new_refresh_token_expires_at, new_version, new_client_id, position)
+           JOIN ${table} AS stored ON stored.keycloak_user_id = asked.keycloak_user_id
+             AND stored.identity_provider = asked.identity_provider FOR NO KEY UPDATE OF stored SKIP LOCKED)
+       UPDATE ${table} AS stored SET ${values((column) => `unlocked.new_${column}`, 'clock_timestamp()')}
+         FROM unlocked WHERE stored.id = unlocked.row_id RETURNING unlocked.position`,
+      read: (row) => ({ position: Number(row.position) }),
     }),
 
     // An import replaces a pair that was issued earlier. It also replaces a pair of the same second that was not

@@ -3,12 +3,14 @@ import { DataSource } from 'typeorm';
 
 import { BatchedStatement } from '../../postgres/batched-statement.js';
 import { TOKENS_DATA_SOURCE } from '../../postgres/database.options.js';
+import { isRowRefused } from '../../postgres/driver-error.js';
 import { once } from '../../postgres/once.js';
 import { QueryRunnerScope } from '../../postgres/query-runner-scope.js';
 import { randomId } from '../../postgres/random-id.js';
 import { StatementExecutor } from '../../postgres/statement-executor.js';
 import { tablePathOf } from '../../postgres/table-path.js';
 import type { TokenKey } from '../../token-key.js';
+import type { Stamp } from '../leases/leased-table-shape.js';
 import { columnsOf, LeasedTable } from '../leases/leased.table.js';
 import type { SealedTokens, StoredTokens } from '../stored-tokens.js';
 import { TokenRevocation } from '../token-revocations/token-revocation.entity.js';
@@ -17,6 +19,8 @@ import { authTokensLookups, type Lookups } from './auth-tokens-lookup.statements
 import type { AccessTokenRow, AuthTokensRow } from './auth-tokens-row.js';
 import { authTokensWrites, type ImportRules } from './auth-tokens-write.statements.js';
 import { AuthTokens } from './auth-tokens.entity.js';
+
+type PairToStore = TokenKey & SealedTokens & Stamp;
 
 /**
  * The table `auth_tokens`, with one method for each statement. Every method throws {@link TokenStoreUnavailableError}.
@@ -34,6 +38,7 @@ export class AuthTokensTable {
   readonly #accessTokens = new BatchedStatement((keys: readonly TokenKey[]) =>
     this.#lookUp(this.#sql().accessTokens, keys),
   );
+  readonly #stores = new BatchedStatement((pairs: readonly PairToStore[]) => this.#storeAll(pairs));
 
   constructor(
     @Inject(TOKENS_DATA_SOURCE) private readonly dataSource: DataSource,
@@ -67,12 +72,18 @@ export class AuthTokensTable {
   }
 
   /**
-   * Inserts or replaces the pair in one statement. Two concurrent first stores both succeed, and the later one wins.
+   * Inserts or replaces the pair in one statement. Concurrent stores of one key all succeed, and any of them can be the
+   * last. Outside of a transaction, concurrent stores share statements.
    */
   async store(key: TokenKey, pair: SealedTokens, clientId: string | null): Promise<void> {
-    const version = randomId();
-    const [transactionId] = await this.executor.execute(this.#sql().store, { ...key, ...pair, clientId, version });
-    if (transactionId) this.scope.transaction()?.markWritten(version, transactionId);
+    const params = { ...key, ...pair, clientId, version: randomId() };
+    const transaction = this.scope.transaction();
+    if (!transaction) {
+      if (!(await this.#stores.run(params))) await this.executor.executeDetached(this.#sql().store, params);
+      return;
+    }
+    const [transactionId] = await this.executor.execute(this.#sql().store, params);
+    if (transactionId) transaction.markWritten(params.version, transactionId);
   }
 
   /**
@@ -102,6 +113,23 @@ export class AuthTokensTable {
    */
   async isUncommitted(key: TokenKey, row: AuthTokensRow | null): Promise<boolean> {
     return this.scope.isUncommitted(row, () => this.loadCommitted(key));
+  }
+
+  /** Whether each pair was stored; undefined for a pair that needs a statement of its own. */
+  async #storeAll(pairs: readonly PairToStore[]): Promise<(boolean | undefined)[]> {
+    const [first] = pairs;
+    if (first && pairs.length === 1) {
+      await this.executor.executeDetached(this.#sql().store, first);
+      return [true];
+    }
+    const isStored: boolean[] = [];
+    try {
+      const stored = await this.executor.executeDetached(this.#sql().storeMany, columnsOf(pairs));
+      for (const { position } of stored) isStored[position - 1] = true;
+    } catch (error) {
+      if (!isRowRefused(error)) throw error; // alone, each pair is stored, or its caller gets the error
+    }
+    return isStored;
   }
 
   async #inside<Row>({ one, read }: Lookups<Row>, key: TokenKey): Promise<Row | null> {
