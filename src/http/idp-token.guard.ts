@@ -41,6 +41,11 @@ export class IdpTokenGuard implements CanActivate {
       );
       throw new UnauthorizedException();
     }
+    const [only] = idps;
+    if (only !== undefined && idps.length === 1) {
+      putIdpTokens(request, { [only]: await this.tokenManager.getIdpToken(userId, only) });
+      return true;
+    }
     const tokens = idps.map(async (idp) => [idp, await this.tokenManager.getIdpToken(userId, idp)] as const);
     // Waits for all of them first, so that no statement outlives the answer, and the answer does not depend on which
     // one fails first.
