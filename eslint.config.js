@@ -29,6 +29,7 @@ const LAYERS = [
   'sealing',
   'postgres',
   'within.ts',
+  'random-bytes.ts',
   'options-validation.ts',
   'token-input.ts',
   'tokens.errors.ts',

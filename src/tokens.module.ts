@@ -38,7 +38,7 @@ import { OfflineTokenStore } from './token-manager/offline-token.store.js';
 import { TokenManager } from './token-manager/token-manager.js';
 import { TokenRevoker } from './token-manager/token-revoker.js';
 import { ConfigurableModuleClass, MODULE_OPTIONS_TOKEN } from './tokens.module-definition.js';
-import { readTokensOptions, TOKENS_SETTINGS, type TokensSettings } from './tokens.options.js';
+import { loadTokensSettings, TOKENS_SETTINGS, type TokensSettings } from './tokens.options.js';
 
 /**
  * Stores and refreshes the identity-provider tokens of an application's users. The host registers `tokensEntities`
@@ -48,7 +48,7 @@ import { readTokensOptions, TOKENS_SETTINGS, type TokensSettings } from './token
  */
 @Module({
   providers: [
-    { provide: TOKENS_SETTINGS, inject: [MODULE_OPTIONS_TOKEN], useFactory: readTokensOptions },
+    { provide: TOKENS_SETTINGS, inject: [MODULE_OPTIONS_TOKEN], useFactory: loadTokensSettings },
     fromSettings(
       DatabaseSettings,
       (options) =>

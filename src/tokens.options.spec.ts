@@ -3,8 +3,11 @@ import { describe, expect, it, jest } from '@jest/globals';
 import type { IdentityProvider } from './identity-providers/identity-provider.js';
 import { ProviderType } from './identity-providers/provider-type.js';
 import { completePolicy } from './identity-providers/refresh-policy.js';
+import { loadSodium } from './sealing/sodium.js';
 import { TokensConfigurationError } from './tokens.errors.js';
 import { readTokensOptions, type TokensModuleOptions } from './tokens.options.js';
+
+await loadSodium();
 
 const SECRET = Buffer.alloc(32, 1).toString('base64');
 const CLIENT = { clientId: 'id', clientSecret: 'client-secret' };

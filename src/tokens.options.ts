@@ -14,6 +14,7 @@ import { type RefreshOptions, RefreshSettings } from './refresh/refresh.options.
 import { encryptionFaults } from './sealing/encryption-faults.js';
 import type { EncryptionOptions } from './sealing/encryption.options.js';
 import { Keyring } from './sealing/keyring.js';
+import { loadSodium } from './sealing/sodium.js';
 import { TokensConfigurationError } from './tokens.errors.js';
 
 type Required = 'encryption' | 'identityProviders';
@@ -107,6 +108,12 @@ export interface TokensSettings {
 
 /** Injection token of the validated options. They print without a secret. */
 export const TOKENS_SETTINGS = Symbol('TOKENS_SETTINGS');
+
+/** Loads what the options need, and reads them. @see {@link readTokensOptions} */
+export async function loadTokensSettings(plain: unknown): Promise<TokensSettings> {
+  await loadSodium();
+  return readTokensOptions(plain);
+}
 
 /**
  * Checks the options and adds the defaults.

@@ -1,3 +1,5 @@
+import { getFips } from 'node:crypto';
+
 import { faultsOf, instantiate } from '../options-validation.js';
 import { EncryptionSettings, LegacyFernetKeySettings, SealingKeySettings } from './encryption.options.js';
 
@@ -5,7 +7,7 @@ import { EncryptionSettings, LegacyFernetKeySettings, SealingKeySettings } from 
  * Returns everything that is wrong with the keys of the encryption, one sentence for each fault. A sentence never
  * contains a part of a secret.
  */
-export function encryptionFaults(plain: unknown, path: string): string[] {
+export function encryptionFaults(plain: unknown, path: string, isFips = getFips() === 1): string[] {
   const options = instantiate(EncryptionSettings, plain);
   const faults = faultsOf(options, path);
   if (!Array.isArray(options.keys)) return faults;
@@ -15,6 +17,9 @@ export function encryptionFaults(plain: unknown, path: string): string[] {
   );
   keys.forEach((key, position) => {
     faults.push(...faultsOf(key, `${path}.keys[${position}]`));
+    if (isFips && key instanceof SealingKeySettings && key.algorithm === undefined) {
+      faults.push(`${path}.keys[${position}] needs algorithm: 'aes-256-gcm', because Node.js runs in FIPS mode`);
+    }
     if (keys.findIndex(({ id }) => id === key.id) < position) {
       faults.push(`${path}.keys[${position}].id is used twice: give each key an id of its own`);
     }

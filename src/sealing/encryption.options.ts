@@ -1,4 +1,4 @@
-import { ArrayNotEmpty, IsArray, IsNotEmpty, IsString, Matches } from 'class-validator';
+import { ArrayNotEmpty, IsArray, IsIn, IsNotEmpty, IsOptional, IsString, Matches } from 'class-validator';
 
 import type { OptionsOf } from '../options-validation.js';
 
@@ -41,6 +41,14 @@ export class SealingKeySettings {
     message: 'secret must be 32 bytes in base64; make one with: openssl rand -base64 32',
   })
   secret!: string;
+
+  /**
+   * The algorithm of every text that this key seals and opens. Never change it for a key id that has sealed. Default:
+   * `xchacha20-poly1305`. Give `aes-256-gcm` where your rules demand it, such as FIPS 140.
+   */
+  @IsOptional()
+  @IsIn(['xchacha20-poly1305', 'aes-256-gcm'])
+  algorithm?: 'xchacha20-poly1305' | 'aes-256-gcm';
 }
 
 /** The {@link LegacyFernetKeyOptions} with their rules. */
