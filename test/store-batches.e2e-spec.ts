@@ -3,6 +3,7 @@ import type { INestApplication } from '@nestjs/common';
 import type { DataSource } from 'typeorm';
 
 import { TokenManager, TokenStoreUnavailableError } from '../src/index.js';
+import { RowLock } from './support/row-lock.js';
 import { createTestDatabase, type TestDatabase } from './support/test-database.js';
 import { createTokensApp } from './support/tokens-app.js';
 
@@ -86,16 +87,20 @@ describe('stores of many callers at once', () => {
 
   it('do not wait for a row that a transaction of the host has locked, except the store of this row', async () => {
     await storeAll('first');
-    const blocker = dataSource.createQueryRunner();
-    await blocker.startTransaction();
-    await blocker.query("SELECT 1 FROM auth_tokens WHERE keycloak_user_id = 'user-7' FOR UPDATE");
+    const lock = new RowLock(database.url, ['user-7']);
+    await lock.take();
+    let locked: Promise<void> | undefined;
     let isStored = false;
-    const locked = store('user-7', 'second').then(() => (isStored = true));
-    await Promise.all(USERS.filter((user) => user !== 'user-7').map((user) => store(user, 'second')));
-    expect(isStored).toBe(false);
-    await blocker.rollbackTransaction();
-    await blocker.release();
-    await locked;
+    try {
+      locked = store('user-7', 'second').then(() => {
+        isStored = true;
+      });
+      await Promise.all(USERS.filter((user) => user !== 'user-7').map((user) => store(user, 'second')));
+      expect(isStored).toBe(false);
+    } finally {
+      await lock.release();
+      await locked;
+    }
     await expect(stored('user-7')).resolves.toBe('second');
   });
 
