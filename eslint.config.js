@@ -71,6 +71,9 @@ export default defineConfig(
         'error',
         {
           groups: ['builtin', 'external', ['parent', 'sibling', 'index']],
+          // By its name, because it can be resolved only after a build.
+          pathGroups: [{ pattern: 'nestjs-idp-tokens', group: 'external' }],
+          pathGroupsExcludedImportTypes: ['builtin'],
           'newlines-between': 'always',
           alphabetize: { order: 'asc', caseInsensitive: true },
         },

@@ -1,6 +1,7 @@
 import { type DynamicModule, Module, ValidationPipe } from '@nestjs/common';
 import { APP_FILTER, APP_PIPE } from '@nestjs/core';
 import { TypeOrmModule } from '@nestjs/typeorm';
+import { tokensEntities, TokensExceptionFilter, TokensModule } from 'nestjs-idp-tokens';
 
 import { AccountModule } from './account/account.module.js';
 import { AppConfigModule } from './app-config.module.js';
@@ -8,8 +9,6 @@ import { AppConfig } from './app.config.js';
 import { KeycloakModule } from './keycloak/keycloak.module.js';
 import { LinkModule } from './link/link.module.js';
 import { SessionModule } from './session/session.module.js';
-
-import { tokensEntities, TokensExceptionFilter, TokensModule } from 'nestjs-idp-tokens';
 
 /**
  * A host application. It signs its users in, links their accounts at the identity provider `demo`, and calls the

@@ -1,9 +1,9 @@
+import { TokensConfigurationError } from 'nestjs-idp-tokens';
+
 import { readCommandLine, USAGE, UsageError } from './command-line.js';
 import { runDemo } from './demo.js';
 import { KeycloakMissing } from './support/keycloak.js';
 import { TourFailure } from './tour/tour-failure.js';
-
-import { TokensConfigurationError } from 'nestjs-idp-tokens';
 
 try {
   const commandLine = readCommandLine(process.argv.slice(2), process.env);

@@ -1,6 +1,5 @@
-import { DataSource } from 'typeorm';
-
 import { runTokenMigrations } from 'nestjs-idp-tokens';
+import { DataSource } from 'typeorm';
 
 /**
  * Runs the missing migrations of the module, as a deployment does before it starts the application.

@@ -1,12 +1,11 @@
 import { Controller, Get, UseGuards } from '@nestjs/common';
 import { ApiBearerAuth, ApiOkResponse, ApiOperation, ApiTags } from '@nestjs/swagger';
+import { IdpToken, IdpTokenGuard, RequireIdpToken } from 'nestjs-idp-tokens';
 
 import { SessionGuard } from '../session/session.guard.js';
 import { UserId } from '../session/user-id.decorator.js';
 import { AccountDto } from './account.dto.js';
 import { AccountService } from './account.service.js';
-
-import { IdpToken, IdpTokenGuard, RequireIdpToken } from 'nestjs-idp-tokens';
 
 /** Calls the identity provider for the user. The token is fresh, however long ago the account was linked. */
 @ApiTags('3. Account')

@@ -1,5 +1,4 @@
 import { ApiProperty } from '@nestjs/swagger';
-
 import type { IdpToken } from 'nestjs-idp-tokens';
 
 /** The account of the user as the identity provider describes it, and the token with which the application asked. */

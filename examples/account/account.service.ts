@@ -1,9 +1,8 @@
 import { BadGatewayException, Injectable } from '@nestjs/common';
+import { type IdpToken, TokenManager } from 'nestjs-idp-tokens';
 
 import { DemoIdpClient } from '../demo-idp/demo-idp.client.js';
 import { AccountDto } from './account.dto.js';
-
-import { type IdpToken, TokenManager } from 'nestjs-idp-tokens';
 
 /** Asks the identity provider about the linked accounts. */
 @Injectable()

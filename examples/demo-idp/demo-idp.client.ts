@@ -1,4 +1,5 @@
 import { BadGatewayException, BadRequestException, Injectable } from '@nestjs/common';
+import type { IdpTokens } from 'nestjs-idp-tokens';
 import {
   authorizationCodeGrant,
   AuthorizationResponseError,
@@ -16,8 +17,6 @@ import {
 } from 'openid-client';
 
 import { AppConfig } from '../app.config.js';
-
-import type { IdpTokens } from 'nestjs-idp-tokens';
 
 /** The URL to which the application sends the browser, and the secrets that check the answer. */
 export interface AuthorizationRequest {

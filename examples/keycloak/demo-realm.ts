@@ -1,8 +1,8 @@
 import { randomBytes } from 'node:crypto';
 
-import type { IdpConfig } from '../app.config.js';
-
 import type { KeycloakModuleOptions } from 'nestjs-idp-tokens';
+
+import type { IdpConfig } from '../app.config.js';
 
 /**
  * The alias of the identity provider at the broker of Keycloak. The application uses it as `idp`, because an import

@@ -13,14 +13,6 @@ import {
   UseGuards,
 } from '@nestjs/common';
 import { ApiBearerAuth, ApiOkResponse, ApiOperation, ApiTags } from '@nestjs/swagger';
-
-import { AccountDto } from '../account/account.dto.js';
-import { AccountService } from '../account/account.service.js';
-import { AppConfig } from '../app.config.js';
-import { UserId } from '../session/user-id.decorator.js';
-import { IDP_ALIAS } from './demo-realm.js';
-import { KeycloakLoginDto } from './keycloak-login.dto.js';
-
 import {
   IdpToken,
   IdpTokenGuard,
@@ -30,6 +22,13 @@ import {
   RequireIdpToken,
   TokenManager,
 } from 'nestjs-idp-tokens';
+
+import { AccountDto } from '../account/account.dto.js';
+import { AccountService } from '../account/account.service.js';
+import { AppConfig } from '../app.config.js';
+import { UserId } from '../session/user-id.decorator.js';
+import { IDP_ALIAS } from './demo-realm.js';
+import { KeycloakLoginDto } from './keycloak-login.dto.js';
 
 /** The cookie that binds a login to the browser that began it. @see RFC 6749 section 10.12, RFC 7636 */
 const COOKIE = 'keycloak-login';

@@ -1,9 +1,8 @@
 import { type DynamicModule, Module } from '@nestjs/common';
+import type { KeycloakModuleOptions } from 'nestjs-idp-tokens';
 
 import { AccountModule } from '../account/account.module.js';
 import { KEYCLOAK_OPTIONS, KeycloakLoginController } from './keycloak-login.controller.js';
-
-import type { KeycloakModuleOptions } from 'nestjs-idp-tokens';
 
 /** Users who log in at Keycloak. */
 @Module({})

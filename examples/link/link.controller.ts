@@ -12,6 +12,7 @@ import {
   UseGuards,
 } from '@nestjs/common';
 import { ApiBearerAuth, ApiExcludeEndpoint, ApiOkResponse, ApiOperation, ApiTags } from '@nestjs/swagger';
+import { TokenManager } from 'nestjs-idp-tokens';
 
 import { AppConfig } from '../app.config.js';
 import { DemoIdpClient } from '../demo-idp/demo-idp.client.js';
@@ -19,8 +20,6 @@ import { SessionGuard } from '../session/session.guard.js';
 import { UserId } from '../session/user-id.decorator.js';
 import { LinkAttempts } from './link-attempt.service.js';
 import { AuthorizationDto, LinkedDto } from './link.dto.js';
-
-import { TokenManager } from 'nestjs-idp-tokens';
 
 /** Links accounts at the identity provider to users, and unlinks them. */
 @ApiTags('2. Link')

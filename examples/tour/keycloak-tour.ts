@@ -1,5 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises';
 
+import { TokenManager } from 'nestjs-idp-tokens';
 import { DataSource } from 'typeorm';
 
 import type { Demo } from '../start.js';
@@ -7,8 +8,6 @@ import { AppClient } from './app-client.js';
 import type { StepList } from './step-list.js';
 import { describeStoredRow } from './stored-row.js';
 import { TourFailure } from './tour-failure.js';
-
-import { TokenManager } from 'nestjs-idp-tokens';
 
 const LOGIN = 'alice';
 const CALLS = 50;

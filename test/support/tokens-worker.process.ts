@@ -7,10 +7,9 @@ import 'reflect-metadata';
 import { Module } from '@nestjs/common';
 import { NestFactory } from '@nestjs/core';
 import { TypeOrmModule } from '@nestjs/typeorm';
+import { TokenManager, tokensEntities, TokensModule } from 'nestjs-idp-tokens';
 
 import type { WorkerCall, WorkerSettings } from './tokens-worker.js';
-
-import { TokenManager, tokensEntities, TokensModule } from 'nestjs-idp-tokens';
 
 const { databaseUrl, poolSize, options } = JSON.parse(process.argv[2] ?? '{}') as WorkerSettings;
 
