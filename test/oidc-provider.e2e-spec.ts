@@ -34,7 +34,7 @@ beforeAll(async () => {
   database = await createTestDatabase();
   server = await startAuthorizationServer({ ...client, redirectUris: [client.redirectUri], accessTokenTtlSeconds: 2 });
   configuration = await discovery(new URL(server.issuer), client.clientId, client.clientSecret, undefined, {
-    // eslint-disable-next-line @typescript-eslint/no-deprecated -- marked so to stand out; the server is on loopback
+    // eslint-disable-next-line @typescript-eslint/no-deprecated -- deprecated only as a warning; the server is on loopback
     execute: [allowInsecureRequests],
   });
   const identityProviders = {

@@ -15,7 +15,7 @@ import {
 } from 'nestjs-idp-tokens';
 import { DataSource } from 'typeorm';
 
-import { fill, vacuum } from '../support/database.js';
+import { fill, query, vacuum } from '../support/database.js';
 import type { Contestant } from '../support/race.js';
 import { accessTokenOf, IDP, refreshTokenOf, userId } from '../support/users.js';
 
@@ -88,6 +88,17 @@ export async function seedModule(
     ],
   );
   await vacuum(dataSource, 'auth_tokens');
+}
+
+/** Makes the access tokens of the first users expired. */
+export async function expireTokens(url: string, users: number): Promise<void> {
+  await query(
+    url,
+    `UPDATE auth_tokens SET access_token_expires_at = extract(epoch FROM now())::bigint - 1
+       WHERE keycloak_user_id < $1`,
+    [userId(users)],
+  );
+  await query(url, 'VACUUM auth_tokens');
 }
 
 export function moduleReads(

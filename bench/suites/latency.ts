@@ -1,5 +1,5 @@
-import { seedModule, startModule } from '../rivals/module.js';
-import { type BenchServer, query } from '../support/database.js';
+import { expireTokens, seedModule, startModule } from '../rivals/module.js';
+import type { BenchServer } from '../support/database.js';
 import { pace, type PacedCalls } from '../support/pacer.js';
 import { startSlowProvider } from '../support/provider.js';
 import { IDP, randomUsers, userId } from '../support/users.js';
@@ -32,7 +32,7 @@ export async function measureLatency(server: BenchServer): Promise<LatencyResult
   const github = { clientId: 'bench', clientSecret: 'bench', tokenEndpoint: provider.tokenEndpoint };
   const module = await startModule(url, { identityProviders: { github } });
   await seedModule(module, url, USERS, Math.floor(Date.now() / 1000) + 7 * 24 * 3600);
-  await expireStaleUsers(url);
+  await expireTokens(url, STALE_USERS);
 
   const nextFreshUser = randomUsers(USERS - STALE_USERS);
   let refreshed = 0;
@@ -63,14 +63,4 @@ export async function measureLatency(server: BenchServer): Promise<LatencyResult
     reads,
     refreshes,
   };
-}
-
-async function expireStaleUsers(url: string): Promise<void> {
-  await query(
-    url,
-    `UPDATE auth_tokens SET access_token_expires_at = extract(epoch FROM now())::bigint - 1
-       WHERE keycloak_user_id < $1`,
-    [userId(STALE_USERS)],
-  );
-  await query(url, 'VACUUM ANALYZE auth_tokens');
 }

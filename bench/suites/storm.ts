@@ -1,7 +1,7 @@
 import pg from 'pg';
 
 import { seedPlainTokens } from '../rivals/bare-pg.js';
-import { type ModuleApp, seedModule, startModule } from '../rivals/module.js';
+import { expireTokens, type ModuleApp, seedModule, startModule } from '../rivals/module.js';
 import { redeem, refreshUnderRowLock } from '../rivals/row-lock.js';
 import { type BenchServer, query } from '../support/database.js';
 import { startSlowProvider } from '../support/provider.js';
@@ -72,7 +72,7 @@ async function measureTimes(server: BenchServer) {
   const { url, provider, module, stop } = await start(server, 'storm');
   const rounds = [];
   for (let round = 0; round < WARM_UP_ROUNDS + ROUNDS; round++) {
-    await expire(url);
+    await expireTokens(url, USERS);
     const byModule = () => timed(() => everyUser((n) => module.tokens.getIdpToken(userId(n), IDP)));
     const byFetch = () => timed(() => everyUser((n) => redeem(provider.tokenEndpoint, refreshTokenOf(n))));
     const isModuleFirst = round % 2 === 0;
@@ -93,7 +93,7 @@ async function measureReaders(server: BenchServer) {
   const { url, provider, module, stop } = await start(server, 'storm_readers');
   const rounds = [];
   for (let round = 0; round < ROUNDS; round++) {
-    await expire(url);
+    await expireTokens(url, USERS);
     const calm = await readsDuring(module, () => new Promise((resolve) => setTimeout(resolve, 1000)));
     const storm = await readsDuring(module, () => everyUser((n) => module.tokens.getIdpToken(userId(n), IDP)));
     rounds.push({ calm, storm });
@@ -120,7 +120,7 @@ async function measureRowLock(server: BenchServer): Promise<number> {
 }
 
 /**
- * Starts a provider and an application, and stores a token pair for each user. `expire` later makes the pairs of the
+ * Starts a provider and an application, and stores a token pair for each user. `expireTokens` later makes the pairs of the
  * first half expire.
  */
 async function start(server: BenchServer, name: string, expiresAt = nowSeconds() + 7 * 24 * 3600, rows = 2 * USERS) {
@@ -138,16 +138,6 @@ async function start(server: BenchServer, name: string, expiresAt = nowSeconds()
       await provider.stop();
     },
   };
-}
-
-async function expire(url: string): Promise<void> {
-  await query(
-    url,
-    `UPDATE auth_tokens SET access_token_expires_at = extract(epoch FROM now())::bigint - 1
-       WHERE keycloak_user_id < $1`,
-    [userId(USERS)],
-  );
-  await query(url, 'VACUUM auth_tokens');
 }
 
 /** Measures reads of fresh tokens by callers that read until the work is done. */

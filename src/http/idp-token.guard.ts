@@ -41,7 +41,7 @@ export class IdpTokenGuard implements CanActivate {
       );
       throw new UnauthorizedException();
     }
-    const [only] = idps;
+    const [only] = idps; // the usual case needs no list of promises
     if (only !== undefined && idps.length === 1) {
       putIdpTokens(request, { [only]: await this.tokenManager.getIdpToken(userId, only) });
       return true;

@@ -15,7 +15,7 @@ const PROBE_TAG = '5697cecf78f0e548e102800601b5ebd6';
 export class SodiumMemory {
   static #ofProcess: SodiumMemory | undefined;
 
-  readonly sodium: Sodium;
+  readonly #sodium: Sodium;
   /** The position of the first byte. */
   start = 0;
   #capacity = 0;
@@ -23,8 +23,8 @@ export class SodiumMemory {
   readonly #copies: readonly number[];
 
   private constructor() {
-    this.sodium = sodium();
-    this.#bytes = Buffer.from(this.sodium.HEAPU8.buffer);
+    this.#sodium = sodium();
+    this.#bytes = Buffer.from(this.#sodium.HEAPU8.buffer);
     this.reserve(FIRST_CAPACITY);
     this.#copies = this.#findCopies();
   }
@@ -39,6 +39,18 @@ export class SodiumMemory {
     return this.#bytes;
   }
 
+  /** Encrypts a message in place. Its tag of 16 bytes follows it. All arguments but the lengths are positions. */
+  encrypt(message: number, length: number, data: number, dataLength: number, nonce: number, key: number): void {
+    const { _crypto_aead_xchacha20poly1305_ietf_encrypt: encrypt } = this.#sodium;
+    encrypt(message, 0, message, length, 0, data, dataLength, 0, 0, nonce, key);
+  }
+
+  /** Decrypts a message in place, whose `length` includes its tag. Returns whether it is authentic. */
+  decrypt(message: number, length: number, data: number, dataLength: number, nonce: number, key: number): boolean {
+    const { _crypto_aead_xchacha20poly1305_ietf_decrypt: decrypt } = this.#sodium;
+    return decrypt(message, 0, 0, message, length, 0, data, dataLength, 0, nonce, key) === 0;
+  }
+
   /** Overwrites bytes with zeros, and the copies of a message that libsodium has left on its stack. */
   wipe(start: number, end: number): void {
     this.#bytes.fill(0, start, end);
@@ -49,14 +61,14 @@ export class SodiumMemory {
   reserve(size: number): void {
     if (size > this.#capacity) {
       const capacity = 2 ** Math.ceil(Math.log2(size));
-      const start = this.sodium._malloc(capacity);
+      const start = this.#sodium._malloc(capacity);
       if (start === 0) throw new RangeError(`libsodium has no memory for a text of ${size} bytes.`);
-      if (this.start !== 0) this.sodium._free(this.start);
+      if (this.start !== 0) this.#sodium._free(this.start);
       this.start = start;
       this.#capacity = capacity;
     }
     // The memory moves when it grows, also for a call of the host.
-    const { buffer } = this.sodium.HEAPU8;
+    const { buffer } = this.#sodium.HEAPU8;
     if (this.#bytes.buffer !== buffer) this.#bytes = Buffer.from(buffer);
   }
 
@@ -66,29 +78,25 @@ export class SodiumMemory {
    * `open`, because the stack is empty before.
    */
   #findCopies(): number[] {
-    const { sodium, start } = this;
+    const { start } = this;
     const bytes = this.#bytes;
     const message = start + BLOCK_BYTES;
     const tag = message + PROBE.length;
-    const tagged = PROBE.length + TAG_BYTES;
-    const copies: number[] = [];
     bytes.fill(0, start, message); // the key and the nonce
     bytes.write(PROBE, message, 'latin1');
-    // prettier-ignore
-    const sealed = sodium._crypto_aead_xchacha20poly1305_ietf_encrypt(message, 0, message, PROBE.length, 0, start, 0, 0, 0, start, start);
+    this.encrypt(message, PROBE.length, start, 0, start, start);
     const isRightTag = bytes.toString('hex', tag, tag + TAG_BYTES) === PROBE_TAG;
-    // prettier-ignore
-    const opened = sodium._crypto_aead_xchacha20poly1305_ietf_decrypt(message, 0, 0, message, tagged, 0, start, 0, 0, start, start);
-    const isOpened = bytes.toString('latin1', message, tag) === PROBE;
-    if (sealed !== 0 || opened !== 0 || !isRightTag || !isOpened) {
+    const isAuthentic = this.decrypt(message, PROBE.length + TAG_BYTES, start, 0, start, start);
+    if (!isRightTag || !isAuthentic || bytes.toString('latin1', message, tag) !== PROBE) {
       throw new TokensConfigurationError(
         'libsodium-wrappers does not seal as nestjs-idp-tokens expects. Install the version that its package.json names.',
       );
     }
+    const copies: number[] = [];
     for (let at = bytes.indexOf(PROBE, 0, 'latin1'); at >= 0; at = bytes.indexOf(PROBE, at + 1, 'latin1')) {
       if (at !== message) copies.push(at);
     }
-    bytes.fill(0, message, message + tagged);
+    bytes.fill(0, message, tag + TAG_BYTES);
     for (const copy of copies) bytes.fill(0, copy, copy + BLOCK_BYTES);
     return copies;
   }

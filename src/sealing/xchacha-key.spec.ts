@@ -34,7 +34,7 @@ describe('libsodium', () => {
     bytes.write('404142434445464748494a4b4c4d4e4f5051525354555657', nonce, 'hex');
     bytes.write(message, body, 'utf8');
     const { length } = message;
-    sodium()._crypto_aead_xchacha20poly1305_ietf_encrypt(body, 0, body, length, 0, data, 12, 0, 0, nonce, start);
+    memory.encrypt(body, length, data, 12, nonce, start);
     expect(bytes.toString('hex', body, body + length + 16)).toBe(
       'bd6d179d3e83d43b9576579493c0e939572a1700252bfaccbed2902c21396cbb731c7f1b0b4aa6440bf3a82f4eda7e39ae64c6708c54c216' +
         'cb96b72e1213b4522f8c9ba40db5d945b11b69b982c1bb9e3f3fac2bc369488f76b2383565d3fff921f9664c97637da9768812f615c68b1' +

@@ -34,14 +34,13 @@ export class XChaChaKey implements SealingKey {
   seal(plaintext: string, location: TokenLocation): string {
     const fields = authenticatedFields(this.id, location);
     const nonce = this.#prepare(fields, NONCE_BYTES + 3 * plaintext.length + TAG_BYTES);
-    const { bytes, sodium, start } = this.#memory;
+    const { bytes, start } = this.#memory;
     const data = start + KEY_BYTES;
     const message = nonce + NONCE_BYTES;
     bytes.set(randomBytes(NONCE_BYTES), nonce);
     const length = bytes.write(plaintext, message, 'utf8');
     bytes.set(this.#secret, start);
-    // prettier-ignore
-    sodium._crypto_aead_xchacha20poly1305_ietf_encrypt(message, 0, message, length, 0, data, nonce - data, 0, 0, nonce, start);
+    this.#memory.encrypt(message, length, data, nonce - data, nonce, start);
     this.#memory.wipe(start, data);
     return bytes.toString('base64url', nonce, message + length + TAG_BYTES);
   }
@@ -49,17 +48,16 @@ export class XChaChaKey implements SealingKey {
   open(body: string, location: TokenLocation): string | undefined {
     const fields = authenticatedFields(this.id, location);
     const nonce = this.#prepare(fields, body.length);
-    const { bytes, sodium, start } = this.#memory;
+    const { bytes, start } = this.#memory;
     const data = start + KEY_BYTES;
     const message = nonce + NONCE_BYTES;
     const length = decodeBase64url(body, bytes, nonce) - NONCE_BYTES;
     if (length < TAG_BYTES) return undefined;
     bytes.set(this.#secret, start);
-    // prettier-ignore
-    const result = sodium._crypto_aead_xchacha20poly1305_ietf_decrypt(message, 0, 0, message, length, 0, data, nonce - data, 0, nonce, start);
-    const plaintext = result === 0 ? bytes.toString('utf8', message, message + length - TAG_BYTES) : undefined;
+    const isAuthentic = this.#memory.decrypt(message, length, data, nonce - data, nonce, start);
+    const plaintext = isAuthentic ? bytes.toString('utf8', message, message + length - TAG_BYTES) : undefined;
     this.#memory.wipe(start, data);
-    if (result === 0) bytes.fill(0, message, message + length);
+    if (isAuthentic) bytes.fill(0, message, message + length);
     return plaintext;
   }
 
