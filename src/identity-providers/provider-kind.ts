@@ -1,4 +1,4 @@
-import { lifetime, nonEmptyText } from '../oauth-http/answer-fields.js';
+import { nonEmptyText } from '../oauth-http/answer-fields.js';
 import { faultsOf, instantiate } from '../options-validation.js';
 import { clientAssertionFaults } from './client-authentication.js';
 import type { IdentityProvider } from './identity-provider.js';
@@ -51,7 +51,10 @@ function memberFaults(
   if (isAccessTokenAlive !== undefined && typeof isAccessTokenAlive !== 'function') {
     faults.push(`${path}.isAccessTokenAlive must be a function, or be left out`);
   }
-  if (assumedLifetimeSeconds !== undefined && !lifetime(assumedLifetimeSeconds)) {
+  if (
+    assumedLifetimeSeconds !== undefined &&
+    !(Number.isFinite(assumedLifetimeSeconds) && Number(assumedLifetimeSeconds) >= 1)
+  ) {
     faults.push(`${path}.assumedLifetimeSeconds must be a number of seconds from 1 on, or be left out`);
   }
   return faults;
