@@ -70,7 +70,12 @@ export {
   UserAuthTokens,
 } from './token-manager/auth-token.store.js';
 export { OfflineTokenStore, UserOfflineToken } from './token-manager/offline-token.store.js';
-export { type GetIdpTokenOptions, type IdpTokens, TokenManager } from './token-manager/token-manager.js';
+export {
+  type EndedGrants,
+  type GetIdpTokenOptions,
+  type IdpTokens,
+  TokenManager,
+} from './token-manager/token-manager.js';
 export {
   type AnyTokensError,
   AuthenticationRequiredError,

@@ -16,6 +16,16 @@ export function checkUserId(userId: unknown): string {
 }
 
 /**
+ * Checks a list of user ids.
+ *
+ * @throws {@link InvalidTokenInputError} unless the value is a list of user ids
+ */
+export function checkUserIds(userIds: unknown): void {
+  if (!Array.isArray(userIds)) throw new InvalidTokenInputError('The user ids must be a list.');
+  for (const userId of userIds) checkUserId(userId);
+}
+
+/**
  * Returns a copy of the key. A later change of the caller's own object has no effect on it.
  *
  * @throws {@link InvalidTokenInputError} unless both parts can name a row
@@ -102,6 +112,16 @@ export function checkExpiry(expiresAt: unknown, name: string): number {
 export function checkSeconds(seconds: number, name: string): number {
   if (Number.isFinite(seconds) && seconds >= 0) return seconds;
   throw new InvalidTokenInputError(`${name} must be a number of seconds, 0 or more.`);
+}
+
+/**
+ * Returns the time as it is.
+ *
+ * @throws {@link InvalidTokenInputError} unless the value is a valid date
+ */
+export function checkDate(date: unknown, name: string): Date {
+  if (date instanceof Date && !Number.isNaN(date.getTime())) return date;
+  throw new InvalidTokenInputError(`${name} must be a valid Date.`);
 }
 
 function checkId(id: unknown, name: string): string {

@@ -1,14 +1,12 @@
 import { Injectable, Logger } from '@nestjs/common';
 
 import type { Lease } from '../storage/leases/lease.js';
-import type { FailureKind } from '../storage/leases/leased.entity.js';
+import { ACCESS_TOKEN_DEAD, type FailureKind } from '../storage/leases/leased.entity.js';
 import type { RefreshKind, RefreshResult, RefreshTarget } from './refresh-target.js';
 import { RefreshSettings } from './refresh.options.js';
 
 /** How long the module does not ask a witness again after an unknown answer. */
 const WITNESS_BACKOFF_MS = 60_000;
-/** The error code when the old access token is dead before its expiry. */
-const SPENT = 'ACCESS_TOKEN_DEAD';
 const UNDECIDED = 'WITNESS_UNKNOWN';
 
 /** Ends leases that led to no tokens. */
@@ -92,7 +90,7 @@ export class LeaseEnding {
    * commit makes the grant active again.
    */
   declareSpent<Kind extends RefreshKind>(target: RefreshTarget<Kind>, lease: Lease<Kind['row']>) {
-    return this.#record(target, lease, SPENT, true);
+    return this.#record(target, lease, ACCESS_TOKEN_DEAD, true);
   }
 
   async #record<Kind extends RefreshKind>(

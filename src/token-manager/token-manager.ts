@@ -12,7 +12,7 @@ import { TokenCipher } from '../sealing/token-cipher.js';
 import { AuthTokensTable } from '../storage/auth-tokens/auth-tokens.table.js';
 import { OfflineTokensTable } from '../storage/offline-tokens/offline-tokens.table.js';
 import { authTokenLocation } from '../storage/token-locations.js';
-import { checkExpiry, checkKey, checkPresent, checkToken, checkUserId } from '../token-input.js';
+import { checkDate, checkExpiry, checkKey, checkPresent, checkToken, checkUserId, checkUserIds } from '../token-input.js';
 import { KeycloakSessionExpiredError } from '../tokens.errors.js';
 import { AuthTokenStore } from './auth-token.store.js';
 import { TokenRevoker } from './token-revoker.js';
@@ -29,6 +29,16 @@ export interface IdpTokens {
   accessTokenExpiresAt?: number;
   /** Epoch seconds; 0 or absent = the token does not expire. */
   refreshTokenExpiresAt?: number;
+}
+
+/** Which grants {@link TokenManager.reactivateIdpTokens} makes active again. Each condition narrows the choice. */
+export interface EndedGrants {
+  /** Default: all users. */
+  readonly userIds?: readonly string[];
+  /** Only grants that ended at this time or later. */
+  readonly endedAfter?: Date;
+  /** Only grants that ended with this code, which the log line of the end has. */
+  readonly errorCode?: string;
 }
 
 /** The demands on a token that {@link TokenManager.getIdpToken} takes. */
@@ -113,6 +123,22 @@ export class TokenManager {
     const isDeleted = await this.table.deleteForRevocation(key);
     if (isDeleted) this.revoker.wakeAfterCommit();
     return isDeleted;
+  }
+
+  /**
+   * Makes grants of a provider active again that ended by mistake, for the operator: for example after the provider
+   * answered `invalid_grant` because of a wrong client. The stored tokens are used again. A grant that has really ended
+   * ends again at its next refresh. Rows without a refresh token stay as they are.
+   *
+   * @returns the number of grants that are active again
+   * @throws {@link UnsupportedProviderError} when the provider is not configured
+   */
+  async reactivateIdpTokens(idp: string, which: EndedGrants = {}): Promise<number> {
+    this.providers.get(idp);
+    const { userIds = null, endedAfter = null, errorCode = null } = which;
+    checkUserIds(userIds ?? []);
+    if (endedAfter) checkDate(endedAfter, 'endedAfter');
+    return this.table.reactivate({ idp, userIds, endedAfter, errorCode });
   }
 
   /**

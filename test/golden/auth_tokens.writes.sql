@@ -147,3 +147,23 @@ WITH deleted AS (
          INSERT INTO "token_revocations" (keycloak_user_id, identity_provider, client_id, access_token, refresh_token)
            SELECT $1, $2, deleted.client_id, deleted.access_token, deleted.refresh_token FROM deleted)
        SELECT FROM deleted;
+
+-- reactivate: make grants active again
+-- idp_tokens_reactivate_3b0ea536894e, never repeated
+--   $1 idp: text
+--   $2 userIds: text[]
+--   $3 endedAfter: timestamp with time zone
+--   $4 errorCode: text
+WITH reactivated AS (
+         UPDATE "auth_tokens" AS stored SET status = 'active', quarantined_until = NULL, retry_at = NULL, failure_count = 0,
+             failure_kind = NULL, last_error_code = NULL, rejections = 0, updated_at = clock_timestamp(),
+             open_leases = CASE WHEN stored.last_error_code = 'ACCESS_TOKEN_DEAD'
+               THEN greatest(stored.open_leases, 1) ELSE stored.open_leases END,
+             first_leased_at = CASE WHEN stored.last_error_code = 'ACCESS_TOKEN_DEAD'
+               THEN coalesce(stored.first_leased_at, now()) ELSE stored.first_leased_at END
+           WHERE stored.identity_provider = $1 AND stored.status <> 'active' AND stored.refresh_token <> ''
+             AND ($2::text[] IS NULL OR stored.keycloak_user_id = ANY($2::text[]))
+             AND ($3::timestamptz IS NULL OR stored.updated_at >= $3::timestamptz)
+             AND ($4::text IS NULL OR stored.last_error_code = $4::text)
+           RETURNING stored.id)
+       SELECT count(*)::integer AS reactivated FROM reactivated;

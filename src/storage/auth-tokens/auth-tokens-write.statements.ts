@@ -4,6 +4,7 @@ import { defineStatement, type Statement } from '../../postgres/statement.js';
 import type { TokenKey } from '../../token-key.js';
 import type { Columns } from '../leases/lease.statements.js';
 import { CLEAR_STATE, RESET, type Stamp } from '../leases/leased-table-shape.js';
+import { ACCESS_TOKEN_DEAD } from '../leases/leased.entity.js';
 import type { SealedTokens, StoredTokens } from '../stored-tokens.js';
 import { KEY_CONDITION, readTokens, TOKEN_COLUMNS } from './auth-tokens-row.js';
 
@@ -13,6 +14,14 @@ export interface ImportRules {
   readonly issuedAt: number;
   /** Whether the copy may replace a pair with a refresh token when it has none itself. */
   readonly mayDropRefreshToken: boolean;
+}
+
+/** Which grants of a provider become active again. A condition that is null does not count. */
+export interface Reactivation {
+  readonly idp: string;
+  readonly userIds: readonly string[] | null;
+  readonly endedAfter: Date | null;
+  readonly errorCode: string | null;
 }
 
 /** A pair to store, with everything that the statement needs. */
@@ -32,6 +41,8 @@ export interface AuthTokensWrites {
   readonly import: Statement<TokenKey & SealedTokens & Stamp & ImportRules, string>;
   readonly delete: Statement<TokenKey, StoredTokens>;
   readonly deleteForRevocation: Statement<TokenKey, true>;
+  /** Returns the number of grants that are active again. */
+  readonly reactivate: Statement<Reactivation, number>;
 }
 
 /**
@@ -171,6 +182,28 @@ export function authTokensWrites(table: string, revocations: string): AuthTokens
            SELECT $keycloakUserId, $idp, deleted.client_id, deleted.access_token, deleted.refresh_token FROM deleted)
        SELECT FROM deleted`,
       read: () => true,
+    }),
+
+    // A dead access token ended the grant without a verdict of the provider. Its exchange stays open, so that the module
+    // does not serve that access token, and takes the row over as after every lost answer.
+    reactivate: defineStatement({
+      label: 'reactivate',
+      action: 'make grants active again',
+      isRepeatable: false, // the second try would return 0
+      text: `WITH reactivated AS (
+         UPDATE ${table} AS stored SET status = 'active', quarantined_until = NULL, retry_at = NULL, failure_count = 0,
+             failure_kind = NULL, last_error_code = NULL, rejections = 0, updated_at = clock_timestamp(),
+             open_leases = CASE WHEN stored.last_error_code = '${ACCESS_TOKEN_DEAD}'
+               THEN greatest(stored.open_leases, 1) ELSE stored.open_leases END,
+             first_leased_at = CASE WHEN stored.last_error_code = '${ACCESS_TOKEN_DEAD}'
+               THEN coalesce(stored.first_leased_at, now()) ELSE stored.first_leased_at END
+           WHERE stored.identity_provider = $idp AND stored.status <> 'active' AND stored.refresh_token <> ''
+             AND ($userIds::text[] IS NULL OR stored.keycloak_user_id = ANY($userIds::text[]))
+             AND ($endedAfter::timestamptz IS NULL OR stored.updated_at >= $endedAfter::timestamptz)
+             AND ($errorCode::text IS NULL OR stored.last_error_code = $errorCode::text)
+           RETURNING stored.id)
+       SELECT count(*)::integer AS reactivated FROM reactivated`,
+      read: (row) => Number(row.reactivated),
     }),
   };
 }

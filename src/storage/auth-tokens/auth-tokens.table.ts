@@ -18,7 +18,12 @@ import { TokenRevocation } from '../token-revocations/token-revocation.entity.js
 import { authTokensLeases } from './auth-tokens-lease.statements.js';
 import { authTokensLookups, type Lookups } from './auth-tokens-lookup.statements.js';
 import { type AccessTokenRow, type AuthTokensRow, withAssumedLifetime } from './auth-tokens-row.js';
-import { authTokensWrites, type ImportRules, type PairToStore } from './auth-tokens-write.statements.js';
+import {
+  authTokensWrites,
+  type ImportRules,
+  type PairToStore,
+  type Reactivation,
+} from './auth-tokens-write.statements.js';
 import { AuthTokens } from './auth-tokens.entity.js';
 
 /**
@@ -108,6 +113,12 @@ export class AuthTokensTable {
   /** Deletes the pair and notes it for revocation. Returns whether there was one. */
   async deleteForRevocation(key: TokenKey): Promise<boolean> {
     return (await this.executor.execute(this.#sql().deleteForRevocation, key)).length > 0;
+  }
+
+  /** Makes grants that had ended active again. Returns their number. */
+  async reactivate(which: Reactivation): Promise<number> {
+    const [reactivated = 0] = await this.executor.execute(this.#sql().reactivate, which);
+    return reactivated;
   }
 
   /**

@@ -9,6 +9,9 @@ export type GrantStatus = 'active' | 'reauthentication_required';
  */
 export type FailureKind = 'configuration' | 'transient' | 'undecided';
 
+/** The error code of a grant that ended because its access token was dead before the expiry. */
+export const ACCESS_TOKEN_DEAD = 'ACCESS_TOKEN_DEAD';
+
 /**
  * SQL that draws 63 random bits. It has the form in which TypeORM reads it back from PostgreSQL, because the schema
  * builder would otherwise see a difference.
