@@ -6,6 +6,13 @@ export { QueryRunnerInterceptor } from './http/query-runner.interceptor.js';
 export type { RequestWithIdpTokens } from './http/request-with-idp-tokens.js';
 export { RequireIdpToken } from './http/require-idp-token.decorator.js';
 export { TokensExceptionFilter } from './http/tokens-exception.filter.js';
+export type { AccessTokenQuestion } from './identity-providers/access-token-question.js';
+export type {
+  ClientAssertionAlgorithm,
+  ClientAssertionOptions,
+  ClientAuthentication,
+  ClientCredentials,
+} from './identity-providers/client-authentication.js';
 export type {
   AccessTokenLife,
   IdentityProvider,
@@ -23,13 +30,19 @@ export type {
   IdentityProvidersOptions,
   OAuth2Options,
 } from './identity-providers/identity-providers.options.js';
-export type { ClientAuthentication } from './identity-providers/oauth2.provider.js';
+export {
+  OAuth2Provider,
+  type OAuth2ProviderProfile,
+  type RequestFormat,
+} from './identity-providers/oauth2.provider.js';
 export { ProviderType } from './identity-providers/provider-type.js';
 export { completePolicy, type RefreshPolicy } from './identity-providers/refresh-policy.js';
+export type { AnswerRules, ReadAnswer } from './identity-providers/token-answer.js';
 export { KeycloakSessions } from './keycloak/keycloak-sessions.js';
 export { KeycloakTokens } from './keycloak/keycloak-tokens.js';
 export { KeycloakUsers } from './keycloak/keycloak-users.js';
 export type { KeycloakModuleOptions, RefreshOwner } from './keycloak/keycloak.options.js';
+export type { HttpRequest } from './oauth-http/http-exchange.js';
 export { QueryRunnerScope, type TransactionOptions } from './postgres/query-runner-scope.js';
 export { runTokenMigrations, tokensMigrations } from './postgres/run-token-migrations.js';
 export type { IsolationLevel } from './postgres/transaction.js';

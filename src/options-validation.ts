@@ -1,4 +1,4 @@
-import { type ValidationError, validateSync } from 'class-validator';
+import { ValidateBy, type ValidationError, validateSync } from 'class-validator';
 
 /** The options whose rules a class has, as a plain object. */
 export type OptionsOf<Rules> = { [Field in keyof Rules]: Rules[Field] };
@@ -35,4 +35,30 @@ function sentences({ property, constraints = {}, children = [] }: ValidationErro
     rule === 'whitelistValidation' ? `${prefix}${property} is not an option` : `${prefix}${message}`,
   );
   return [...own, ...children.flatMap((child) => sentences(child, `${prefix}${property}`))];
+}
+
+/** Accepts a function. */
+export function IsFunction(): PropertyDecorator {
+  return ValidateBy({
+    name: 'isFunction',
+    validator: {
+      validate: (value) => typeof value === 'function',
+      defaultMessage: () => '$property must be a function',
+    },
+  });
+}
+
+/** Accepts an object with entries of its own. Refuses a list, a Map and an instance of a class. */
+export function IsPlainObject({ message }: { message: string }): PropertyDecorator {
+  return ValidateBy({
+    name: 'isPlainObject',
+    validator: { validate: (value) => isPlainObject(value), defaultMessage: () => message },
+  });
+}
+
+/** Tells whether a value is an object that is no list and no instance of a class. */
+export function isPlainObject(value: unknown): value is Record<string, unknown> {
+  if (typeof value !== 'object' || value === null) return false;
+  const prototype: unknown = Object.getPrototypeOf(value);
+  return prototype === Object.prototype || prototype === null;
 }

@@ -1,3 +1,5 @@
+import { generateKeyPairSync } from 'node:crypto';
+
 import { describe, expect, it, jest } from '@jest/globals';
 
 import type { IdentityProvider } from './identity-providers/identity-provider.js';
@@ -15,6 +17,16 @@ const MINIMAL: TokensModuleOptions = {
   encryption: { keys: [{ id: 'k', secret: SECRET }] },
   identityProviders: {},
 };
+
+const EC_KEY = privatePem('ec', { namedCurve: 'P-256' });
+const P384_KEY = privatePem('ec', { namedCurve: 'P-384' });
+const SHORT_RSA_KEY = privatePem('rsa', { modulusLength: 1024 });
+const BY_KEY = { clientId: 'client', clientAuthentication: 'private_key_jwt' };
+
+function privatePem(type: 'ec' | 'rsa', options: object): string {
+  const { privateKey } = generateKeyPairSync(type as 'ec', options as { namedCurve: string });
+  return String(privateKey.export({ format: 'pem', type: 'pkcs8' }));
+}
 
 /** The faults of the minimal options with these changes. The test fails if the options have no fault. */
 function faults(changes: object, base: object = MINIMAL): string[] {
@@ -335,6 +347,31 @@ describe('The entry of an identity provider', () => {
     expect(JSON.parse(JSON.stringify(providerOf({ ...CLIENT, ...entry }, idp)))).toMatchObject({ tokenEndpoint });
   });
 
+  it('may have another name than the kind that it names', () => {
+    const ghe = { ...CLIENT, kind: 'github', baseUrl: 'https://ghe.example', policy: { leewaySeconds: 60 } };
+    const identityProviders = { github: CLIENT, 'github-enterprise': ghe, acme: { ...CLIENT, kind: 'gitlab' } };
+    const { identityProviders: providers } = readTokensOptions({ ...MINIMAL, identityProviders });
+    expect(JSON.parse(JSON.stringify(Object.fromEntries(providers)))).toMatchObject({
+      github: { tokenEndpoint: 'https://github.com/login/oauth/access_token' },
+      'github-enterprise': {
+        tokenEndpoint: 'https://ghe.example/login/oauth/access_token',
+        policy: { refreshEndsAccessToken: true, leewaySeconds: 60 },
+      },
+      acme: { tokenEndpoint: 'https://gitlab.com/oauth/token' },
+    });
+    expect(providers.get('acme')?.assumedLifetimeSeconds).toBe(7200);
+  });
+
+  it('needs a client secret only if it sends one', () => {
+    const entry = { clientId: 'client', tokenEndpoint: TOKEN_ENDPOINT };
+    expect(providerOf({ ...entry, clientAuthentication: 'none' }, 'acme')).toBeDefined();
+    const clientAssertion = { key: EC_KEY, algorithm: 'ES256' };
+    const clientAuthentication = 'private_key_jwt';
+    expect(providerOf({ ...entry, clientAuthentication, clientAssertion }, 'acme')).toBeDefined();
+    // GitHub revokes tokens and answers questions about them only with the secret.
+    expect(providerOf({ ...BY_KEY, clientAssertion })).not.toHaveProperty('revoke', expect.anything());
+  });
+
   it.each([
     ['github', { ...SINGLE_USE, refreshEndsAccessToken: true }],
     ['gitlab', { ...SINGLE_USE, refreshEndsAccessToken: true }],
@@ -428,8 +465,154 @@ describe('The entry of an identity provider', () => {
     [
       'with an unknown client authentication',
       'acme',
-      { ...CLIENT, tokenEndpoint: TOKEN_ENDPOINT, clientAuthentication: 'private_key_jwt' },
-      ['clientAuthentication must be one of the following values: client_secret_basic, client_secret_post, none'],
+      { ...CLIENT, tokenEndpoint: TOKEN_ENDPOINT, clientAuthentication: 'tls_client_auth' },
+      [
+        'clientAuthentication must be one of the following values: client_secret_basic, ' +
+          'client_secret_basic_unencoded, client_secret_post, client_secret_jwt, private_key_jwt, none',
+      ],
+    ],
+    ...[{}, { clientAssertion: {} }, { clientAssertion: { key: 'x' } }].map(
+      (entry): [string, string, object, string[]] => [
+        `with a private key but no algorithm: ${JSON.stringify(entry)}`,
+        'azure_devops',
+        { clientId: 'client', clientAuthentication: 'private_key_jwt', ...entry },
+        ['clientAssertion.algorithm must be one of: ES256, RS256, PS256'],
+      ],
+    ),
+    ...([undefined, 7, 'no PEM', { kty: 'EC' }, null] as const).map((key): [string, string, object, string[]] => [
+      `with ${JSON.stringify(key)} for a private key`,
+      'azure_devops',
+      { ...BY_KEY, clientAssertion: { key, algorithm: 'ES256' } },
+      ['clientAssertion.key must be a private key that is not encrypted: a PEM text, or a JWK as an object'],
+    ]),
+    [
+      'with a key of another algorithm',
+      'azure_devops',
+      { ...BY_KEY, clientAssertion: { key: EC_KEY, algorithm: 'PS256' } },
+      ['clientAssertion.key must be an RSA key for PS256'],
+    ],
+    [
+      'with an RSA key for ES256',
+      'azure_devops',
+      { ...BY_KEY, clientAssertion: { key: SHORT_RSA_KEY, algorithm: 'ES256' } },
+      ['clientAssertion.key must be an EC key for ES256'],
+    ],
+    [
+      'with a short RSA key',
+      'azure_devops',
+      { ...BY_KEY, clientAssertion: { key: SHORT_RSA_KEY, algorithm: 'RS256' } },
+      ['clientAssertion.key must have at least 2048 bits for RS256'],
+    ],
+    [
+      'with a key of another curve',
+      'azure_devops',
+      { ...BY_KEY, clientAssertion: { key: P384_KEY, algorithm: 'ES256' } },
+      ['clientAssertion.key must have the curve P-256 for ES256'],
+    ],
+    [
+      'with a client assertion of wrong texts',
+      'azure_devops',
+      { ...BY_KEY, clientAssertion: { key: EC_KEY, algorithm: 'ES256', keyId: '', audience: 7, kid: 'x' } },
+      [
+        'clientAssertion.kid is not an option',
+        'clientAssertion.keyId must be a non-empty string',
+        'clientAssertion.audience must be a non-empty string',
+      ],
+    ],
+    ...['x', 7, []].map((clientAssertion): [string, string, object, string[]] => [
+      `with ${JSON.stringify(clientAssertion)} for a client assertion`,
+      'github',
+      { ...CLIENT, clientAuthentication: 'client_secret_jwt', clientAssertion },
+      ['clientAssertion must be an object'],
+    ]),
+    [
+      'with a key beside a shared secret',
+      'github',
+      { ...CLIENT, clientAuthentication: 'client_secret_jwt', clientAssertion: { key: EC_KEY, algorithm: 'ES256' } },
+      ['clientAssertion.key and clientAssertion.algorithm are only for clientAuthentication private_key_jwt'],
+    ],
+    [
+      'with a client assertion that is not sent',
+      'github',
+      { ...CLIENT, clientAssertion: { keyId: 'x' } },
+      ['clientAssertion is only for clientAuthentication client_secret_jwt and private_key_jwt'],
+    ],
+    [
+      'without a secret for its JWT',
+      'github',
+      { clientId: 'client', clientAuthentication: 'client_secret_jwt' },
+      ['clientSecret should not be empty', 'clientSecret must be a string'],
+    ],
+    ...['GitHub', 'oauth2', '', 7, {}, 'toString'].map((kind): [string, string, object, string[]] => [
+      `of the unknown kind ${JSON.stringify(kind)}`,
+      'acme',
+      { ...CLIENT, kind },
+      [
+        'kind must be one of github, gitlab, bitbucket, bitbucket_data_center, azure_devops, or be left out for ' +
+          'another OAuth 2.0 provider',
+      ],
+    ]),
+    [
+      'of a kind whose options it lacks',
+      'acme',
+      { ...CLIENT, kind: 'bitbucket_data_center', tokenEndpoint: TOKEN_ENDPOINT },
+      [`baseUrl ${BASE_URL_RULE}`],
+    ],
+    ...['invalid_grant', ['invalid grant'], [7], ['http_200'], ['http_40'], ['http_429'], ['http_503'], ['']].map(
+      (terminalErrorCodes): [string, string, object, string[]] => [
+        `with ${JSON.stringify(terminalErrorCodes)} for terminal errors`,
+        'gitlab',
+        { ...CLIENT, terminalErrorCodes },
+        [
+          "terminalErrorCodes must be a list of error codes such as 'invalid_request', and of statuses from http_400 on " +
+            'without http_408, http_429 and http_503, by which a provider says that it did not serve the request',
+        ],
+      ],
+    ),
+    ...['audience=x', ['x'], { audience: 7 }, { grant_type: 'x' }, { client_secret: 'x' }, new Map()].map(
+      (refreshParameters): [string, string, object, string[]] => [
+        `with ${JSON.stringify(refreshParameters)} for further parameters`,
+        'github',
+        { ...CLIENT, refreshParameters },
+        [
+          'refreshParameters must be an object of texts, without grant_type, refresh_token, client_id, client_secret, ' +
+            'client_assertion, client_assertion_type, which the module sets',
+        ],
+      ],
+    ),
+    [
+      'with an assumed lifetime of no time',
+      'github',
+      { ...CLIENT, assumedLifetimeSeconds: 0 },
+      ['assumedLifetimeSeconds must not be less than 1'],
+    ],
+    [
+      'with an assumed lifetime in words',
+      'github',
+      { ...CLIENT, assumedLifetimeSeconds: '2h' },
+      [
+        'assumedLifetimeSeconds must not be greater than 315360000',
+        'assumedLifetimeSeconds must not be less than 1',
+        'assumedLifetimeSeconds must be an integer number',
+      ],
+    ],
+    ...['7200', 0, -1, null].map((assumedLifetimeSeconds): [string, string, object, string[]] => [
+      `of the host with ${JSON.stringify(assumedLifetimeSeconds)} for a lifetime`,
+      'acme',
+      { ...ownProvider(), assumedLifetimeSeconds },
+      ['assumedLifetimeSeconds must be a number of seconds from 1 on, or be left out'],
+    ]),
+    [
+      'with an unknown format of requests',
+      'github',
+      { ...CLIENT, requestFormat: 'xml' },
+      ['requestFormat must be one of the following values: form, json'],
+    ],
+    [
+      'with a readAnswer that is no function',
+      'github',
+      { ...CLIENT, readAnswer: 'data' },
+      ['readAnswer must be a function'],
     ],
     [
       'with empty texts',

@@ -1,4 +1,4 @@
-import { IsBoolean, IsEmpty, IsInt, IsObject, IsOptional, Max, Min, ValidateBy } from 'class-validator';
+import { IsBoolean, IsEmpty, IsInt, IsObject, IsOptional, Max, Min } from 'class-validator';
 import type { QueryRunner } from 'typeorm';
 
 import { subjectOfUser, type UserIdResolver } from './http/http.options.js';
@@ -9,7 +9,7 @@ import {
 } from './identity-providers/identity-providers.options.js';
 import { KeycloakRealm } from './keycloak/keycloak-realm.js';
 import { type KeycloakModuleOptions, KeycloakSettings } from './keycloak/keycloak.options.js';
-import { faultsOf, instantiate, type OptionsOf } from './options-validation.js';
+import { faultsOf, instantiate, IsFunction, IsPlainObject, type OptionsOf } from './options-validation.js';
 import { type RefreshOptions, RefreshSettings } from './refresh/refresh.options.js';
 import { encryptionFaults } from './sealing/encryption-faults.js';
 import type { EncryptionOptions } from './sealing/encryption.options.js';
@@ -24,24 +24,6 @@ type OfTheModule = 'dataSource' | 'isGlobal';
 export type TokensModuleOptions = OptionsOf<
   Pick<TopLevelSettings, Required> & Partial<Omit<TopLevelSettings, Required | OfTheModule>>
 >;
-
-function IsFunctionValue(): PropertyDecorator {
-  return ValidateBy({
-    name: 'isFunction',
-    validator: {
-      validate: (value) => typeof value === 'function',
-      defaultMessage: () => '$property must be a function',
-    },
-  });
-}
-
-/** Accepts an object with entries of its own. Refuses a list, a Map and an instance of a class. */
-function IsPlainObject({ message }: { message: string }): PropertyDecorator {
-  return ValidateBy({
-    name: 'isPlainObject',
-    validator: { validate: (value) => isPlainObject(value), defaultMessage: () => message },
-  });
-}
 
 /** The options of the first level, with their rules and defaults. The groups have classes of their own. */
 class TopLevelSettings {
@@ -78,11 +60,11 @@ class TopLevelSettings {
 
   /** Returns the query runner of the host's current transaction, if there is one. Token statements join it. */
   @IsOptional()
-  @IsFunctionValue()
+  @IsFunction()
   hostQueryRunner?: () => QueryRunner | undefined;
 
   /** Reads the user id from a request, for {@link IdpTokenGuard}. Default: `request.user.sub`. */
-  @IsFunctionValue()
+  @IsFunction()
   userId: UserIdResolver = subjectOfUser;
 
   @IsEmpty({ message: 'dataSource must not be in what useFactory returns: give it to forRootAsync, beside useFactory' })
@@ -149,12 +131,6 @@ export function readTokensOptions(plain: unknown): TokensSettings {
     keycloak: keycloak ? new KeycloakRealm(keycloak) : null,
     identityProviders: providers,
   };
-}
-
-function isPlainObject(value: unknown): boolean {
-  if (typeof value !== 'object' || value === null) return false;
-  const prototype: unknown = Object.getPrototypeOf(value);
-  return prototype === Object.prototype || prototype === null;
 }
 
 function isObject(value: unknown): boolean {

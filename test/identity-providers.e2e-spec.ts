@@ -834,19 +834,10 @@ describe('A refresh over a network that fails', () => {
       expect(elapsed).toBeLessThan(DEADLINE_MS + 2000);
     });
 
-    it.each(['http', 'https'])('when a server accepts the %s connection and stays silent', async (scheme) => {
-      const sockets: Socket[] = [];
-      const port = await listen(
-        createTcpServer((socket) => sockets.push(socket)),
-        sockets,
-      );
-      const provider = providerOf('acme', {
-        clientId: 'c',
-        clientSecret: 's',
-        tokenEndpoint: `${scheme}://127.0.0.1:${port}/token`,
-        policy: { exchangeTimeoutMs: DEADLINE_MS },
-      });
-      await expect(provider.refresh('r')).resolves.toEqual({ kind: 'ambiguous', code: 'TIMEOUT' });
+    it('when a server accepts the connection and stays silent', async () => {
+      const { port, sockets } = await silentServer();
+      const answer = await unknownAt(`http://127.0.0.1:${port}/token`, DEADLINE_MS).refresh('r');
+      expect(answer).toEqual({ kind: 'ambiguous', code: 'TIMEOUT' });
       expect(sockets).toHaveLength(1);
     });
   });
@@ -976,15 +967,11 @@ describe('A refresh over a network that fails', () => {
   });
 
   describe('is certainly not redeemed', () => {
-    function reachable(tokenEndpoint: string): IdentityProvider {
-      return providerOf('acme', { clientId: 'c', clientSecret: 's', tokenEndpoint });
-    }
-
     it.each(['127.0.0.1', 'localhost'])('when %s refuses the connection', async (host) => {
       const gone = await ProviderStandIn.start({ kind: 'oauth2' });
       const { port } = gone;
       await gone.stop();
-      await expect(reachable(`http://${host}:${port}/token`).refresh('r')).resolves.toEqual({
+      await expect(unknownAt(`http://${host}:${port}/token`).refresh('r')).resolves.toEqual({
         kind: 'not-redeemed',
         code: 'ECONNREFUSED',
       });
@@ -1003,9 +990,30 @@ describe('A refresh over a network that fails', () => {
 
     it('when the server does not speak TLS', async () => {
       const standIn = await start({ kind: 'oauth2' });
-      const answer = await reachable(`${standIn.baseUrl.replace('http:', 'https:')}/token`).refresh('r');
+      const answer = await unknownAt(`${standIn.baseUrl.replace('http:', 'https:')}/token`).refresh('r');
       expect(answer).toEqual({ kind: 'not-redeemed', code: expect.stringMatching(/^(ERR_SSL_|EPROTO)/) });
       expect(standIn.requests).toEqual([]);
+    });
+
+    it('when the TLS handshake does not end by the deadline', async () => {
+      const { port, sockets } = await silentServer();
+      const answer = await unknownAt(`https://127.0.0.1:${port}/token`, 300).refresh('r');
+      expect(answer).toEqual({ kind: 'not-redeemed', code: 'TIMEOUT' });
+      expect(sockets).toHaveLength(1);
+    });
+
+    it.each<[string, (socket: Socket) => void]>([
+      ['resets', (socket) => socket.resetAndDestroy()],
+      ['closes', (socket) => socket.end()],
+    ])('when the server %s the connection during the TLS handshake', async (_, breakOff) => {
+      const { port, sockets } = await silentServer((socket) => {
+        socket.once('data', () => {
+          breakOff(socket);
+        });
+      });
+      const answer = await unknownAt(`https://127.0.0.1:${port}/token`).refresh('r');
+      expect(answer).toEqual({ kind: 'not-redeemed', code: 'ECONNRESET' });
+      expect(sockets).toHaveLength(1);
     });
 
     it('when the certificate of the server is not trusted', async () => {
@@ -1015,7 +1023,7 @@ describe('A refresh over a network that fails', () => {
         response.end();
       });
       const port = await listen(server);
-      await expect(reachable(`https://127.0.0.1:${port}/token`).refresh('r')).resolves.toEqual({
+      await expect(unknownAt(`https://127.0.0.1:${port}/token`).refresh('r')).resolves.toEqual({
         kind: 'not-redeemed',
         code: 'DEPTH_ZERO_SELF_SIGNED_CERT',
       });
@@ -1023,6 +1031,21 @@ describe('A refresh over a network that fails', () => {
     });
   });
 });
+
+/** Returns a provider with this token endpoint, of which the module knows nothing else. */
+function unknownAt(tokenEndpoint: string, exchangeTimeoutMs?: number): IdentityProvider {
+  return providerOf('acme', { clientId: 'c', clientSecret: 's', tokenEndpoint, policy: { exchangeTimeoutMs } });
+}
+
+/** Starts a server that accepts connections and never answers. */
+async function silentServer(accept: (socket: Socket) => void = () => undefined) {
+  const sockets: Socket[] = [];
+  const server = createTcpServer((socket) => {
+    sockets.push(socket.on('error', () => undefined));
+    accept(socket);
+  });
+  return { port: await listen(server, sockets), sockets };
+}
 
 /** Starts a server and returns its port. The server ends with the test. */
 async function listen(server: Server, sockets: Socket[] = []): Promise<number> {

@@ -9,7 +9,7 @@ import { once } from 'node:events';
 import { createServer } from 'node:http';
 import { parseArgs } from 'node:util';
 
-import { Provider } from 'oidc-provider';
+import { type ClientAuthMethod, type JWK, Provider } from 'oidc-provider';
 
 import { providerConfiguration } from './provider-configuration.js';
 import { RequestCounter } from './request-counter.js';
@@ -19,6 +19,8 @@ const { values } = parseArgs({
     port: { type: 'string', default: '0' },
     'client-id': { type: 'string', default: '' },
     'client-secret': { type: 'string', default: '' },
+    'client-authentication': { type: 'string', default: 'client_secret_basic' },
+    'client-key': { type: 'string' },
     'redirect-uri': { type: 'string', multiple: true, default: [] },
     'access-token-ttl': { type: 'string', default: '5' },
   },
@@ -40,6 +42,8 @@ try {
   const configuration = await providerConfiguration({
     clientId: values['client-id'],
     clientSecret: values['client-secret'],
+    clientAuthentication: values['client-authentication'] as ClientAuthMethod,
+    clientKey: values['client-key'] === undefined ? undefined : (JSON.parse(values['client-key']) as JWK),
     redirectUris: values['redirect-uri'],
     accessTokenTtlSeconds: Number(values['access-token-ttl']),
   });

@@ -6,6 +6,10 @@ export interface AuthorizationServerOptions {
   clientId: string;
   clientSecret: string;
   redirectUris: string[];
+  /** How the client authenticates. Default: `client_secret_basic`. */
+  clientAuthentication?: string;
+  /** The public key of a client that authenticates by `private_key_jwt`. */
+  clientKey?: object;
   /** The lifetime of access tokens, in seconds. Default: 5. */
   accessTokenTtlSeconds?: number;
   /** Default: any free one. */
@@ -25,16 +29,19 @@ export interface AuthorizationServer {
 
 /**
  * Starts a certified OpenID Connect server (`oidc-provider`) on the loopback interface. Refresh tokens are single-use,
- * and a second use revokes the grant. The client authenticates by `client_secret_basic`. The code flow needs PKCE. For
+ * and a second use revokes the grant. The code flow needs PKCE. For
  * a refresh token it also needs the scope `offline_access` with `prompt=consent`. The server and its data are gone when
  * it is stopped, or when this process ends in any way.
  */
 export async function startAuthorizationServer(options: AuthorizationServerOptions): Promise<AuthorizationServer> {
-  const { clientId, clientSecret, redirectUris, accessTokenTtlSeconds, port } = options;
+  const { clientId, clientSecret, redirectUris, clientAuthentication, clientKey, accessTokenTtlSeconds, port } =
+    options;
   const script = await startScript<{ issuer: string }>(new URL('./authorization-server.process', import.meta.url), [
     `--client-id=${clientId}`,
     `--client-secret=${clientSecret}`,
     ...redirectUris.map((uri) => `--redirect-uri=${uri}`),
+    ...(clientAuthentication === undefined ? [] : [`--client-authentication=${clientAuthentication}`]),
+    ...(clientKey === undefined ? [] : [`--client-key=${JSON.stringify(clientKey)}`]),
     ...(accessTokenTtlSeconds === undefined ? [] : [`--access-token-ttl=${accessTokenTtlSeconds}`]),
     ...(port === undefined ? [] : [`--port=${port}`]),
   ]);

@@ -1,7 +1,7 @@
 import { generateKeyPair, randomBytes } from 'node:crypto';
 import { promisify } from 'node:util';
 
-import type { Configuration, JWK } from 'oidc-provider';
+import type { ClientAuthMethod, Configuration, JWK } from 'oidc-provider';
 
 import { mapStorage } from './map-adapter.js';
 
@@ -9,6 +9,9 @@ import { mapStorage } from './map-adapter.js';
 export interface ProviderSettings {
   readonly clientId: string;
   readonly clientSecret: string;
+  readonly clientAuthentication: ClientAuthMethod;
+  /** The public key of a client that authenticates by `private_key_jwt`. */
+  readonly clientKey?: JWK;
   readonly redirectUris: string[];
   readonly accessTokenTtlSeconds: number;
 }
@@ -30,7 +33,8 @@ export async function providerConfiguration(settings: ProviderSettings): Promise
         redirect_uris: settings.redirectUris,
         grant_types: ['authorization_code', 'refresh_token'],
         response_types: ['code'],
-        token_endpoint_auth_method: 'client_secret_basic',
+        token_endpoint_auth_method: settings.clientAuthentication,
+        ...(settings.clientKey && { jwks: { keys: [settings.clientKey] } }),
       },
     ],
     rotateRefreshToken: true,

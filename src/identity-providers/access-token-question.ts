@@ -8,7 +8,7 @@ export const QUESTION_TIMEOUT_MS = 5000;
 
 /** The request that asks a provider whether an access token still works, and the meaning of its complete answers. */
 export interface AccessTokenQuestion {
-  readonly request: (accessToken: string) => HttpRequest;
+  readonly request: (accessToken: string) => HttpRequest | Promise<HttpRequest>;
   readonly meaning: (status: number, body: string) => AccessTokenLife;
 }
 
@@ -26,7 +26,7 @@ export async function accessTokenLife(
   timeoutMs: number,
 ): Promise<AccessTokenLife> {
   const deadlineAt = performance.now() + timeoutMs;
-  const asked = request(accessToken);
+  const asked = await request(accessToken);
   let outcome = await exchange(asked, timeoutMs);
   const leftMs = deadlineAt - performance.now();
   if (outcome.kind === 'not-sent' && leftMs > 0) outcome = await exchange(asked, leftMs);

@@ -1,13 +1,13 @@
-import { IsIn, IsNotEmpty, IsOptional, IsString } from 'class-validator';
+import { IsNotEmpty, IsOptional, IsString } from 'class-validator';
 
 import { IsEndpoint } from '../oauth-http/endpoint-url.js';
-import { type ClientAuthentication, OAuth2Provider } from './oauth2.provider.js';
 import { providerKind } from './provider-kind.js';
-import { ProviderSettings, questionOf } from './provider.options.js';
-import { completePolicy } from './refresh-policy.js';
+import { describedProvider, ProviderSettings } from './provider.options.js';
 
 /** The options of a provider that the module does not know. */
 export class OAuth2Settings extends ProviderSettings {
+  declare kind?: undefined;
+
   @IsEndpoint()
   tokenEndpoint!: string;
 
@@ -15,13 +15,6 @@ export class OAuth2Settings extends ProviderSettings {
   @IsOptional()
   @IsEndpoint()
   revocationEndpoint?: string;
-
-  /**
-   * Default: `client_secret_basic`. With `none` the module sends no client secret. `clientSecret` can then be any text.
-   */
-  @IsOptional()
-  @IsIn(['client_secret_basic', 'client_secret_post', 'none'])
-  clientAuthentication?: ClientAuthentication;
 
   /**
    * The scope that the module sends with each refresh. It must not exceed the granted scope. @see RFC 6749 section 6
@@ -33,17 +26,11 @@ export class OAuth2Settings extends ProviderSettings {
 }
 
 /** A provider that the options describe. Its refresh tokens count as single-use if its policy has no replay window. */
-export const customOAuth2 = providerKind(
-  OAuth2Settings,
-  (options) =>
-    new OAuth2Provider({
-      clientId: options.clientId,
-      clientSecret: options.clientSecret,
-      clientAuthentication: options.clientAuthentication ?? 'client_secret_basic',
-      tokenEndpoint: options.tokenEndpoint,
-      revocation: options.revocationEndpoint,
-      question: questionOf(options),
-      refreshParameters: options.scope ? { scope: options.scope } : undefined,
-      policy: completePolicy(options.policy),
-    }),
+export const customOAuth2 = providerKind(OAuth2Settings, (options) =>
+  describedProvider(options, {
+    clientAuthentication: 'client_secret_basic',
+    tokenEndpoint: options.tokenEndpoint,
+    revocation: options.revocationEndpoint,
+    refreshParameters: options.scope ? { scope: options.scope } : undefined,
+  }),
 );

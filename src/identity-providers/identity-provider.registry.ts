@@ -30,6 +30,11 @@ export class IdentityProviderRegistry {
     return [...this.#providers].filter(([, provider]) => typeof provider.revoke === 'function').map(([idp]) => idp);
   }
 
+  /** The lifetime in seconds of an access token without an expiry; undefined if such a token never expires. */
+  assumedLifetimeOf(idp: string): number | undefined {
+    return this.find(idp)?.assumedLifetimeSeconds;
+  }
+
   /**
    * Returns the policy of a provider. A provider that is not configured gets the default policy, with single-use
    * refresh tokens.

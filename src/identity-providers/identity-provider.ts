@@ -7,7 +7,7 @@ export interface IssuedTokens {
   readonly refreshToken?: string;
   /** Seconds; absent = the access token does not expire. */
   readonly accessTokenExpiresIn?: number;
-  /** Seconds; absent = the provider says nothing about it. */
+  /** Seconds; absent = the provider says nothing about it, so the expiry of a new refresh token is unknown. */
   readonly refreshTokenExpiresIn?: number;
 }
 
@@ -57,6 +57,12 @@ export interface IdentityProvider {
    * is absent, the module does not check the client.
    */
   readonly clientId?: string;
+
+  /**
+   * The lifetime in seconds of an access token without an expiry, of a stored one too. The module refreshes the token
+   * after this time, if there is a refresh token. If it is absent, such a token never expires.
+   */
+  readonly assumedLifetimeSeconds?: number;
 
   /**
    * Sends the refresh token to the provider once, and returns the outcome. It must not reject, must not send the token

@@ -6,7 +6,7 @@ import { type BitbucketDataCenterSettings, bitbucketDataCenter } from './known/b
 import { type BitbucketSettings, bitbucketCloud } from './known/bitbucket.provider.js';
 import { type GitHubSettings, gitHub } from './known/github.provider.js';
 import { type GitLabSettings, gitLab } from './known/gitlab.provider.js';
-import { checkedProvider, type ProviderKind } from './provider-kind.js';
+import { checkedProvider, type ProviderKind, type ProviderReading } from './provider-kind.js';
 import { ProviderType } from './provider-type.js';
 
 /** A GitHub App or an OAuth app, at github.com or GitHub Enterprise Server. */
@@ -23,8 +23,8 @@ export type AzureDevOpsOptions = OptionsOf<AzureDevOpsSettings>;
 export type OAuth2Options = OptionsOf<OAuth2Settings>;
 
 /**
- * The identity providers by name. A known name takes the options of its provider, every other name takes OAuth 2.0
- * options. Every name also takes a provider object.
+ * The identity providers by name. A known name takes the options of its provider. Every other name takes OAuth 2.0
+ * options, or the options of the known provider that its `kind` names. Every name also takes a provider object.
  */
 export interface IdentityProvidersOptions {
   github?: GitHubOptions | IdentityProvider;
@@ -64,10 +64,20 @@ export function readIdentityProviders(entries: object): { providers: Map<string,
       faults.push(`${path} must have a name of 1 to ${MAX_NAME_LENGTH} characters`);
       continue;
     }
-    const kind = KINDS.get(idp) ?? customOAuth2;
-    const reading = isIdentityProvider(entry) ? checkedProvider(entry, path) : kind(entry, path);
+    const reading = isIdentityProvider(entry) ? checkedProvider(entry, path) : readEntry(idp, entry, path);
     if ('provider' in reading) providers.set(idp, reading.provider);
     else faults.push(...reading.faults);
   }
   return { providers, faults };
+}
+
+function readEntry(idp: string, entry: unknown, path: string): ProviderReading {
+  const named: unknown = typeof entry === 'object' && entry !== null && 'kind' in entry ? entry.kind : undefined;
+  const kind = KINDS.get((named ?? idp) as string);
+  if (kind || named === undefined || named === null) return (kind ?? customOAuth2)(entry, path);
+  return {
+    faults: [
+      `${path}.kind must be one of ${[...KINDS.keys()].join(', ')}, or be left out for another OAuth 2.0 provider`,
+    ],
+  };
 }

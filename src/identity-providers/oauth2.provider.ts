@@ -1,14 +1,20 @@
 import { oauthErrorCode, parseFields } from '../oauth-http/answer-fields.js';
-import { basicAuthorization } from '../oauth-http/authorization.js';
 import { exchange, type HttpRequest } from '../oauth-http/http-exchange.js';
 import { retryAfter } from '../oauth-http/retry-after.js';
 import { SecretHolder } from '../sealing/secret-holder.js';
+import { TokensConfigurationError } from '../tokens.errors.js';
 import {
   accessTokenLife,
   type AccessTokenQuestion,
   introspectedLife,
   QUESTION_TIMEOUT_MS,
 } from './access-token-question.js';
+import {
+  type AuthenticateClient,
+  authenticatorOf,
+  clientAssertionFaults,
+  type ClientCredentials,
+} from './client-authentication.js';
 import type {
   AccessTokenLife,
   IdentityProvider,
@@ -16,17 +22,14 @@ import type {
   RevocationAnswer,
   TokenPair,
 } from './identity-provider.js';
-import type { RefreshPolicy } from './refresh-policy.js';
-import { classifyTokenAnswer } from './token-answer.js';
+import { completePolicy, type RefreshPolicy } from './refresh-policy.js';
+import { type AnswerRules, classifyTokenAnswer } from './token-answer.js';
 
-/** How an application authenticates at a token endpoint. @see RFC 6749 section 2.3.1 */
-export type ClientAuthentication = 'client_secret_basic' | 'client_secret_post' | 'none';
+/** The format of the requests to a provider: the form of RFC 6749, or JSON with the same parameters. */
+export type RequestFormat = 'form' | 'json';
 
 /** Everything in which OAuth 2.0 providers differ. */
-export interface OAuth2ProviderProfile {
-  readonly clientId: string;
-  readonly clientSecret: string;
-  readonly clientAuthentication: ClientAuthentication;
+export interface OAuth2ProviderProfile extends ClientCredentials, AnswerRules {
   readonly tokenEndpoint: string;
   /** The endpoint of RFC 7009, or the provider's own request; absent = the provider cannot revoke tokens. */
   readonly revocation?: string | ((tokens: TokenPair) => HttpRequest);
@@ -37,11 +40,14 @@ export interface OAuth2ProviderProfile {
    * token.
    */
   readonly question?: string | AccessTokenQuestion;
+  /** Default: `form`. */
+  readonly requestFormat?: RequestFormat;
   /** Parameters of a refresh in addition to those of RFC 6749 section 6. */
-  readonly refreshParameters?: Record<string, string>;
-  /** The lifetime of an access token whose answer names none, in seconds; absent = such a token does not expire. */
+  readonly refreshParameters?: Readonly<Record<string, string>>;
+  /** The lifetime of an access token without an expiry, in seconds; absent = such a token does not expire. */
   readonly assumedLifetimeSeconds?: number;
-  readonly policy: RefreshPolicy;
+  /** Default: {@link completePolicy} without overrides. */
+  readonly policy?: RefreshPolicy;
 }
 
 /** OAuth errors with status 400 that do not concern the token. @see RFC 7009 section 2.2.1, RFC 6749 section 5.2 */
@@ -55,37 +61,53 @@ const RETRYABLE_OAUTH_ERRORS = new Set([
 /**
  * An OAuth 2.0 provider that a profile describes. Each attempt sends one request, with the client authentication of the
  * profile. A failed attempt is not repeated with another client authentication, because the provider could redeem the
- * refresh token twice.
+ * refresh token twice. A host can put an instance, or one of a subclass, into `identityProviders`.
  */
 export class OAuth2Provider extends SecretHolder implements IdentityProvider {
   readonly clientId: string;
   readonly policy: RefreshPolicy;
+  readonly assumedLifetimeSeconds?: number;
   readonly #profile: OAuth2ProviderProfile;
+  readonly #authenticate: AuthenticateClient;
   readonly revoke?: (tokens: TokenPair) => Promise<RevocationAnswer>;
   readonly isAccessTokenAlive?: (accessToken: string) => Promise<AccessTokenLife>;
 
+  /** @throws {@link TokensConfigurationError} when the key of the client assertion cannot be used */
   constructor(profile: OAuth2ProviderProfile) {
     super();
+    const faults = clientAssertionFaults(profile);
+    if (faults.length > 0)
+      throw new TokensConfigurationError(`The profile of a provider is wrong: ${faults.join('; ')}.`);
     this.#profile = profile;
+    this.#authenticate = authenticatorOf(profile);
     this.clientId = profile.clientId;
-    this.policy = profile.policy;
+    this.assumedLifetimeSeconds = profile.assumedLifetimeSeconds;
+    this.policy = profile.policy ?? completePolicy();
     const { revocation, question } = profile;
     if (revocation) {
-      this.revoke = (tokens) =>
-        this.#revoke(typeof revocation === 'string' ? this.#tokenRevocation(revocation, tokens) : revocation(tokens));
+      this.revoke = async (tokens) =>
+        this.#revoke(
+          typeof revocation === 'string' ? await this.#tokenRevocation(revocation, tokens) : revocation(tokens),
+        );
     }
     if (question) {
       const asked = typeof question === 'string' ? this.#introspection(question) : question;
-      const timeoutMs = Math.min(QUESTION_TIMEOUT_MS, profile.policy.exchangeTimeoutMs);
+      const timeoutMs = Math.min(QUESTION_TIMEOUT_MS, this.policy.exchangeTimeoutMs);
       this.isAccessTokenAlive = (accessToken) => accessTokenLife(asked, accessToken, timeoutMs);
     }
   }
 
   /** @see RFC 6749 section 6 */
   async refresh(refreshToken: string): Promise<RefreshAnswer> {
-    const { tokenEndpoint, refreshParameters, assumedLifetimeSeconds, policy } = this.#profile;
-    const parameters = { grant_type: 'refresh_token', refresh_token: refreshToken, ...refreshParameters };
-    const answer = classifyTokenAnswer(await exchange(this.#form(tokenEndpoint, parameters), policy.exchangeTimeoutMs));
+    const { tokenEndpoint, refreshParameters, assumedLifetimeSeconds } = this.#profile;
+    const parameters = { ...refreshParameters, grant_type: 'refresh_token', refresh_token: refreshToken };
+    let request: HttpRequest;
+    try {
+      request = await this.#request(tokenEndpoint, parameters);
+    } catch {
+      return { kind: 'configuration', code: 'CLIENT_ASSERTION_FAILED' }; // nothing was sent
+    }
+    const answer = classifyTokenAnswer(await exchange(request, this.policy.exchangeTimeoutMs), this.#profile);
     if (answer.kind !== 'success' || answer.tokens.accessTokenExpiresIn || !assumedLifetimeSeconds) return answer;
     return { kind: 'success', tokens: { ...answer.tokens, accessTokenExpiresIn: assumedLifetimeSeconds } };
   }
@@ -99,17 +121,17 @@ export class OAuth2Provider extends SecretHolder implements IdentityProvider {
    * Sends the refresh token if there is one, because its revocation also ends the access tokens of the grant. @see RFC
    * 7009 section 2.1
    */
-  #tokenRevocation(endpoint: string, { refreshToken, accessToken }: TokenPair): HttpRequest {
+  #tokenRevocation(endpoint: string, { refreshToken, accessToken }: TokenPair): Promise<HttpRequest> {
     const parameters = refreshToken
       ? { token: refreshToken, token_type_hint: 'refresh_token' }
       : { token: accessToken, token_type_hint: 'access_token' };
-    return this.#form(endpoint, parameters);
+    return this.#request(endpoint, parameters);
   }
 
   /** @see RFC 7662 section 2.1 */
   #introspection(endpoint: string): AccessTokenQuestion {
     return {
-      request: (accessToken) => this.#form(endpoint, { token: accessToken, token_type_hint: 'access_token' }),
+      request: (accessToken) => this.#request(endpoint, { token: accessToken, token_type_hint: 'access_token' }),
       meaning: introspectedLife,
     };
   }
@@ -126,25 +148,16 @@ export class OAuth2Provider extends SecretHolder implements IdentityProvider {
     return { kind: 'unavailable', code, retryAfterMs: retryAfter(headers) };
   }
 
-  #form(url: string, parameters: Record<string, string>): HttpRequest {
-    const { clientId, clientSecret, clientAuthentication } = this.#profile;
+  async #request(url: string, parameters: Record<string, string>): Promise<HttpRequest> {
     const form = new URLSearchParams(parameters);
-    const headers: Record<string, string> = {
+    const isJson = this.#profile.requestFormat === 'json';
+    const headers = new Headers({
       accept: 'application/json',
-      'content-type': 'application/x-www-form-urlencoded',
+      'content-type': isJson ? 'application/json' : 'application/x-www-form-urlencoded',
       'user-agent': 'nestjs-idp-tokens',
-    };
-    if (clientAuthentication === 'client_secret_basic') {
-      headers.authorization = basicAuthorization(formEncode(clientId), formEncode(clientSecret));
-    } else {
-      form.set('client_id', clientId);
-      if (clientAuthentication === 'client_secret_post') form.set('client_secret', clientSecret);
-    }
-    return { method: 'POST', url, headers, body: form.toString() };
+    });
+    await this.#authenticate(url, form, headers);
+    const body = isJson ? JSON.stringify(Object.fromEntries(form)) : form.toString();
+    return { method: 'POST', url, headers: Object.fromEntries(headers), body };
   }
-}
-
-/** Form-encodes one half of the credentials, as RFC 6749 section 2.3.1 demands before the halves are joined. */
-function formEncode(value: string): string {
-  return new URLSearchParams({ '': value }).toString().slice(1);
 }

@@ -1,5 +1,6 @@
 import { nonEmptyText } from '../oauth-http/answer-fields.js';
 import { faultsOf, instantiate } from '../options-validation.js';
+import { clientAssertionFaults } from './client-authentication.js';
 import type { IdentityProvider } from './identity-provider.js';
 import type { ProviderSettings } from './provider.options.js';
 import { completePolicy, policyFault, type RefreshPolicy, RefreshPolicySettings } from './refresh-policy.js';
@@ -21,7 +22,8 @@ export function providerKind<Options extends ProviderSettings>(
     const options = instantiate(optionsClass, entry);
     const policy = instantiate(RefreshPolicySettings, options.policy);
     const policyFaults = faultsOf(policy, `${path}.policy`);
-    const faults = [...faultsOf(options, path), ...policyFaults];
+    const assertionFaults = clientAssertionFaults(options).map((fault) => `${path}.${fault}`);
+    const faults = [...faultsOf(options, path), ...assertionFaults, ...policyFaults];
     if (faults.length === 0) return checkedProvider(create(options), path);
     // There is no provider, because the options have faults. The faults of the whole policy are reported with them.
     if (policyFaults.length > 0) return { faults };
@@ -39,7 +41,7 @@ export function checkedProvider(provider: IdentityProvider, path: string): Provi
 }
 
 function memberFaults(
-  { clientId, isAccessTokenAlive }: Partial<Record<keyof IdentityProvider, unknown>>,
+  { clientId, isAccessTokenAlive, assumedLifetimeSeconds }: Partial<Record<keyof IdentityProvider, unknown>>,
   path: string,
 ): string[] {
   const faults: string[] = [];
@@ -48,6 +50,12 @@ function memberFaults(
   }
   if (isAccessTokenAlive !== undefined && typeof isAccessTokenAlive !== 'function') {
     faults.push(`${path}.isAccessTokenAlive must be a function, or be left out`);
+  }
+  if (
+    assumedLifetimeSeconds !== undefined &&
+    !(Number.isFinite(assumedLifetimeSeconds) && Number(assumedLifetimeSeconds) >= 1)
+  ) {
+    faults.push(`${path}.assumedLifetimeSeconds must be a number of seconds from 1 on, or be left out`);
   }
   return faults;
 }

@@ -1,18 +1,130 @@
-import { IsNotEmpty, IsObject, IsOptional, IsString } from 'class-validator';
+import {
+  Allow,
+  IsIn,
+  IsInt,
+  IsNotEmpty,
+  IsObject,
+  IsOptional,
+  IsString,
+  Max,
+  Min,
+  ValidateBy,
+  ValidateIf,
+} from 'class-validator';
 
 import { IsBaseUrl, IsEndpoint } from '../oauth-http/endpoint-url.js';
+import { IsFunction, isPlainObject } from '../options-validation.js';
 import { type AccessTokenQuestion, userinfoQuestion } from './access-token-question.js';
-import type { RefreshPolicy } from './refresh-policy.js';
+import {
+  CLIENT_AUTHENTICATIONS,
+  type ClientAssertionOptions,
+  type ClientAuthentication,
+  needsClientSecret,
+} from './client-authentication.js';
+import { OAuth2Provider, type OAuth2ProviderProfile, type RequestFormat } from './oauth2.provider.js';
+import { completePolicy, type RefreshPolicy } from './refresh-policy.js';
+import type { ReadAnswer } from './token-answer.js';
+
+/** Parameters that the module sets itself in a refresh. */
+const OWN_PARAMETERS = new Set([
+  'grant_type',
+  'refresh_token',
+  'client_id',
+  'client_secret',
+  'client_assertion',
+  'client_assertion_type',
+]);
+
+/** The longest lifetime that the options can assume: ten years, in seconds. */
+const MAX_ASSUMED_LIFETIME_SECONDS = 315_360_000;
+
+/** The codes of answers by which a provider says that it did not serve the request. */
+const NOT_SERVED = /^http_(408|429|503)$/;
 
 /** The options of every identity provider. */
 export class ProviderSettings {
+  /** The kind of provider. Default: the name of the entry if it is a known name, otherwise any OAuth 2.0 provider. */
+  @IsOptional()
+  @IsString()
+  kind?: string;
+
   @IsString()
   @IsNotEmpty()
   clientId!: string;
 
+  /** Required, unless `clientAuthentication` is `none` or `private_key_jwt`. */
+  @ValidateIf(({ clientAuthentication }: ProviderSettings) => needsClientSecret(clientAuthentication))
   @IsString()
   @IsNotEmpty()
-  clientSecret!: string;
+  clientSecret?: string;
+
+  /**
+   * How the application authenticates at the endpoints of the provider. Default: what the provider documents; for a
+   * provider that the module does not know `client_secret_basic`. A failed attempt is never repeated with another
+   * client authentication, because the provider could redeem the refresh token twice.
+   */
+  @IsOptional()
+  @IsIn(CLIENT_AUTHENTICATIONS)
+  clientAuthentication?: ClientAuthentication;
+
+  /** The key and the claims of the JWT of `private_key_jwt` and `client_secret_jwt`. */
+  @Allow()
+  clientAssertion?: ClientAssertionOptions;
+
+  /** The format of the requests to the token, revocation and introspection endpoints. Default: `form`. */
+  @IsOptional()
+  @IsIn(['form', 'json'])
+  requestFormat?: RequestFormat;
+
+  /**
+   * Parameters that the module sends with each refresh in addition to those of RFC 6749 section 6, such as `audience`
+   * or `resource`.
+   */
+  @IsOptional()
+  @ValidateBy({
+    name: 'refreshParameters',
+    validator: {
+      validate: isParameters,
+      defaultMessage: () =>
+        `$property must be an object of texts, without ${[...OWN_PARAMETERS].join(', ')}, which the module sets`,
+    },
+  })
+  refreshParameters?: Readonly<Record<string, string>>;
+
+  /**
+   * Codes that end the grant in addition to those that end it at every provider: `error` codes, or `http_NNN` for an
+   * answer with this status and without `error`. A page of HTML never ends a grant.
+   */
+  @IsOptional()
+  @ValidateBy({
+    name: 'terminalErrorCodes',
+    validator: {
+      validate: isCodes,
+      defaultMessage: () =>
+        "$property must be a list of error codes such as 'invalid_request', and of statuses from http_400 on without " +
+        'http_408, http_429 and http_503, by which a provider says that it did not serve the request',
+    },
+  })
+  terminalErrorCodes?: readonly string[];
+
+  /**
+   * The lifetime in seconds of an access token without an expiry, of a stored one too. The module then refreshes the
+   * token, if there is a refresh token. Without this option such a token counts as one that never expires. Default:
+   * 7,200 for GitLab and Bitbucket Cloud, otherwise none.
+   */
+  @IsOptional()
+  @IsInt()
+  @Min(1)
+  @Max(MAX_ASSUMED_LIFETIME_SECONDS)
+  assumedLifetimeSeconds?: number;
+
+  /**
+   * Puts the fields of an odd answer to a refresh into the form of RFC 6749, for example a pair below `data`. It must
+   * return an object, not a promise. If it throws or returns something else, the answer counts as lost.
+   */
+  @IsOptional()
+  @IsFunction()
+  readAnswer?: ReadAnswer;
 
   /** Overrides the provider's refresh policy, field by field. */
   @IsOptional()
@@ -81,10 +193,47 @@ export function unlessMoved<T>(
   return tokenEndpoint && !baseUrl ? undefined : other;
 }
 
-/** Returns the question that the options describe, or else the provider's own question. */
-export function questionOf(
-  { introspectionEndpoint, userinfoEndpoint }: ProviderSettings,
-  own?: AccessTokenQuestion,
-): string | AccessTokenQuestion | undefined {
-  return introspectionEndpoint ?? (userinfoEndpoint ? userinfoQuestion(userinfoEndpoint) : own);
+/** What the module knows of a provider. The options of its entry take precedence. */
+export interface KnownFacts extends Pick<
+  OAuth2ProviderProfile,
+  'tokenEndpoint' | 'clientAuthentication' | 'revocation' | 'unknownTokenStatus' | 'refreshParameters'
+> {
+  /** The provider's own question about an access token. */
+  readonly question?: AccessTokenQuestion;
+  readonly assumedLifetimeSeconds?: number;
+  readonly policy?: Parameters<typeof completePolicy>[1];
+}
+
+/** Makes a provider from the options of its entry and from what the module knows of it. */
+export function describedProvider(options: ProviderSettings, known: KnownFacts): OAuth2Provider {
+  const { introspectionEndpoint, userinfoEndpoint, refreshParameters } = options;
+  const { clientId, clientSecret, clientAssertion, requestFormat, terminalErrorCodes, readAnswer } = options;
+  return new OAuth2Provider({
+    ...known,
+    clientId,
+    clientSecret,
+    clientAuthentication: options.clientAuthentication ?? known.clientAuthentication,
+    clientAssertion,
+    requestFormat,
+    terminalErrorCodes,
+    readAnswer,
+    question: introspectionEndpoint ?? (userinfoEndpoint ? userinfoQuestion(userinfoEndpoint) : known.question),
+    refreshParameters: { ...known.refreshParameters, ...refreshParameters },
+    assumedLifetimeSeconds: options.assumedLifetimeSeconds ?? known.assumedLifetimeSeconds,
+    policy: completePolicy(options.policy, known.policy),
+  });
+}
+
+function isParameters(value: unknown): boolean {
+  if (!isPlainObject(value)) return false;
+  return Object.entries(value).every(([name, text]) => typeof text === 'string' && !OWN_PARAMETERS.has(name));
+}
+
+function isCodes(value: unknown): boolean {
+  return Array.isArray(value) && value.every((code) => isCode(code));
+}
+
+function isCode(code: unknown): boolean {
+  if (typeof code !== 'string' || !/^\w{1,64}$/.test(code) || NOT_SERVED.test(code)) return false;
+  return !code.startsWith('http_') || /^http_[45]\d\d$/.test(code);
 }

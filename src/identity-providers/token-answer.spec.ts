@@ -1,7 +1,7 @@
 import { describe, expect, it } from '@jest/globals';
 
 import type { RefreshAnswer } from './identity-provider.js';
-import { classifyTokenAnswer } from './token-answer.js';
+import { type AnswerRules, classifyTokenAnswer, type ReadAnswer } from './token-answer.js';
 
 const JSON_TYPE = { 'content-type': 'application/json; charset=utf-8' };
 const FORM_TYPE = { 'content-type': 'application/x-www-form-urlencoded; charset=utf-8' };
@@ -9,13 +9,14 @@ const OK = { access_token: 'a', refresh_token: 'r', token_type: 'bearer' };
 /** A text that no failure may contain. Providers repeat what was sent. */
 const ECHOED_TOKEN = 'ghr_1B4a2e77838347a7E420ce178F2E7c6912E169246c34E1ccbF66C46812d16D5B1A9Dc86A1498';
 
-function answer(status: number, body: unknown, headers: Record<string, string> = JSON_TYPE): RefreshAnswer {
-  return classifyTokenAnswer({
-    kind: 'answered',
-    status,
-    headers: new Headers(headers),
-    body: typeof body === 'string' ? body : JSON.stringify(body),
-  });
+function answer(
+  status: number,
+  body: unknown,
+  headers: Record<string, string> = JSON_TYPE,
+  rules?: AnswerRules,
+): RefreshAnswer {
+  const text = typeof body === 'string' ? body : JSON.stringify(body);
+  return classifyTokenAnswer({ kind: 'answered', status, headers: new Headers(headers), body: text }, rules);
 }
 
 function lifetimes(fields: object): [number | undefined, number | undefined] {
@@ -140,6 +141,21 @@ describe('An answer that is no success', () => {
     ['invalid_token', 401, { error: 'invalid_token' }, 'terminal', 'invalid_token'],
     ['bad_refresh_token in a 200', 200, { error: 'bad_refresh_token' }, 'terminal', 'bad_refresh_token'],
     ['invalid_grant in a 200', 200, { error: 'invalid_grant' }, 'terminal', 'invalid_grant'],
+    ...['interaction_required', 'login_required', 'consent_required', 'invalid_refresh_token'].map((error): Row => [
+      error,
+      400,
+      { error },
+      'terminal',
+      error,
+    ]),
+    [
+      'invalid_refresh_token in a 200, as Slack',
+      200,
+      { ok: false, error: 'invalid_refresh_token' },
+      'terminal',
+      'invalid_refresh_token',
+    ],
+    ['login_required at a 500', 500, { error: 'login_required' }, 'ambiguous', 'http_500'],
     ['server_error at a 400', 400, { error: 'server_error' }, 'ambiguous', 'server_error'],
     ['slow_down at a 400', 400, { error: 'slow_down' }, 'not-redeemed', 'slow_down'],
     [
@@ -235,6 +251,144 @@ describe('An answer that is no success', () => {
       kind: 'not-redeemed',
       code: 'ECONNREFUSED',
     });
+  });
+});
+
+describe('A page', () => {
+  const LINK = 'href="/login?x=1&access_token=stolen&refresh_token=stolen&error=invalid_grant"';
+  const PAGES = [
+    `<!DOCTYPE html><html><a ${LINK}>Log in</a></html>`,
+    `<a ${LINK}>`,
+    `\uFEFF\n<a ${LINK}>`,
+    `Please follow &access_token=stolen&error=invalid_grant`,
+    `x&access_token=stolen<br>`,
+    `access_token=stolen\nrefresh_token=stolen`,
+    `error=invalid_grant the token is gone`,
+  ];
+
+  it.each(PAGES)('is no form: %j', (page) => {
+    for (const type of [FORM_TYPE, JSON_TYPE, { 'content-type': 'text/html' }]) {
+      expect(answer(200, page, type)).toEqual({ kind: 'ambiguous', code: 'UNREADABLE_ANSWER' });
+      expect(answer(400, page, type)).toEqual({ kind: 'configuration', code: 'http_400' });
+      expect(answer(502, page, type)).toEqual({ kind: 'ambiguous', code: 'http_502' });
+    }
+  });
+
+  it('ends no grant, whatever the options name', () => {
+    const rules = { terminalErrorCodes: ['http_400', 'http_500', 'invalid_grant'] };
+    expect(answer(400, '<html>', JSON_TYPE, rules)).toEqual({ kind: 'configuration', code: 'http_400' });
+    expect(answer(500, ' <html>', JSON_TYPE, rules)).toEqual({ kind: 'ambiguous', code: 'http_500' });
+  });
+});
+
+describe('A code of terminalErrorCodes', () => {
+  const rules = { terminalErrorCodes: ['invalid_request', 'http_400', 'http_500', 'TOKEN_GONE'] };
+
+  it.each<[string, number, unknown, string]>([
+    ['an error at 400', 400, { error: 'invalid_request' }, 'invalid_request'],
+    ['an error at 401', 401, { error: 'invalid_request' }, 'invalid_request'],
+    ['an error in a 200', 200, { error: 'invalid_request' }, 'invalid_request'],
+    ['an error that is no OAuth code', 400, { error: 'TOKEN_GONE' }, 'TOKEN_GONE'],
+    ['a 400 without an error, as HubSpot', 400, { status: 'BAD_REFRESH_TOKEN', message: 'x' }, 'http_400'],
+    ['a 400 without an error, as Strava', 400, { message: 'Bad Request', errors: [{ code: 'invalid' }] }, 'http_400'],
+    ['a 400 without a body', 400, '', 'http_400'],
+    ['a 500 that the options name', 500, { message: 'x' }, 'http_500'],
+    ['an error at a 500', 500, { error: 'invalid_request' }, 'invalid_request'],
+  ])('ends the grant: %s', (_, status, body, code) => {
+    expect(answer(status, body, JSON_TYPE, rules)).toEqual({ kind: 'terminal', code });
+  });
+
+  it.each<[string, number, unknown, RefreshAnswer]>([
+    ['another error at 400', 400, { error: 'invalid_scope' }, { kind: 'configuration', code: 'invalid_scope' }],
+    ['a 401 without an error', 401, '', { kind: 'configuration', code: 'http_401' }],
+    ['a 502', 502, '', { kind: 'ambiguous', code: 'http_502' }],
+    ['a 503 with the error', 503, { error: 'invalid_request' }, { kind: 'not-redeemed', code: 'http_503' }],
+    ['a 429 with the error', 429, { error: 'invalid_request' }, { kind: 'not-redeemed', code: 'http_429' }],
+    ['a 408 with the error', 408, { error: 'invalid_request' }, { kind: 'ambiguous', code: 'http_408' }],
+    ['an error that repeats a token', 400, { error: ECHOED_TOKEN }, { kind: 'configuration', code: 'unknown_error' }],
+  ])('does not end it: %s', (_, status, body, expected) => {
+    expect(answer(status, body, JSON_TYPE, rules)).toEqual(expected);
+  });
+
+  it('leaves the codes that end the grant at every provider', () => {
+    expect(answer(400, { error: 'invalid_grant' }, JSON_TYPE, rules)).toMatchObject({ kind: 'terminal' });
+    expect(answer(500, { error: 'invalid_grant' }, JSON_TYPE, rules)).toMatchObject({ kind: 'ambiguous' });
+    const named = { terminalErrorCodes: ['invalid_grant'] };
+    expect(answer(500, { error: 'invalid_grant' }, JSON_TYPE, named)).toMatchObject({ kind: 'terminal' });
+  });
+});
+
+describe('readAnswer', () => {
+  function read(readAnswer: unknown, body: unknown = OK, status = 200): RefreshAnswer {
+    return answer(status, body, JSON_TYPE, { readAnswer: readAnswer as ReadAnswer });
+  }
+
+  it('puts a nested pair straight', () => {
+    const slack = { ok: true, access_token: 'xoxb-bot', authed_user: { access_token: 'xoxe', refresh_token: 'r' } };
+    expect(read(({ authed_user }: typeof slack) => authed_user, slack)).toMatchObject({
+      kind: 'success',
+      tokens: { accessToken: 'xoxe', refreshToken: 'r' },
+    });
+    const nested = { data: { access_token: 'a', expires_in: '60' } };
+    expect(read(({ data }: typeof nested) => data, nested)).toMatchObject({
+      kind: 'success',
+      tokens: { accessToken: 'a', accessTokenExpiresIn: 60 },
+    });
+  });
+
+  it('gives a lifetime its usual name', () => {
+    const quickBooks = { ...OK, x_refresh_token_expires_in: 8726400 };
+    const readAnswer = (fields: typeof quickBooks) => ({
+      ...fields,
+      refresh_token_expires_in: fields.x_refresh_token_expires_in,
+    });
+    expect(read(readAnswer, quickBooks)).toMatchObject({ tokens: { refreshTokenExpiresIn: 8726400 } });
+  });
+
+  it('reads failures too', () => {
+    const hubSpot = { status: 'BAD_REFRESH_TOKEN', message: 'missing or unknown refresh token' };
+    const readAnswer = ({ status }: typeof hubSpot) => ({ error: status === 'BAD_REFRESH_TOKEN' && 'invalid_grant' });
+    expect(read(readAnswer, hubSpot, 400)).toEqual({ kind: 'terminal', code: 'invalid_grant' });
+  });
+
+  it('gets the fields of a form, and nothing of a page', () => {
+    const seen: unknown[] = [];
+    const readAnswer = (fields: object) => (seen.push(fields), fields);
+    expect(read(readAnswer, 'access_token=a&x=1')).toMatchObject({ kind: 'success' });
+    expect(read(readAnswer, '<html>')).toMatchObject({ kind: 'ambiguous' });
+    expect(seen).toEqual([{ access_token: 'a', x: '1' }]);
+  });
+
+  it.each<[string, unknown]>([
+    [
+      'throws',
+      () => {
+        throw new Error(ECHOED_TOKEN);
+      },
+    ],
+    ['returns nothing', () => undefined],
+    ['returns null', () => null],
+    ['returns a text', () => ECHOED_TOKEN],
+    ['returns a list', () => [OK]],
+    ['returns a promise', () => Promise.resolve(OK)],
+    ['returns a promise that rejects', () => Promise.reject(new Error(ECHOED_TOKEN))],
+    [
+      'returns an object that throws',
+      () => ({
+        get access_token() {
+          throw new Error(ECHOED_TOKEN);
+        },
+      }),
+    ],
+  ])('leaves the outcome unknown when it %s', (_, readAnswer) => {
+    for (const status of [200, 400, 401]) {
+      expect(read(readAnswer, OK, status)).toEqual({ kind: 'ambiguous', code: 'READ_ANSWER_FAILED' });
+    }
+  });
+
+  it('leaves the outcome unknown when it finds neither a token nor an error', () => {
+    expect(read(() => ({}))).toEqual({ kind: 'ambiguous', code: 'UNREADABLE_ANSWER' });
+    expect(read(() => ({ access_token: 7 }))).toEqual({ kind: 'ambiguous', code: 'UNREADABLE_ANSWER' });
   });
 });
 

@@ -1,3 +1,5 @@
+import { type SendingTrace, traced } from './sending-trace.js';
+
 const BODY_LIMIT_BYTES = 1024 * 1024;
 
 /** One HTTP request of the module. */
@@ -11,7 +13,7 @@ export interface HttpRequest {
 /** The result of a request: a complete answer, or whether the server may have served the request. */
 export type HttpOutcome =
   | { readonly kind: 'answered'; readonly status: number; readonly headers: Headers; readonly body: string }
-  /** The server received nothing, because no connection was made. */
+  /** The server received nothing of the request, because no connection with it was ready. */
   | { readonly kind: 'not-sent'; readonly code: string }
   /** The outcome is unknown: the server may have served the request, but its answer is lost. */
   | { readonly kind: 'lost'; readonly code: string };
@@ -23,20 +25,23 @@ export type HttpOutcome =
  */
 export async function exchange({ url, method, headers, body }: HttpRequest, timeoutMs: number): Promise<HttpOutcome> {
   const { signal, clear } = deadline(timeoutMs);
+  const trace: SendingTrace = { isQueued: false, isSent: false };
   let isServed = false;
   try {
     const payload = body === undefined ? { headers } : readOnce(headers, body, performance.now() + timeoutMs);
     // Without `credentials: 'omit'`, the fetch of newer Node versions sends a request again after a 401. It would then
     // fail, because it cannot read the body twice.
-    const response = await fetch(url, { method, ...payload, redirect: 'manual', credentials: 'omit', signal });
+    const init: RequestInit = { method, ...payload, redirect: 'manual', credentials: 'omit', signal };
+    const response = await traced(trace, () => fetch(url, init));
     isServed = true;
     const text = await readBody(response);
     if (text === undefined) return { kind: 'lost', code: 'BODY_TOO_LARGE' };
     return { kind: 'answered', status: response.status, headers: response.headers, body: text };
   } catch (error) {
-    if (signal.aborted) return { kind: 'lost', code: 'TIMEOUT' };
-    const code = transportCode(error);
-    return { kind: !isServed && isBeforeSending(code) ? 'not-sent' : 'lost', code };
+    const code = signal.aborted ? 'TIMEOUT' : transportCode(error);
+    // Without a trace, because fetch refused the request or the host has a dispatcher of its own, the error must tell.
+    const isUnsent = trace.isQueued ? !trace.isSent : !signal.aborted && isBeforeSending(property(error, 'cause'));
+    return { kind: isUnsent && !isServed ? 'not-sent' : 'lost', code };
   } finally {
     clear();
   }
@@ -117,13 +122,18 @@ function property(value: unknown, name: string): unknown {
 
 /**
  * Returns whether a request failed in the name resolution, the connection or the TLS handshake. Nothing of the request
- * was sent then.
+ * was sent then. An attempt at several addresses fails with the errors of all of them.
  */
-function isBeforeSending(code: string): boolean {
+function isBeforeSending(cause: unknown): boolean {
+  const errors = property(cause, 'errors');
+  if (Array.isArray(errors) && errors.length > 0) return errors.every((error) => isBeforeSending(error));
+  const code = property(cause, 'code');
+  const text = typeof code === 'string' ? code : '';
   return (
-    ['ECONNREFUSED', 'ENOTFOUND', 'EAI_AGAIN', 'EAI_FAIL', 'ENETUNREACH', 'EHOSTUNREACH'].includes(code) ||
-    code === 'UND_ERR_CONNECT_TIMEOUT' ||
-    code === 'BLOCKED_PORT' ||
-    /CERT|SELF_SIGNED|UNABLE_TO_|^ERR_(SSL|TLS)_|^EPROTO$|^HOSTNAME_MISMATCH$/.test(code)
+    ['connect', 'getaddrinfo'].includes(property(cause, 'syscall') as string) ||
+    property(cause, 'message') === 'bad port' ||
+    ['ECONNREFUSED', 'ENOTFOUND', 'EAI_AGAIN', 'EAI_FAIL', 'ENETUNREACH', 'EHOSTUNREACH'].includes(text) ||
+    text === 'UND_ERR_CONNECT_TIMEOUT' ||
+    /CERT|SELF_SIGNED|UNABLE_TO_|^ERR_(SSL|TLS)_|^EPROTO$|^HOSTNAME_MISMATCH$/.test(text)
   );
 }

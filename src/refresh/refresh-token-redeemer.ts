@@ -58,7 +58,9 @@ export class RefreshTokenRedeemer {
   }
 
   /**
-   * Seals the new tokens. If the provider omits the refresh token, the old one stays valid and is sealed again.
+   * Seals the new tokens. If the provider omits the refresh token, the old one stays valid and is sealed again, with its
+   * expiry. The expiry of a new refresh token is unknown if the provider does not name it, because the expiry of the
+   * old one says nothing about it.
    *
    * @see RFC 6749 section 6
    */
@@ -68,12 +70,13 @@ export class RefreshTokenRedeemer {
     issued: IssuedTokens,
     sentAt: number,
   ): SealedTokens {
-    const { accessToken, refreshToken, accessTokenExpiresIn, refreshTokenExpiresIn } = issued;
+    const { accessToken, refreshToken = old.refreshToken, accessTokenExpiresIn, refreshTokenExpiresIn } = issued;
+    const unnamedExpiry = refreshToken === old.refreshToken ? old.refreshTokenExpiresAt : 0;
     return {
       accessToken: this.cipher.seal(accessToken, authTokenLocation(key, 'access_token')),
-      refreshToken: this.cipher.seal(refreshToken ?? old.refreshToken, authTokenLocation(key, 'refresh_token')),
+      refreshToken: this.cipher.seal(refreshToken, authTokenLocation(key, 'refresh_token')),
       accessTokenExpiresAt: accessTokenExpiresIn ? sentAt + accessTokenExpiresIn : 0,
-      refreshTokenExpiresAt: refreshTokenExpiresIn ? sentAt + refreshTokenExpiresIn : old.refreshTokenExpiresAt,
+      refreshTokenExpiresAt: refreshTokenExpiresIn ? sentAt + refreshTokenExpiresIn : unnamedExpiry,
     };
   }
 }

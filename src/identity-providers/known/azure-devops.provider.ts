@@ -1,15 +1,15 @@
 import { IsNotEmpty, IsOptional, IsString } from 'class-validator';
 
 import { endpoint, IsBaseUrl } from '../../oauth-http/endpoint-url.js';
-import { OAuth2Provider } from '../oauth2.provider.js';
 import { providerKind } from '../provider-kind.js';
-import { KnownProviderSettings, questionOf } from '../provider.options.js';
-import { completePolicy } from '../refresh-policy.js';
+import { describedProvider, KnownProviderSettings } from '../provider.options.js';
 
 /** The resource id of Azure DevOps, which is the same in every tenant, and the scope of a refresh token. */
 const AZURE_DEVOPS_SCOPE = '499b84ac-1321-427f-aa17-267ca6975798/.default offline_access';
 
 export class AzureDevOpsSettings extends KnownProviderSettings {
+  declare kind?: 'azure_devops';
+
   /** URL of the Entra authority. Default: the public cloud. */
   @IsOptional()
   @IsBaseUrl()
@@ -35,14 +35,11 @@ export class AzureDevOpsSettings extends KnownProviderSettings {
  * @see https://learn.microsoft.com/en-us/entra/identity-platform/v2-oauth2-auth-code-flow
  */
 export const azureDevOps = providerKind(AzureDevOpsSettings, (options) => {
-  const { clientId, clientSecret, authority = 'https://login.microsoftonline.com', tenant = 'organizations' } = options;
-  return new OAuth2Provider({
-    clientId,
-    clientSecret,
+  const { authority = 'https://login.microsoftonline.com', tenant = 'organizations' } = options;
+  return describedProvider(options, {
     clientAuthentication: 'client_secret_post',
     tokenEndpoint: options.tokenEndpoint ?? endpoint(authority, `/${encodeURIComponent(tenant)}/oauth2/v2.0/token`),
-    question: questionOf(options),
     refreshParameters: { scope: options.scope ?? AZURE_DEVOPS_SCOPE },
-    policy: completePolicy(options.policy, { replayWindowMs: 86_400_000, oldAccessTokenSurvives: true }),
+    policy: { replayWindowMs: 86_400_000, oldAccessTokenSurvives: true },
   });
 });

@@ -1,10 +1,10 @@
 import { endpoint, IsBaseUrl } from '../../oauth-http/endpoint-url.js';
-import { OAuth2Provider } from '../oauth2.provider.js';
 import { providerKind } from '../provider-kind.js';
-import { questionOf, RevocableProviderSettings } from '../provider.options.js';
-import { completePolicy } from '../refresh-policy.js';
+import { describedProvider, RevocableProviderSettings } from '../provider.options.js';
 
 export class BitbucketDataCenterSettings extends RevocableProviderSettings {
+  declare kind?: 'bitbucket_data_center';
+
   /** URL of the instance, with its context path. */
   @IsBaseUrl()
   baseUrl!: string;
@@ -17,14 +17,11 @@ export class BitbucketDataCenterSettings extends RevocableProviderSettings {
  * @see https://confluence.atlassian.com/bitbucketserver/bitbucket-oauth-2-0-provider-api-1108483661.html
  */
 export const bitbucketDataCenter = providerKind(BitbucketDataCenterSettings, (options) => {
-  const { clientId, clientSecret, baseUrl } = options;
-  return new OAuth2Provider({
-    clientId,
-    clientSecret,
+  const { baseUrl } = options;
+  return describedProvider(options, {
     clientAuthentication: 'client_secret_post',
     tokenEndpoint: options.tokenEndpoint ?? endpoint(baseUrl, '/rest/oauth2/latest/token'),
     revocation: options.revocationEndpoint ?? endpoint(baseUrl, '/rest/oauth2/latest/revoke'),
-    question: questionOf(options),
-    policy: completePolicy(options.policy, { refreshEndsAccessToken: true }),
+    policy: { refreshEndsAccessToken: true },
   });
 });

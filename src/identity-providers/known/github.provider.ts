@@ -4,12 +4,12 @@ import { basicAuthorization } from '../../oauth-http/authorization.js';
 import { endpoint, IsBaseUrl } from '../../oauth-http/endpoint-url.js';
 import type { HttpRequest } from '../../oauth-http/http-exchange.js';
 import { lifeByStatus } from '../access-token-question.js';
-import { OAuth2Provider } from '../oauth2.provider.js';
 import { providerKind } from '../provider-kind.js';
-import { HostedProviderSettings, questionOf, unlessMoved } from '../provider.options.js';
-import { completePolicy } from '../refresh-policy.js';
+import { describedProvider, HostedProviderSettings, unlessMoved } from '../provider.options.js';
 
 export class GitHubSettings extends HostedProviderSettings {
+  declare kind?: 'github';
+
   /**
    * Base URL of the REST API. Default: `https://api.github.com`, or `{baseUrl}/api/v3` if `baseUrl` is given. There is
    * no default if the options have `tokenEndpoint` and no `baseUrl`.
@@ -32,32 +32,29 @@ export const gitHub = providerKind(GitHubSettings, (options) => {
   const defaultApi = options.baseUrl ? endpoint(baseUrl, '/api/v3') : 'https://api.github.com';
   const apiBaseUrl = options.apiBaseUrl ?? unlessMoved(options, defaultApi);
   const aboutToken =
-    apiBaseUrl &&
-    ((method: 'POST' | 'DELETE', accessToken: string): HttpRequest => ({
-      method,
-      url: endpoint(apiBaseUrl, `/applications/${encodeURIComponent(clientId)}/token`),
-      headers: {
-        accept: 'application/vnd.github+json',
-        authorization: basicAuthorization(clientId, clientSecret),
-        'content-type': 'application/json',
-        'user-agent': 'nestjs-idp-tokens',
-      },
-      body: JSON.stringify({ access_token: accessToken }),
-    }));
+    apiBaseUrl && clientSecret
+      ? (method: 'POST' | 'DELETE', accessToken: string): HttpRequest => ({
+          method,
+          url: endpoint(apiBaseUrl, `/applications/${encodeURIComponent(clientId)}/token`),
+          headers: {
+            accept: 'application/vnd.github+json',
+            authorization: basicAuthorization(clientId, clientSecret),
+            'content-type': 'application/json',
+            'user-agent': 'nestjs-idp-tokens',
+          },
+          body: JSON.stringify({ access_token: accessToken }),
+        })
+      : undefined;
   const unknownTokenStatus = 404;
-  return new OAuth2Provider({
-    clientId,
-    clientSecret,
+  return describedProvider(options, {
     clientAuthentication: 'client_secret_post',
     tokenEndpoint: options.tokenEndpoint ?? endpoint(baseUrl, '/login/oauth/access_token'),
     revocation: aboutToken && (({ accessToken }) => aboutToken('DELETE', accessToken)),
     unknownTokenStatus,
-    question: questionOf(
-      options,
-      aboutToken
-        ? { request: (accessToken) => aboutToken('POST', accessToken), meaning: lifeByStatus(unknownTokenStatus) }
-        : undefined,
-    ),
-    policy: completePolicy(options.policy, { refreshEndsAccessToken: true }),
+    question: aboutToken && {
+      request: (accessToken) => aboutToken('POST', accessToken),
+      meaning: lifeByStatus(unknownTokenStatus),
+    },
+    policy: { refreshEndsAccessToken: true },
   });
 });

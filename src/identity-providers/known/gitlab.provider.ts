@@ -3,12 +3,12 @@ import { IsOptional } from 'class-validator';
 import { bearerRequest } from '../../oauth-http/authorization.js';
 import { endpoint, IsBaseUrl, IsEndpoint } from '../../oauth-http/endpoint-url.js';
 import { lifeByStatus } from '../access-token-question.js';
-import { OAuth2Provider } from '../oauth2.provider.js';
 import { providerKind } from '../provider-kind.js';
-import { questionOf, RevocableProviderSettings, unlessMoved } from '../provider.options.js';
-import { completePolicy } from '../refresh-policy.js';
+import { describedProvider, RevocableProviderSettings, unlessMoved } from '../provider.options.js';
 
 export class GitLabSettings extends RevocableProviderSettings {
+  declare kind?: 'gitlab';
+
   /** URL of a self-managed GitLab, with its path if it has one. Default: gitlab.com. */
   @IsOptional()
   @IsBaseUrl()
@@ -28,22 +28,17 @@ export class GitLabSettings extends RevocableProviderSettings {
  * @see https://docs.gitlab.com/api/oauth2/
  */
 export const gitLab = providerKind(GitLabSettings, (options) => {
-  const { clientId, clientSecret, baseUrl = 'https://gitlab.com', redirectUri } = options;
+  const { baseUrl = 'https://gitlab.com', redirectUri } = options;
   const tokenInfo = unlessMoved(options, endpoint(baseUrl, '/oauth/token/info'));
-  return new OAuth2Provider({
-    clientId,
-    clientSecret,
+  return describedProvider(options, {
     clientAuthentication: 'client_secret_post',
     tokenEndpoint: options.tokenEndpoint ?? endpoint(baseUrl, '/oauth/token'),
     revocation: options.revocationEndpoint ?? unlessMoved(options, endpoint(baseUrl, '/oauth/revoke')),
-    question: questionOf(
-      options,
-      tokenInfo
-        ? { request: (accessToken) => bearerRequest(tokenInfo, accessToken), meaning: lifeByStatus(401) }
-        : undefined,
-    ),
+    question: tokenInfo
+      ? { request: (accessToken) => bearerRequest(tokenInfo, accessToken), meaning: lifeByStatus(401) }
+      : undefined,
     refreshParameters: redirectUri ? { redirect_uri: redirectUri } : undefined,
     assumedLifetimeSeconds: 7200,
-    policy: completePolicy(options.policy, { refreshEndsAccessToken: true }),
+    policy: { refreshEndsAccessToken: true },
   });
 });
