@@ -1,7 +1,7 @@
 import { expect, it } from '@jest/globals';
 
 import { startBetterAuth } from './better-auth.js';
-import { isAccepted, revoke } from './oauth-server.js';
+import { isAccepted, newGrant, outcomeOf, redeem, revoke } from './oauth-server.js';
 import { IDP } from './server-rig.js';
 import { describeServer } from './server-suite.js';
 
@@ -60,6 +60,29 @@ describeServer(
         status: 'reauthentication_required',
         last_error_code: 'invalid_grant',
       });
+      await expect(isAccepted(server, stored.accessToken)).resolves.toBe(false);
+    });
+
+    it('ends every grant of a user with the client when it gets a spent token', async () => {
+      const { server } = current();
+      const spent = await newGrant(server);
+      const other = await newGrant(server, { of: spent.user });
+      await redeem(server, spent.refreshToken);
+      await expect(isAccepted(server, other.accessToken)).resolves.toBe(true);
+      await redeem(server, spent.refreshToken);
+      await expect(isAccepted(server, other.accessToken)).resolves.toBe(false);
+      expect(outcomeOf(await redeem(server, other.refreshToken))).toBe('400 invalid_grant');
+    });
+
+    it('has the operator act after the deletion of a user, if terminalErrorCodes does not have its code', async () => {
+      const { rig } = current();
+      const { userId, user } = await rig.storeStale();
+      await user.delete();
+      await expect(rig.tokens.getIdpToken(userId, IDP)).rejects.toMatchObject({
+        code: 'ERR_TOKENS_PROVIDER_MISCONFIGURED',
+        providerCode: 'invalid_request',
+      });
+      await expect(rig.row(userId)).resolves.toMatchObject({ status: 'active' });
     });
   },
 );

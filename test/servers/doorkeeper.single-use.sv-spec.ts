@@ -59,17 +59,21 @@ describeServer(
       expect(rig.proxy.answersTo(stored.refreshToken)).toEqual([200]);
     });
 
-    it('refuses form-encoded credentials by HTTP Basic, and takes the same ones in the body', async () => {
-      const { rig, server } = current();
-      const { accessToken, refreshToken } = await newGrant({ ...server, client: SPECIAL_CLIENT });
-      const byBasic = await rig.startApp(SPECIAL_CLIENT);
-      await byBasic.storeIdpTokens('special', IDP, { accessToken, refreshToken, accessTokenExpiresAt: 1 });
-      await expect(byBasic.getIdpToken('special', IDP)).rejects.toMatchObject({ providerCode: 'invalid_client' });
-      const byBody = await rig.startApp({ ...SPECIAL_CLIENT, clientAuthentication: 'client_secret_post' });
-      await rig.backoffOver('special');
-      const { accessToken: next } = await byBody.getIdpToken('special', IDP);
-      await expect(isAccepted(server, next)).resolves.toBe(true);
-      expect(rig.proxy.answersTo(refreshToken)).toEqual([401, 200]);
-    });
+    it.each(['client_secret_post', 'client_secret_basic_unencoded'] as const)(
+      'refuses form-encoded credentials by HTTP Basic, and takes the same ones by %s',
+      async (clientAuthentication) => {
+        const { rig, server } = current();
+        const { accessToken, refreshToken } = await newGrant({ ...server, client: SPECIAL_CLIENT });
+        const encoding = await rig.startApp(SPECIAL_CLIENT);
+        const userId = `special-${clientAuthentication}`;
+        await encoding.storeIdpTokens(userId, IDP, { accessToken, refreshToken, accessTokenExpiresAt: 1 });
+        await expect(encoding.getIdpToken(userId, IDP)).rejects.toMatchObject({ providerCode: 'invalid_client' });
+        const other = await rig.startApp({ ...SPECIAL_CLIENT, clientAuthentication });
+        await rig.backoffOver(userId);
+        const { accessToken: next } = await other.getIdpToken(userId, IDP);
+        await expect(isAccepted(server, next)).resolves.toBe(true);
+        expect(rig.proxy.answersTo(refreshToken)).toEqual([401, 200]);
+      },
+    );
   },
 );

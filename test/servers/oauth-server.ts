@@ -47,9 +47,17 @@ export interface Answer {
   readonly fields: Record<string, unknown>;
 }
 
-/** Gets a new grant by the authorization code flow with PKCE. @see RFC 6749 section 4.1, RFC 7636 */
-export async function newGrant(server: OAuthServer, { isBrief = false } = {}): Promise<Grant> {
-  const user = await server.newUser();
+/**
+ * Gets a new grant by the authorization code flow with PKCE.
+ *
+ * @param demand `isBrief`: the access token lives a few seconds. `of`: the user. Default: a new user.
+ * @see RFC 6749 section 4.1, RFC 7636
+ */
+export async function newGrant(
+  server: OAuthServer,
+  { isBrief = false, of }: { isBrief?: boolean; of?: ServerUser } = {},
+): Promise<Grant> {
+  const user = of ?? (await server.newUser());
   const verifier = randomBytes(32).toString('base64url');
   const url = new URL(server.authorizationEndpoint);
   url.search = new URLSearchParams({

@@ -14,7 +14,7 @@ import { TokenEndpointProxy } from './token-endpoint-proxy.js';
 export const IDP = 'server';
 
 /** Options of the provider beside its client and its endpoints of OAuth. */
-export type Entry = Partial<OAuth2Options> & { readonly terminalErrorCodes?: readonly string[] };
+export type Entry = Partial<OAuth2Options>;
 
 /** A grant whose pair is stored under a user id. */
 export interface StoredGrant extends Grant {
