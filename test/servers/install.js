@@ -8,7 +8,10 @@ const PACKAGES = ['ruby-doorkeeper', 'ruby-railties', 'ruby-activerecord', 'ruby
 const APT = ['-qq', '-o', 'DPkg::Lock::Timeout=120'];
 
 const npm = ['ci', '--silent', '--no-audit', '--no-fund', '--prefix', fileURLToPath(new URL('.', import.meta.url))];
-if (spawnSync('npm', npm, { stdio: 'inherit' }).status !== 0) process.exit(1);
+if (spawnSync('npm', npm, { stdio: 'inherit' }).status !== 0) {
+  console.error(`npm could not install better-auth: npm ${npm.join(' ')}`);
+  process.exit(1);
+}
 
 if (!findDoorkeeper()) {
   const reason = installDoorkeeper();

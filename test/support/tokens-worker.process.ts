@@ -36,9 +36,7 @@ async function answer({ id, kind, users, callers = 1, ...demand }: WorkerCall): 
     process.send?.({ id, outcomes: [] });
     return;
   }
-  const calls = users.flatMap((user) =>
-    Array.from({ length: callers }, () => tokens.getIdpToken(user, idp, demand)),
-  );
+  const calls = users.flatMap((user) => Array.from({ length: callers }, () => tokens.getIdpToken(user, idp, demand)));
   const outcomes = await Promise.all(
     calls.map((pending) =>
       pending.then(
