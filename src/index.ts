@@ -66,6 +66,7 @@ export {
   AuthTokenStore,
   type CheckExpirationAndRefresh,
   type RefreshedTokens,
+  type TokensToStore,
   UserAuthTokens,
 } from './token-manager/auth-token.store.js';
 export { OfflineTokenStore, UserOfflineToken } from './token-manager/offline-token.store.js';

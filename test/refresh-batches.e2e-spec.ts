@@ -207,7 +207,7 @@ describe('refreshes of many users at once', () => {
 
   it('give way to a deletion and to a new login of some, and store the others', async () => {
     beforeAnswers = async () => {
-      await manager(1).storeIdpTokens('user-3', 'other', { accessToken: 'new login' });
+      await manager(1).storeIdpTokens('user-3', 'other', { accessToken: 'new login', refreshToken: 'r' });
       await manager(1).revokeIdpTokens('user-4', 'acme');
     };
     const all = await Promise.allSettled(USERS.map((user) => manager().getIdpToken(user, idpOf(user))));

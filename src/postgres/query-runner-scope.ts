@@ -29,6 +29,13 @@ interface Binding {
   isOver: boolean;
 }
 
+/** The part of a row that another write of the row changes. */
+interface ComparableRow {
+  readonly version: string;
+  /** A store that keeps the refresh token changes only this time, not the version. */
+  readonly issuedAt?: number;
+}
+
 const DETACHED = Symbol('detached');
 
 /**
@@ -145,12 +152,13 @@ export class QueryRunnerScope {
    * @param loadCommitted loads the row as it is committed
    */
   async isUncommitted(
-    seen: { readonly version: string } | null,
-    loadCommitted: () => Promise<{ readonly version: string } | null>,
+    seen: ComparableRow | null,
+    loadCommitted: () => Promise<ComparableRow | null>,
   ): Promise<boolean> {
     const transaction = this.transaction();
     if (transaction?.state !== 'open' || (seen && !transaction.hasWritten(seen.version))) return false;
-    return (await loadCommitted())?.version !== seen?.version;
+    const committed = await loadCommitted();
+    return committed?.version !== seen?.version || committed?.issuedAt !== seen?.issuedAt;
   }
 
   /**

@@ -34,8 +34,8 @@ export class IdpTokenReader {
         ? found
         : await this.refresher.load(key, this.redeemer.redeemerFor(key, provider), request);
     if (!row) throw new TokensNotFoundError(key);
-    const { accessToken, accessTokenExpiresAt, version } = row.tokens;
+    const { accessToken, version } = row.tokens;
     const plaintext = this.cipher.open(accessToken, authTokenLocation(key, 'access_token'));
-    return new IdpToken(plaintext, accessTokenExpiresAt, version);
+    return new IdpToken(plaintext, row.accessTokenExpiresAt, version);
   }
 }

@@ -78,6 +78,8 @@ function committedRow({ rowId, successor }: NewTokens<PairRefresh>, now: number)
   return {
     ...freshlyStored({ id: rowId, version, parentVersion, clientId, rejections, issuedSecondsAgo: now - issuedAt }),
     tokens: { accessToken, refreshToken, accessTokenExpiresAt, refreshTokenExpiresAt, version },
+    issuedAt,
+    accessTokenExpiresAt,
     hasRefreshToken: refreshToken !== '',
     accessTokenValidForSeconds: secondsUntil(accessTokenExpiresAt, now),
     refreshTokenValidForSeconds: secondsUntil(refreshTokenExpiresAt, now),

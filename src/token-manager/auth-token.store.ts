@@ -9,7 +9,19 @@ import type { SealedTokens, StoredTokens } from '../storage/stored-tokens.js';
 import { asText, checkExpiry, checkKey, checkPresent, checkSealed, EPOCH_SECONDS_LIMIT } from '../token-input.js';
 import type { TokenKey } from '../token-key.js';
 
-/** The sealed pair that a refresh callback returns. */
+/** A sealed pair to store. */
+export interface TokensToStore extends Omit<SealedTokens, 'refreshToken'> {
+  /**
+   * If it is absent or empty, because the login brought none, the stored refresh token and its expiry are kept. `null`
+   * drops the stored one.
+   */
+  readonly refreshToken?: SealedTokens['refreshToken'] | null;
+}
+
+/**
+ * The sealed pair that a refresh callback returns. If `refreshToken` is empty, the redeemed one is kept. @see RFC 6749
+ * section 6
+ */
 export type RefreshedTokens = SealedTokens;
 
 /**
@@ -48,18 +60,28 @@ export class AuthTokenStore {
    * Inserts or replaces the pair of a user at a provider, in one atomic statement. It stores the texts as they are
    * given. A grant that had ended is active again.
    *
+   * A pair without a refresh token replaces the access token only, and the row keeps its refresh token, its version and
+   * the state of its refresh. The old refresh token is dropped if its grant has ended, if it was issued to another
+   * client, or if `refreshToken` is `null`.
+   *
    * @throws {@link InvalidTokenInputError} for an empty access token, and for an expiry that is no whole epoch second
    */
-  async storeTokens(key: TokenKey, tokens: SealedTokens): Promise<void> {
+  async storeTokens(key: TokenKey, tokens: TokensToStore): Promise<void> {
     const row = checkKey(key);
     checkPresent(tokens);
     checkSealed(tokens.accessToken, 'The sealed access token');
-    if (tokens.refreshToken !== '') checkSealed(tokens.refreshToken, 'The sealed refresh token');
+    if (!isAbsent(tokens.refreshToken)) checkSealed(tokens.refreshToken, 'The sealed refresh token');
     checkExpiry(tokens.accessTokenExpiresAt, 'accessTokenExpiresAt');
     checkExpiry(tokens.refreshTokenExpiresAt, 'refreshTokenExpiresAt');
     const { accessToken, refreshToken, accessTokenExpiresAt, refreshTokenExpiresAt } = tokens;
-    const pair = { accessToken, refreshToken, accessTokenExpiresAt, refreshTokenExpiresAt };
-    await this.table.store(row, pair, this.providers.find(row.idp)?.clientId ?? null);
+    const pair = {
+      accessToken,
+      refreshToken: refreshToken ?? '',
+      accessTokenExpiresAt,
+      refreshTokenExpiresAt,
+    } as const;
+    const clientId = this.providers.find(row.idp)?.clientId ?? null;
+    await this.table.store(row, pair, clientId, refreshToken !== null);
   }
 
   /**
@@ -132,7 +154,7 @@ export class UserAuthTokens {
   }
 
   /** @see {@link AuthTokenStore.storeTokens} */
-  storeTokens(tokens: SealedTokens): Promise<void> {
+  storeTokens(tokens: TokensToStore): Promise<void> {
     return this.store.storeTokens(this.key, tokens);
   }
 
@@ -192,8 +214,13 @@ function storable(refreshed: SealedTokens, old: StoredTokens): SealedTokens {
     accessToken: refreshed.accessToken,
     refreshToken: refreshed.refreshToken || old.refreshToken,
     accessTokenExpiresAt: wholeSeconds(refreshed.accessTokenExpiresAt),
-    refreshTokenExpiresAt: wholeSeconds(refreshed.refreshTokenExpiresAt),
+    refreshTokenExpiresAt:
+      wholeSeconds(refreshed.refreshTokenExpiresAt) || (refreshed.refreshToken ? 0 : old.refreshTokenExpiresAt),
   };
+}
+
+function isAbsent(refreshToken: TokensToStore['refreshToken']): boolean {
+  return refreshToken === undefined || refreshToken === null || refreshToken === '';
 }
 
 function wholeSeconds(expiresAt: unknown): number {

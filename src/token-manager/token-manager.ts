@@ -20,7 +20,10 @@ import { TokenRevoker } from './token-revoker.js';
 /** Tokens in plaintext as an identity provider issued them. */
 export interface IdpTokens {
   accessToken: string;
-  /** Absent for providers and apps that issue none. */
+  /**
+   * If it is absent or empty, because the login brought none, the stored refresh token and its expiry are kept. `null`
+   * drops the stored one.
+   */
   refreshToken?: string | null;
   /** Epoch seconds; 0 or absent = the token does not expire. */
   accessTokenExpiresAt?: number;
@@ -56,8 +59,9 @@ export class TokenManager {
   ) {}
 
   /**
-   * Seals and stores the tokens of a user at a provider. They replace the stored ones. In a {@link QueryRunnerScope}
-   * they are committed or rolled back with the surrounding transaction.
+   * Seals and stores the tokens of a user at a provider. They replace the stored ones. Tokens without a refresh token
+   * replace only the access token, because some providers issue a refresh token at the first login only. In a
+   * {@link QueryRunnerScope} they are committed or rolled back with the surrounding transaction.
    *
    * @throws {@link UnsupportedProviderError} when the provider is not configured
    */
@@ -66,7 +70,7 @@ export class TokenManager {
     this.providers.get(idp);
     checkPresent(tokens);
     const accessToken = checkToken(tokens.accessToken, 'The access token');
-    const refreshToken = tokens.refreshToken ? checkToken(tokens.refreshToken, 'The refresh token') : '';
+    const refreshToken = tokens.refreshToken && checkToken(tokens.refreshToken, 'The refresh token');
     await this.authTokens.storeTokens(key, {
       accessToken: this.cipher.seal(accessToken, authTokenLocation(key, 'access_token')),
       refreshToken: refreshToken && this.cipher.seal(refreshToken, authTokenLocation(key, 'refresh_token')),

@@ -77,7 +77,7 @@ UPDATE "auth_tokens" AS stored SET lease_expires_at = now() + $1::bigint * inter
          RETURNING date_part('epoch', now()) AS granted_at;
 
 -- commit: store refreshed tokens
--- idp_tokens_commit_tokens_f299ebc78ea3, repeated when its connection breaks
+-- idp_tokens_commit_tokens_c3a6c2a93c95, repeated when its connection breaks
 --   $1 accessToken: character varying
 --   $2 refreshToken: character varying
 --   $3 accessTokenExpiresAt: bigint
@@ -92,14 +92,12 @@ UPDATE "auth_tokens" AS stored SET lease_expires_at = now() + $1::bigint * inter
 UPDATE "auth_tokens" AS stored SET access_token = $1, refresh_token = $2, access_token_expires_at = $3, refresh_token_expires_at = $4,
            token_version = $5, parent_version = $6,
            issued_at = to_timestamp($7::float8),
-           client_id = $8, rejections = $9, lease_id = NULL, lease_expires_at = NULL, lease_outcome_unknown = false, open_leases = 0,
-  first_leased_at = NULL, retry_at = NULL, failure_count = 0, failure_kind = NULL, last_error_code = NULL,
-  access_token_rejected = false, quarantined_until = NULL, status = 'active', updated_at = clock_timestamp()
+           client_id = $8, rejections = $9, lease_id = NULL, lease_expires_at = NULL, lease_outcome_unknown = false, open_leases = 0, first_leased_at = NULL, retry_at = NULL, failure_count = 0, failure_kind = NULL, last_error_code = NULL, access_token_rejected = false, quarantined_until = NULL, status = 'active', updated_at = clock_timestamp()
          WHERE stored.id = (SELECT own.id FROM "auth_tokens" AS own
          WHERE own.keycloak_user_id = $10 AND own.identity_provider = $11 FOR NO KEY UPDATE NOWAIT) AND stored.token_version = $6 RETURNING stored.token_version;
 
 -- commitMany: store refreshed tokens
--- idp_tokens_commit_many_tokens_99297303e24b, repeated when its connection breaks
+-- idp_tokens_commit_many_tokens_f98b643f470c, repeated when its connection breaks
 --   $1 keycloakUserId: text[]
 --   $2 idp: text[]
 --   $3 accessToken: text[]
@@ -117,14 +115,12 @@ WITH unlocked AS MATERIALIZED (
        UPDATE "auth_tokens" AS stored SET access_token = unlocked.new_access_token, refresh_token = unlocked.new_refresh_token, access_token_expires_at = unlocked.new_access_token_expires_at, refresh_token_expires_at = unlocked.new_refresh_token_expires_at,
            token_version = unlocked.new_version, parent_version = unlocked.new_redeemed_version,
            issued_at = to_timestamp(unlocked.new_issued_at::float8),
-           client_id = unlocked.new_client_id, rejections = unlocked.new_rejections, lease_id = NULL, lease_expires_at = NULL, lease_outcome_unknown = false, open_leases = 0,
-  first_leased_at = NULL, retry_at = NULL, failure_count = 0, failure_kind = NULL, last_error_code = NULL,
-  access_token_rejected = false, quarantined_until = NULL, status = 'active', updated_at = clock_timestamp()
+           client_id = unlocked.new_client_id, rejections = unlocked.new_rejections, lease_id = NULL, lease_expires_at = NULL, lease_outcome_unknown = false, open_leases = 0, first_leased_at = NULL, retry_at = NULL, failure_count = 0, failure_kind = NULL, last_error_code = NULL, access_token_rejected = false, quarantined_until = NULL, status = 'active', updated_at = clock_timestamp()
          FROM unlocked WHERE stored.id = unlocked.row_id AND stored.token_version = unlocked.new_redeemed_version
          RETURNING unlocked.position;
 
 -- commitNewerSibling: store refreshed tokens
--- idp_tokens_commit_newer_sibling_tokens_ebe620e7e6f0, repeated when its connection breaks
+-- idp_tokens_commit_newer_sibling_tokens_0009128dbff6, repeated when its connection breaks
 --   $1 accessToken: character varying
 --   $2 refreshToken: character varying
 --   $3 accessTokenExpiresAt: bigint
@@ -139,9 +135,7 @@ WITH unlocked AS MATERIALIZED (
 UPDATE "auth_tokens" AS stored SET access_token = $1, refresh_token = $2, access_token_expires_at = $3, refresh_token_expires_at = $4,
            token_version = $5, parent_version = $6,
            issued_at = to_timestamp($7::float8),
-           client_id = $8, rejections = $9, lease_id = NULL, lease_expires_at = NULL, lease_outcome_unknown = false, open_leases = 0,
-  first_leased_at = NULL, retry_at = NULL, failure_count = 0, failure_kind = NULL, last_error_code = NULL,
-  access_token_rejected = false, quarantined_until = NULL, status = 'active', updated_at = clock_timestamp()
+           client_id = $8, rejections = $9, lease_id = NULL, lease_expires_at = NULL, lease_outcome_unknown = false, open_leases = 0, first_leased_at = NULL, retry_at = NULL, failure_count = 0, failure_kind = NULL, last_error_code = NULL, access_token_rejected = false, quarantined_until = NULL, status = 'active', updated_at = clock_timestamp()
          WHERE stored.id = (SELECT own.id FROM "auth_tokens" AS own
          WHERE own.keycloak_user_id = $10 AND own.identity_provider = $11 FOR NO KEY UPDATE NOWAIT) AND stored.parent_version = $6
            AND stored.issued_at < to_timestamp($7::float8) RETURNING stored.token_version;

@@ -1,37 +1,60 @@
 -- store: store tokens
--- idp_tokens_store_d8902e5cf8d7, never repeated
+-- idp_tokens_store_d152a8b831a5, never repeated
 --   $1 accessToken: character varying
---   $2 refreshToken: character varying
---   $3 accessTokenExpiresAt: bigint
---   $4 refreshTokenExpiresAt: bigint
---   $5 version: bigint
---   $6 clientId: character varying
---   $7 keycloakUserId: text
---   $8 idp: text
+--   $2 accessTokenExpiresAt: bigint
+--   $3 keepsRefreshToken: boolean
+--   $4 refreshToken: text
+--   $5 clientId: text
+--   $6 refreshTokenExpiresAt: bigint
+--   $7 version: bigint
+--   $8 keycloakUserId: text
+--   $9 idp: text
 WITH updated AS (
-         UPDATE "auth_tokens" AS stored SET access_token = $1, refresh_token = $2,
-           access_token_expires_at = $3,
-           refresh_token_expires_at = $4,
-           token_version = $5, parent_version = NULL, client_id = $6,
-           rejections = 0, issued_at = clock_timestamp(), lease_id = NULL, lease_expires_at = NULL, lease_outcome_unknown = false, open_leases = 0,
-  first_leased_at = NULL, retry_at = NULL, failure_count = 0, failure_kind = NULL, last_error_code = NULL,
-  access_token_rejected = false, quarantined_until = NULL, status = 'active', updated_at = clock_timestamp() WHERE stored.keycloak_user_id = $7 AND stored.identity_provider = $8 RETURNING stored.id),
+         UPDATE "auth_tokens" AS stored SET access_token = $1, access_token_expires_at = $2::bigint, refresh_token = CASE WHEN $3::boolean AND $4::text = '' AND stored.refresh_token <> '' AND stored.status = 'active'
+             AND coalesce(stored.client_id = $5::text, true) THEN stored.refresh_token ELSE $4::text END, refresh_token_expires_at = CASE WHEN $3::boolean AND $4::text = '' AND stored.refresh_token <> '' AND stored.status = 'active'
+             AND coalesce(stored.client_id = $5::text, true) THEN stored.refresh_token_expires_at ELSE $6::bigint END, token_version = CASE WHEN $3::boolean AND $4::text = '' AND stored.refresh_token <> '' AND stored.status = 'active'
+             AND coalesce(stored.client_id = $5::text, true) THEN stored.token_version ELSE $7::bigint END, parent_version = CASE WHEN $3::boolean AND $4::text = '' AND stored.refresh_token <> '' AND stored.status = 'active'
+             AND coalesce(stored.client_id = $5::text, true) THEN stored.parent_version ELSE NULL END, client_id = CASE WHEN $3::boolean AND $4::text = '' AND stored.refresh_token <> '' AND stored.status = 'active'
+             AND coalesce(stored.client_id = $5::text, true) THEN stored.client_id ELSE $5::text END, lease_id = CASE WHEN $3::boolean AND $4::text = '' AND stored.refresh_token <> '' AND stored.status = 'active'
+             AND coalesce(stored.client_id = $5::text, true) THEN stored.lease_id ELSE NULL END, lease_expires_at = CASE WHEN $3::boolean AND $4::text = '' AND stored.refresh_token <> '' AND stored.status = 'active'
+             AND coalesce(stored.client_id = $5::text, true) THEN stored.lease_expires_at ELSE NULL END, lease_outcome_unknown = CASE WHEN $3::boolean AND $4::text = '' AND stored.refresh_token <> '' AND stored.status = 'active'
+             AND coalesce(stored.client_id = $5::text, true) THEN stored.lease_outcome_unknown ELSE false END, open_leases = CASE WHEN $3::boolean AND $4::text = '' AND stored.refresh_token <> '' AND stored.status = 'active'
+             AND coalesce(stored.client_id = $5::text, true) THEN stored.open_leases ELSE 0 END, first_leased_at = CASE WHEN $3::boolean AND $4::text = '' AND stored.refresh_token <> '' AND stored.status = 'active'
+             AND coalesce(stored.client_id = $5::text, true) THEN stored.first_leased_at ELSE NULL END, retry_at = CASE WHEN $3::boolean AND $4::text = '' AND stored.refresh_token <> '' AND stored.status = 'active'
+             AND coalesce(stored.client_id = $5::text, true) THEN stored.retry_at ELSE NULL END, failure_count = CASE WHEN $3::boolean AND $4::text = '' AND stored.refresh_token <> '' AND stored.status = 'active'
+             AND coalesce(stored.client_id = $5::text, true) THEN stored.failure_count ELSE 0 END, failure_kind = CASE WHEN $3::boolean AND $4::text = '' AND stored.refresh_token <> '' AND stored.status = 'active'
+             AND coalesce(stored.client_id = $5::text, true) THEN stored.failure_kind ELSE NULL END, last_error_code = CASE WHEN $3::boolean AND $4::text = '' AND stored.refresh_token <> '' AND stored.status = 'active'
+             AND coalesce(stored.client_id = $5::text, true) THEN stored.last_error_code ELSE NULL END, quarantined_until = CASE WHEN $3::boolean AND $4::text = '' AND stored.refresh_token <> '' AND stored.status = 'active'
+             AND coalesce(stored.client_id = $5::text, true) THEN stored.quarantined_until ELSE NULL END, status = CASE WHEN $3::boolean AND $4::text = '' AND stored.refresh_token <> '' AND stored.status = 'active'
+             AND coalesce(stored.client_id = $5::text, true) THEN stored.status ELSE 'active' END, access_token_rejected = CASE WHEN $3::boolean AND $4::text = '' AND stored.refresh_token <> '' AND stored.status = 'active'
+             AND coalesce(stored.client_id = $5::text, true) THEN stored.open_leases > 0 ELSE false END, rejections = 0, issued_at = clock_timestamp(), updated_at = clock_timestamp() WHERE stored.keycloak_user_id = $8 AND stored.identity_provider = $9 RETURNING stored.token_version),
        inserted AS (
          INSERT INTO "auth_tokens" AS stored (keycloak_user_id, identity_provider, access_token,
              refresh_token, access_token_expires_at, refresh_token_expires_at, token_version, client_id, issued_at)
-           SELECT $7, $8, $1, $2, $3::bigint,
-             $4::bigint, $5::bigint, $6, clock_timestamp() WHERE NOT EXISTS (SELECT FROM updated)
-         ON CONFLICT (keycloak_user_id, identity_provider) DO UPDATE SET access_token = $1, refresh_token = $2,
-           access_token_expires_at = $3,
-           refresh_token_expires_at = $4,
-           token_version = $5, parent_version = NULL, client_id = $6,
-           rejections = 0, issued_at = clock_timestamp(), lease_id = NULL, lease_expires_at = NULL, lease_outcome_unknown = false, open_leases = 0,
-  first_leased_at = NULL, retry_at = NULL, failure_count = 0, failure_kind = NULL, last_error_code = NULL,
-  access_token_rejected = false, quarantined_until = NULL, status = 'active', updated_at = clock_timestamp())
-       SELECT pg_current_xact_id()::text AS transaction_id;
+           SELECT $8, $9, $1, $4, $2::bigint,
+             $6::bigint, $7::bigint, $5, clock_timestamp() WHERE NOT EXISTS (SELECT FROM updated)
+         ON CONFLICT (keycloak_user_id, identity_provider) DO UPDATE SET access_token = $1, access_token_expires_at = $2::bigint, refresh_token = CASE WHEN $3::boolean AND $4::text = '' AND stored.refresh_token <> '' AND stored.status = 'active'
+             AND coalesce(stored.client_id = $5::text, true) THEN stored.refresh_token ELSE $4::text END, refresh_token_expires_at = CASE WHEN $3::boolean AND $4::text = '' AND stored.refresh_token <> '' AND stored.status = 'active'
+             AND coalesce(stored.client_id = $5::text, true) THEN stored.refresh_token_expires_at ELSE $6::bigint END, token_version = CASE WHEN $3::boolean AND $4::text = '' AND stored.refresh_token <> '' AND stored.status = 'active'
+             AND coalesce(stored.client_id = $5::text, true) THEN stored.token_version ELSE $7::bigint END, parent_version = CASE WHEN $3::boolean AND $4::text = '' AND stored.refresh_token <> '' AND stored.status = 'active'
+             AND coalesce(stored.client_id = $5::text, true) THEN stored.parent_version ELSE NULL END, client_id = CASE WHEN $3::boolean AND $4::text = '' AND stored.refresh_token <> '' AND stored.status = 'active'
+             AND coalesce(stored.client_id = $5::text, true) THEN stored.client_id ELSE $5::text END, lease_id = CASE WHEN $3::boolean AND $4::text = '' AND stored.refresh_token <> '' AND stored.status = 'active'
+             AND coalesce(stored.client_id = $5::text, true) THEN stored.lease_id ELSE NULL END, lease_expires_at = CASE WHEN $3::boolean AND $4::text = '' AND stored.refresh_token <> '' AND stored.status = 'active'
+             AND coalesce(stored.client_id = $5::text, true) THEN stored.lease_expires_at ELSE NULL END, lease_outcome_unknown = CASE WHEN $3::boolean AND $4::text = '' AND stored.refresh_token <> '' AND stored.status = 'active'
+             AND coalesce(stored.client_id = $5::text, true) THEN stored.lease_outcome_unknown ELSE false END, open_leases = CASE WHEN $3::boolean AND $4::text = '' AND stored.refresh_token <> '' AND stored.status = 'active'
+             AND coalesce(stored.client_id = $5::text, true) THEN stored.open_leases ELSE 0 END, first_leased_at = CASE WHEN $3::boolean AND $4::text = '' AND stored.refresh_token <> '' AND stored.status = 'active'
+             AND coalesce(stored.client_id = $5::text, true) THEN stored.first_leased_at ELSE NULL END, retry_at = CASE WHEN $3::boolean AND $4::text = '' AND stored.refresh_token <> '' AND stored.status = 'active'
+             AND coalesce(stored.client_id = $5::text, true) THEN stored.retry_at ELSE NULL END, failure_count = CASE WHEN $3::boolean AND $4::text = '' AND stored.refresh_token <> '' AND stored.status = 'active'
+             AND coalesce(stored.client_id = $5::text, true) THEN stored.failure_count ELSE 0 END, failure_kind = CASE WHEN $3::boolean AND $4::text = '' AND stored.refresh_token <> '' AND stored.status = 'active'
+             AND coalesce(stored.client_id = $5::text, true) THEN stored.failure_kind ELSE NULL END, last_error_code = CASE WHEN $3::boolean AND $4::text = '' AND stored.refresh_token <> '' AND stored.status = 'active'
+             AND coalesce(stored.client_id = $5::text, true) THEN stored.last_error_code ELSE NULL END, quarantined_until = CASE WHEN $3::boolean AND $4::text = '' AND stored.refresh_token <> '' AND stored.status = 'active'
+             AND coalesce(stored.client_id = $5::text, true) THEN stored.quarantined_until ELSE NULL END, status = CASE WHEN $3::boolean AND $4::text = '' AND stored.refresh_token <> '' AND stored.status = 'active'
+             AND coalesce(stored.client_id = $5::text, true) THEN stored.status ELSE 'active' END, access_token_rejected = CASE WHEN $3::boolean AND $4::text = '' AND stored.refresh_token <> '' AND stored.status = 'active'
+             AND coalesce(stored.client_id = $5::text, true) THEN stored.open_leases > 0 ELSE false END, rejections = 0, issued_at = clock_timestamp(), updated_at = clock_timestamp() RETURNING stored.token_version)
+       SELECT token_version::text AS token_version, pg_current_xact_id()::text AS transaction_id FROM (TABLE updated UNION ALL TABLE inserted) AS stored;
 
 -- storeMany: store tokens
--- idp_tokens_store_many_9df72b2a15f3, never repeated
+-- idp_tokens_store_many_ab5345c98610, never repeated
 --   $1 keycloakUserId: text[]
 --   $2 idp: text[]
 --   $3 accessToken: text[]
@@ -40,25 +63,39 @@ WITH updated AS (
 --   $6 refreshTokenExpiresAt: bigint[]
 --   $7 version: bigint[]
 --   $8 clientId: text[]
+--   $9 keepsRefreshToken: boolean[]
 WITH unlocked AS MATERIALIZED (
          SELECT stored.id AS row_id, asked.* FROM unnest((SELECT $1::text[]), (SELECT $2::text[]),
              (SELECT $3::text[]), (SELECT $4::text[]), (SELECT $5::bigint[]),
-             (SELECT $6::bigint[]), (SELECT $7::bigint[]), (SELECT $8::text[]))
+             (SELECT $6::bigint[]), (SELECT $7::bigint[]), (SELECT $8::text[]),
+             (SELECT $9::boolean[]))
              WITH ORDINALITY AS asked (keycloak_user_id, identity_provider, new_access_token, new_refresh_token,
-               new_access_token_expires_at, new_refresh_token_expires_at, new_version, new_client_id, position)
+               new_access_token_expires_at, new_refresh_token_expires_at, new_version, new_client_id,
+               new_keeps_refresh_token, position)
            JOIN "auth_tokens" AS stored ON stored.keycloak_user_id = asked.keycloak_user_id
              AND stored.identity_provider = asked.identity_provider FOR NO KEY UPDATE OF stored SKIP LOCKED)
-       UPDATE "auth_tokens" AS stored SET access_token = unlocked.new_access_token, refresh_token = unlocked.new_refresh_token,
-           access_token_expires_at = unlocked.new_access_token_expires_at,
-           refresh_token_expires_at = unlocked.new_refresh_token_expires_at,
-           token_version = unlocked.new_version, parent_version = NULL, client_id = unlocked.new_client_id,
-           rejections = 0, issued_at = clock_timestamp(), lease_id = NULL, lease_expires_at = NULL, lease_outcome_unknown = false, open_leases = 0,
-  first_leased_at = NULL, retry_at = NULL, failure_count = 0, failure_kind = NULL, last_error_code = NULL,
-  access_token_rejected = false, quarantined_until = NULL, status = 'active', updated_at = clock_timestamp()
+       UPDATE "auth_tokens" AS stored SET access_token = unlocked.new_access_token, access_token_expires_at = unlocked.new_access_token_expires_at, refresh_token = CASE WHEN unlocked.new_keeps_refresh_token AND unlocked.new_refresh_token = '' AND stored.refresh_token <> '' AND stored.status = 'active'
+             AND coalesce(stored.client_id = unlocked.new_client_id, true) THEN stored.refresh_token ELSE unlocked.new_refresh_token END, refresh_token_expires_at = CASE WHEN unlocked.new_keeps_refresh_token AND unlocked.new_refresh_token = '' AND stored.refresh_token <> '' AND stored.status = 'active'
+             AND coalesce(stored.client_id = unlocked.new_client_id, true) THEN stored.refresh_token_expires_at ELSE unlocked.new_refresh_token_expires_at END, token_version = CASE WHEN unlocked.new_keeps_refresh_token AND unlocked.new_refresh_token = '' AND stored.refresh_token <> '' AND stored.status = 'active'
+             AND coalesce(stored.client_id = unlocked.new_client_id, true) THEN stored.token_version ELSE unlocked.new_version END, parent_version = CASE WHEN unlocked.new_keeps_refresh_token AND unlocked.new_refresh_token = '' AND stored.refresh_token <> '' AND stored.status = 'active'
+             AND coalesce(stored.client_id = unlocked.new_client_id, true) THEN stored.parent_version ELSE NULL END, client_id = CASE WHEN unlocked.new_keeps_refresh_token AND unlocked.new_refresh_token = '' AND stored.refresh_token <> '' AND stored.status = 'active'
+             AND coalesce(stored.client_id = unlocked.new_client_id, true) THEN stored.client_id ELSE unlocked.new_client_id END, lease_id = CASE WHEN unlocked.new_keeps_refresh_token AND unlocked.new_refresh_token = '' AND stored.refresh_token <> '' AND stored.status = 'active'
+             AND coalesce(stored.client_id = unlocked.new_client_id, true) THEN stored.lease_id ELSE NULL END, lease_expires_at = CASE WHEN unlocked.new_keeps_refresh_token AND unlocked.new_refresh_token = '' AND stored.refresh_token <> '' AND stored.status = 'active'
+             AND coalesce(stored.client_id = unlocked.new_client_id, true) THEN stored.lease_expires_at ELSE NULL END, lease_outcome_unknown = CASE WHEN unlocked.new_keeps_refresh_token AND unlocked.new_refresh_token = '' AND stored.refresh_token <> '' AND stored.status = 'active'
+             AND coalesce(stored.client_id = unlocked.new_client_id, true) THEN stored.lease_outcome_unknown ELSE false END, open_leases = CASE WHEN unlocked.new_keeps_refresh_token AND unlocked.new_refresh_token = '' AND stored.refresh_token <> '' AND stored.status = 'active'
+             AND coalesce(stored.client_id = unlocked.new_client_id, true) THEN stored.open_leases ELSE 0 END, first_leased_at = CASE WHEN unlocked.new_keeps_refresh_token AND unlocked.new_refresh_token = '' AND stored.refresh_token <> '' AND stored.status = 'active'
+             AND coalesce(stored.client_id = unlocked.new_client_id, true) THEN stored.first_leased_at ELSE NULL END, retry_at = CASE WHEN unlocked.new_keeps_refresh_token AND unlocked.new_refresh_token = '' AND stored.refresh_token <> '' AND stored.status = 'active'
+             AND coalesce(stored.client_id = unlocked.new_client_id, true) THEN stored.retry_at ELSE NULL END, failure_count = CASE WHEN unlocked.new_keeps_refresh_token AND unlocked.new_refresh_token = '' AND stored.refresh_token <> '' AND stored.status = 'active'
+             AND coalesce(stored.client_id = unlocked.new_client_id, true) THEN stored.failure_count ELSE 0 END, failure_kind = CASE WHEN unlocked.new_keeps_refresh_token AND unlocked.new_refresh_token = '' AND stored.refresh_token <> '' AND stored.status = 'active'
+             AND coalesce(stored.client_id = unlocked.new_client_id, true) THEN stored.failure_kind ELSE NULL END, last_error_code = CASE WHEN unlocked.new_keeps_refresh_token AND unlocked.new_refresh_token = '' AND stored.refresh_token <> '' AND stored.status = 'active'
+             AND coalesce(stored.client_id = unlocked.new_client_id, true) THEN stored.last_error_code ELSE NULL END, quarantined_until = CASE WHEN unlocked.new_keeps_refresh_token AND unlocked.new_refresh_token = '' AND stored.refresh_token <> '' AND stored.status = 'active'
+             AND coalesce(stored.client_id = unlocked.new_client_id, true) THEN stored.quarantined_until ELSE NULL END, status = CASE WHEN unlocked.new_keeps_refresh_token AND unlocked.new_refresh_token = '' AND stored.refresh_token <> '' AND stored.status = 'active'
+             AND coalesce(stored.client_id = unlocked.new_client_id, true) THEN stored.status ELSE 'active' END, access_token_rejected = CASE WHEN unlocked.new_keeps_refresh_token AND unlocked.new_refresh_token = '' AND stored.refresh_token <> '' AND stored.status = 'active'
+             AND coalesce(stored.client_id = unlocked.new_client_id, true) THEN stored.open_leases > 0 ELSE false END, rejections = 0, issued_at = clock_timestamp(), updated_at = clock_timestamp()
          FROM unlocked WHERE stored.id = unlocked.row_id RETURNING unlocked.position;
 
 -- import: import tokens
--- idp_tokens_import_2249aad6e30e, never repeated
+-- idp_tokens_import_98e3b179ebea, never repeated
 --   $1 accessToken: character varying
 --   $2 refreshToken: text
 --   $3 accessTokenExpiresAt: bigint
@@ -71,30 +108,24 @@ WITH unlocked AS MATERIALIZED (
 --   $10 mayDropRefreshToken: boolean
 WITH updated AS (
          UPDATE "auth_tokens" AS stored SET access_token = $1, refresh_token = $2,
-           access_token_expires_at = $3,
-           refresh_token_expires_at = $4,
-           token_version = $5, parent_version = NULL, client_id = $6,
-           rejections = 0, issued_at = CASE WHEN $7::float8 > 0 THEN to_timestamp($7::float8) ELSE clock_timestamp() END, lease_id = NULL, lease_expires_at = NULL, lease_outcome_unknown = false, open_leases = 0,
-  first_leased_at = NULL, retry_at = NULL, failure_count = 0, failure_kind = NULL, last_error_code = NULL,
-  access_token_rejected = false, quarantined_until = NULL, status = 'active', updated_at = clock_timestamp() WHERE stored.keycloak_user_id = $8 AND stored.identity_provider = $9 AND CASE WHEN $7::float8 > 0 THEN to_timestamp($7::float8) > stored.issued_at
+           access_token_expires_at = $3, refresh_token_expires_at = $4,
+           token_version = $5, parent_version = NULL, client_id = $6, rejections = 0,
+           issued_at = CASE WHEN $7::float8 > 0 THEN to_timestamp($7::float8) ELSE clock_timestamp() END, lease_id = NULL, lease_expires_at = NULL, lease_outcome_unknown = false, open_leases = 0, first_leased_at = NULL, retry_at = NULL, failure_count = 0, failure_kind = NULL, last_error_code = NULL, access_token_rejected = false, quarantined_until = NULL, status = 'active', updated_at = clock_timestamp() WHERE stored.keycloak_user_id = $8 AND stored.identity_provider = $9 AND CASE WHEN $7::float8 > 0 THEN to_timestamp($7::float8) > stored.issued_at
         OR to_timestamp($7::float8) = stored.issued_at AND stored.parent_version IS NULL
       ELSE stored.parent_version IS NULL OR stored.status <> 'active' END
-    AND ($10::boolean OR $2 <> '' OR stored.refresh_token = '' OR stored.status <> 'active') RETURNING pg_current_xact_id()::text AS transaction_id),
+    AND ($10::boolean OR NOT ($2 = '' AND stored.refresh_token <> '' AND stored.status = 'active')) RETURNING pg_current_xact_id()::text AS transaction_id),
        inserted AS (
          INSERT INTO "auth_tokens" AS stored (keycloak_user_id, identity_provider, access_token,
              refresh_token, access_token_expires_at, refresh_token_expires_at, token_version, client_id, issued_at)
            SELECT $8, $9, $1, $2, $3::bigint,
              $4::bigint, $5::bigint, $6, CASE WHEN $7::float8 > 0 THEN to_timestamp($7::float8) ELSE clock_timestamp() END WHERE NOT EXISTS (SELECT FROM "auth_tokens" AS stored WHERE stored.keycloak_user_id = $8 AND stored.identity_provider = $9)
          ON CONFLICT (keycloak_user_id, identity_provider) DO UPDATE SET access_token = $1, refresh_token = $2,
-           access_token_expires_at = $3,
-           refresh_token_expires_at = $4,
-           token_version = $5, parent_version = NULL, client_id = $6,
-           rejections = 0, issued_at = CASE WHEN $7::float8 > 0 THEN to_timestamp($7::float8) ELSE clock_timestamp() END, lease_id = NULL, lease_expires_at = NULL, lease_outcome_unknown = false, open_leases = 0,
-  first_leased_at = NULL, retry_at = NULL, failure_count = 0, failure_kind = NULL, last_error_code = NULL,
-  access_token_rejected = false, quarantined_until = NULL, status = 'active', updated_at = clock_timestamp() WHERE CASE WHEN $7::float8 > 0 THEN to_timestamp($7::float8) > stored.issued_at
+           access_token_expires_at = $3, refresh_token_expires_at = $4,
+           token_version = $5, parent_version = NULL, client_id = $6, rejections = 0,
+           issued_at = CASE WHEN $7::float8 > 0 THEN to_timestamp($7::float8) ELSE clock_timestamp() END, lease_id = NULL, lease_expires_at = NULL, lease_outcome_unknown = false, open_leases = 0, first_leased_at = NULL, retry_at = NULL, failure_count = 0, failure_kind = NULL, last_error_code = NULL, access_token_rejected = false, quarantined_until = NULL, status = 'active', updated_at = clock_timestamp() WHERE CASE WHEN $7::float8 > 0 THEN to_timestamp($7::float8) > stored.issued_at
         OR to_timestamp($7::float8) = stored.issued_at AND stored.parent_version IS NULL
       ELSE stored.parent_version IS NULL OR stored.status <> 'active' END
-    AND ($10::boolean OR $2 <> '' OR stored.refresh_token = '' OR stored.status <> 'active')
+    AND ($10::boolean OR NOT ($2 = '' AND stored.refresh_token <> '' AND stored.status = 'active'))
          RETURNING pg_current_xact_id()::text AS transaction_id)
        SELECT transaction_id FROM updated UNION ALL SELECT transaction_id FROM inserted;
 

@@ -73,7 +73,7 @@ UPDATE "offline_tokens" AS stored SET lease_expires_at = now() + $1::bigint * in
          RETURNING date_part('epoch', now()) AS granted_at;
 
 -- commit: store refreshed an offline token
--- idp_tokens_commit_offline_f44061207f8b, repeated when its connection breaks
+-- idp_tokens_commit_offline_89e70c22b62b, repeated when its connection breaks
 --   $1 offlineToken: character varying
 --   $2 version: bigint
 --   $3 redeemedVersion: bigint
@@ -84,14 +84,12 @@ UPDATE "offline_tokens" AS stored SET lease_expires_at = now() + $1::bigint * in
 UPDATE "offline_tokens" AS stored SET offline_token = $1,
            token_version = $2, parent_version = $3,
            issued_at = to_timestamp($4::float8),
-           client_id = $5, rejections = $6, lease_id = NULL, lease_expires_at = NULL, lease_outcome_unknown = false, open_leases = 0,
-  first_leased_at = NULL, retry_at = NULL, failure_count = 0, failure_kind = NULL, last_error_code = NULL,
-  access_token_rejected = false, quarantined_until = NULL, status = 'active', updated_at = clock_timestamp()
+           client_id = $5, rejections = $6, lease_id = NULL, lease_expires_at = NULL, lease_outcome_unknown = false, open_leases = 0, first_leased_at = NULL, retry_at = NULL, failure_count = 0, failure_kind = NULL, last_error_code = NULL, access_token_rejected = false, quarantined_until = NULL, status = 'active', updated_at = clock_timestamp()
          WHERE stored.user_id = (SELECT own.user_id FROM "offline_tokens" AS own
          WHERE own.user_id = $7 FOR NO KEY UPDATE NOWAIT) AND stored.token_version = $3 RETURNING stored.token_version;
 
 -- commitMany: store refreshed an offline token
--- idp_tokens_commit_many_offline_c0277d6dc239, repeated when its connection breaks
+-- idp_tokens_commit_many_offline_74e8609edf9f, repeated when its connection breaks
 --   $1 userId: text[]
 --   $2 offlineToken: text[]
 --   $3 version: bigint[]
@@ -105,14 +103,12 @@ WITH unlocked AS MATERIALIZED (
        UPDATE "offline_tokens" AS stored SET offline_token = unlocked.new_offline_token,
            token_version = unlocked.new_version, parent_version = unlocked.new_redeemed_version,
            issued_at = to_timestamp(unlocked.new_issued_at::float8),
-           client_id = unlocked.new_client_id, rejections = unlocked.new_rejections, lease_id = NULL, lease_expires_at = NULL, lease_outcome_unknown = false, open_leases = 0,
-  first_leased_at = NULL, retry_at = NULL, failure_count = 0, failure_kind = NULL, last_error_code = NULL,
-  access_token_rejected = false, quarantined_until = NULL, status = 'active', updated_at = clock_timestamp()
+           client_id = unlocked.new_client_id, rejections = unlocked.new_rejections, lease_id = NULL, lease_expires_at = NULL, lease_outcome_unknown = false, open_leases = 0, first_leased_at = NULL, retry_at = NULL, failure_count = 0, failure_kind = NULL, last_error_code = NULL, access_token_rejected = false, quarantined_until = NULL, status = 'active', updated_at = clock_timestamp()
          FROM unlocked WHERE stored.user_id = unlocked.row_id AND stored.token_version = unlocked.new_redeemed_version
          RETURNING unlocked.position;
 
 -- commitNewerSibling: store refreshed an offline token
--- idp_tokens_commit_newer_sibling_offline_2ffe6146551c, repeated when its connection breaks
+-- idp_tokens_commit_newer_sibling_offline_51e2d14ff3b1, repeated when its connection breaks
 --   $1 offlineToken: character varying
 --   $2 version: bigint
 --   $3 redeemedVersion: bigint
@@ -123,9 +119,7 @@ WITH unlocked AS MATERIALIZED (
 UPDATE "offline_tokens" AS stored SET offline_token = $1,
            token_version = $2, parent_version = $3,
            issued_at = to_timestamp($4::float8),
-           client_id = $5, rejections = $6, lease_id = NULL, lease_expires_at = NULL, lease_outcome_unknown = false, open_leases = 0,
-  first_leased_at = NULL, retry_at = NULL, failure_count = 0, failure_kind = NULL, last_error_code = NULL,
-  access_token_rejected = false, quarantined_until = NULL, status = 'active', updated_at = clock_timestamp()
+           client_id = $5, rejections = $6, lease_id = NULL, lease_expires_at = NULL, lease_outcome_unknown = false, open_leases = 0, first_leased_at = NULL, retry_at = NULL, failure_count = 0, failure_kind = NULL, last_error_code = NULL, access_token_rejected = false, quarantined_until = NULL, status = 'active', updated_at = clock_timestamp()
          WHERE stored.user_id = (SELECT own.user_id FROM "offline_tokens" AS own
          WHERE own.user_id = $7 FOR NO KEY UPDATE NOWAIT) AND stored.parent_version = $3
            AND stored.issued_at < to_timestamp($4::float8) RETURNING stored.token_version;
@@ -193,16 +187,14 @@ SELECT stored.user_id AS row_id, stored.token_version::text AS token_version, st
         FROM "offline_tokens" AS stored WHERE stored.user_id = $1;
 
 -- store: store an offline token
--- idp_tokens_store_offline_220c8639bef4, never repeated
+-- idp_tokens_store_offline_2ff9c793f4b3, never repeated
 --   $1 userId: character varying
 --   $2 offlineToken: character varying
 --   $3 version: bigint
 --   $4 clientId: character varying
 INSERT INTO "offline_tokens" AS stored (user_id, offline_token, token_version, client_id)
            VALUES ($1, $2, $3, $4) ON CONFLICT (user_id) DO UPDATE SET offline_token = $2, token_version = $3, parent_version = NULL, client_id = $4,
-           issued_at = clock_timestamp(), lease_id = NULL, lease_expires_at = NULL, lease_outcome_unknown = false, open_leases = 0,
-  first_leased_at = NULL, retry_at = NULL, failure_count = 0, failure_kind = NULL, last_error_code = NULL,
-  access_token_rejected = false, quarantined_until = NULL, status = 'active', updated_at = clock_timestamp() RETURNING pg_current_xact_id()::text AS transaction_id;
+           issued_at = clock_timestamp(), lease_id = NULL, lease_expires_at = NULL, lease_outcome_unknown = false, open_leases = 0, first_leased_at = NULL, retry_at = NULL, failure_count = 0, failure_kind = NULL, last_error_code = NULL, access_token_rejected = false, quarantined_until = NULL, status = 'active', updated_at = clock_timestamp() RETURNING pg_current_xact_id()::text AS transaction_id;
 
 -- storeFirst: store an offline token
 -- idp_tokens_store_first_offline_1c2bf393ca14, repeated when its connection breaks
@@ -214,16 +206,14 @@ INSERT INTO "offline_tokens" AS stored (user_id, offline_token, token_version, c
            VALUES ($1, $2, $3, $4) ON CONFLICT (user_id) DO NOTHING;
 
 -- replace: replace an offline token
--- idp_tokens_replace_offline_170dd91a168d, repeated when its connection breaks
+-- idp_tokens_replace_offline_ade5da56f62d, repeated when its connection breaks
 --   $1 offlineToken: character varying
 --   $2 version: bigint
 --   $3 clientId: character varying
 --   $4 userId: text
 --   $5 loaded: text
 UPDATE "offline_tokens" AS stored SET offline_token = $1, token_version = $2, parent_version = NULL, client_id = $3,
-           issued_at = clock_timestamp(), lease_id = NULL, lease_expires_at = NULL, lease_outcome_unknown = false, open_leases = 0,
-  first_leased_at = NULL, retry_at = NULL, failure_count = 0, failure_kind = NULL, last_error_code = NULL,
-  access_token_rejected = false, quarantined_until = NULL, status = 'active', updated_at = clock_timestamp()
+           issued_at = clock_timestamp(), lease_id = NULL, lease_expires_at = NULL, lease_outcome_unknown = false, open_leases = 0, first_leased_at = NULL, retry_at = NULL, failure_count = 0, failure_kind = NULL, last_error_code = NULL, access_token_rejected = false, quarantined_until = NULL, status = 'active', updated_at = clock_timestamp()
         WHERE stored.user_id = (SELECT own.user_id FROM "offline_tokens" AS own WHERE own.user_id = $4
             FOR NO KEY UPDATE NOWAIT) AND stored.offline_token = $5 RETURNING stored.user_id;
 

@@ -11,6 +11,11 @@ import type { StoredTokens } from '../stored-tokens.js';
  */
 export interface AccessTokenRow {
   readonly tokens: Pick<StoredTokens, 'accessToken' | 'accessTokenExpiresAt' | 'version'>;
+  /** Epoch seconds of the database at which the provider issued the pair. */
+  readonly issuedAt: number;
+  readonly issuedSecondsAgo: number;
+  /** The expiry of the access token that the module acts on, in epoch seconds; 0 = it never expires. */
+  readonly accessTokenExpiresAt: number;
   /** Seconds until the access token expires; negative when it has expired, Infinity when it never expires. */
   readonly accessTokenValidForSeconds: number;
   /** Seconds between issue and expiry of the access token; Infinity when it never expires. */
@@ -53,6 +58,8 @@ export function readRow(row: QueryResultRow): AuthTokensRow {
   return {
     ...leased,
     tokens,
+    issuedAt: Number(row.issued_at),
+    accessTokenExpiresAt: tokens.accessTokenExpiresAt,
     hasRefreshToken: tokens.refreshToken !== '',
     accessTokenValidForSeconds: secondsUntil(tokens.accessTokenExpiresAt, present),
     refreshTokenValidForSeconds: secondsUntil(tokens.refreshTokenExpiresAt, present),
@@ -73,8 +80,31 @@ export function readAccessToken(row: QueryResultRow): AccessTokenRow {
   const present = Number(text.slice(issueEnd + 1));
   return {
     tokens: { accessToken: row.access_token as SealedToken, accessTokenExpiresAt, version },
+    issuedAt,
+    issuedSecondsAgo: present - issuedAt,
+    accessTokenExpiresAt,
     accessTokenValidForSeconds: secondsUntil(accessTokenExpiresAt, present),
     accessTokenLifetimeSeconds: secondsUntil(accessTokenExpiresAt, issuedAt),
+  };
+}
+
+/**
+ * Returns the row with the lifetime that the module assumes for an access token without an expiry. A row without a
+ * refresh token is returned as it is, because nothing could replace its access token after the assumed lifetime.
+ *
+ * @param assumedLifetimeSeconds undefined = an access token without an expiry never expires
+ */
+export function withAssumedLifetime<Row extends AccessTokenRow & { readonly hasRefreshToken?: boolean }>(
+  row: Row,
+  assumedLifetimeSeconds: number | undefined,
+): Row {
+  const isAssumed = row.tokens.accessTokenExpiresAt === 0 && row.hasRefreshToken !== false;
+  if (assumedLifetimeSeconds === undefined || !isAssumed) return row;
+  return {
+    ...row,
+    accessTokenExpiresAt: Math.floor(row.issuedAt) + assumedLifetimeSeconds,
+    accessTokenValidForSeconds: assumedLifetimeSeconds - row.issuedSecondsAgo,
+    accessTokenLifetimeSeconds: assumedLifetimeSeconds,
   };
 }
 

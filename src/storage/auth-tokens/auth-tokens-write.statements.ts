@@ -3,7 +3,7 @@ import type { QueryResultRow } from 'pg';
 import { defineStatement, type Statement } from '../../postgres/statement.js';
 import type { TokenKey } from '../../token-key.js';
 import type { Columns } from '../leases/lease.statements.js';
-import { RESET, type Stamp } from '../leases/leased-table-shape.js';
+import { CLEAR_STATE, RESET, type Stamp } from '../leases/leased-table-shape.js';
 import type { SealedTokens, StoredTokens } from '../stored-tokens.js';
 import { KEY_CONDITION, readTokens, TOKEN_COLUMNS } from './auth-tokens-row.js';
 
@@ -15,12 +15,20 @@ export interface ImportRules {
   readonly mayDropRefreshToken: boolean;
 }
 
+/** A pair to store, with everything that the statement needs. */
+export type PairToStore = TokenKey &
+  SealedTokens &
+  Stamp & {
+    /** Whether a pair without a refresh token keeps the stored refresh token. */
+    readonly keepsRefreshToken: boolean;
+  };
+
 /** The statements that store and delete pairs in `auth_tokens`. Each is one round trip. */
 export interface AuthTokensWrites {
-  /** Returns the id of the transaction that stored the pair. */
-  readonly store: Statement<TokenKey & SealedTokens & Stamp, string>;
+  /** Returns the token version that the row has now, and the id of the transaction that stored the pair. */
+  readonly store: Statement<PairToStore, { readonly version: string; readonly transactionId: string }>;
   /** Replaces many pairs, and gives the positions of those that it replaced. */
-  readonly storeMany: Statement<Columns<TokenKey & SealedTokens & Stamp>, { readonly position: number }>;
+  readonly storeMany: Statement<Columns<PairToStore>, { readonly position: number }>;
   readonly import: Statement<TokenKey & SealedTokens & Stamp & ImportRules, string>;
   readonly delete: Statement<TokenKey, StoredTokens>;
   readonly deleteForRevocation: Statement<TokenKey, true>;
@@ -31,13 +39,42 @@ export interface AuthTokensWrites {
  * @param revocations quoted path of `token_revocations`
  */
 export function authTokensWrites(table: string, revocations: string): AuthTokensWrites {
-  const values = (value: (column: string, parameter: string) => string, issuedAt: string) =>
-    `access_token = ${value('access_token', 'accessToken')}, refresh_token = ${value('refresh_token', 'refreshToken')},
-           access_token_expires_at = ${value('access_token_expires_at', 'accessTokenExpiresAt')},
-           refresh_token_expires_at = ${value('refresh_token_expires_at', 'refreshTokenExpiresAt')},
-           token_version = ${value('version', 'version')}, parent_version = NULL, client_id = ${value('client_id', 'clientId')},
-           rejections = 0, issued_at = ${issuedAt}, ${RESET}`;
-  const pair = (issuedAt: string) => values((_, parameter) => `$${parameter}`, issuedAt);
+  /** Whether the new pair has no refresh token, and the stored one has a refresh token that may be alive. */
+  const lacksRefreshToken = (refreshToken: string) =>
+    `${refreshToken} = '' AND stored.refresh_token <> '' AND stored.status = 'active'`;
+  // A login can bring an access token alone. Then the row keeps its refresh token with the version and the state of the
+  // refresh, because a refresh that is under way stores the only live refresh token by this version. If an exchange may
+  // have ended the old access token, the new one is no witness of it. The refresh token of another client is not kept,
+  // because the module never sends it.
+  const storedPair = (value: (column: string, parameter: string) => string): string => {
+    const clientId = value('client_id', 'clientId');
+    const isKept = `${value('keeps_refresh_token', 'keepsRefreshToken')} AND ${lacksRefreshToken(value('refresh_token', 'refreshToken'))}
+             AND coalesce(stored.client_id = ${clientId}, true)`;
+    const unlessKept = (column: string, replacement: string) =>
+      `${column} = CASE WHEN ${isKept} THEN stored.${column} ELSE ${replacement} END`;
+    const { access_token_rejected: isRejected, ...state } = CLEAR_STATE;
+    return [
+      `access_token = ${value('access_token', 'accessToken')}`,
+      `access_token_expires_at = ${value('access_token_expires_at', 'accessTokenExpiresAt')}`,
+      unlessKept('refresh_token', value('refresh_token', 'refreshToken')),
+      unlessKept('refresh_token_expires_at', value('refresh_token_expires_at', 'refreshTokenExpiresAt')),
+      unlessKept('token_version', value('version', 'version')),
+      unlessKept('parent_version', 'NULL'),
+      unlessKept('client_id', clientId),
+      ...Object.entries(state).map(([column, cleared]) => unlessKept(column, cleared)),
+      `access_token_rejected = CASE WHEN ${isKept} THEN stored.open_leases > 0 ELSE ${isRejected} END`,
+      'rejections = 0, issued_at = clock_timestamp(), updated_at = clock_timestamp()',
+    ].join(', ');
+  };
+  const typed: Partial<Record<string, string>> = {
+    accessTokenExpiresAt: '::bigint',
+    refreshTokenExpiresAt: '::bigint',
+    version: '::bigint',
+    refreshToken: '::text',
+    clientId: '::text',
+    keepsRefreshToken: '::boolean',
+  };
+  const ownStoredPair = storedPair((_, parameter) => `$${parameter}${typed[parameter] ?? ''}`);
   const inserted = (
     issuedAt: string,
   ) => `INSERT INTO ${table} AS stored (keycloak_user_id, identity_provider, access_token,
@@ -46,10 +83,14 @@ export function authTokensWrites(table: string, revocations: string): AuthTokens
              $refreshTokenExpiresAt::bigint, $version::bigint, $clientId, ${issuedAt}`;
 
   const importedAt = 'CASE WHEN $issuedAt::float8 > 0 THEN to_timestamp($issuedAt::float8) ELSE clock_timestamp() END';
+  const importedPair = `access_token = $accessToken, refresh_token = $refreshToken,
+           access_token_expires_at = $accessTokenExpiresAt, refresh_token_expires_at = $refreshTokenExpiresAt,
+           token_version = $version, parent_version = NULL, client_id = $clientId, rejections = 0,
+           issued_at = ${importedAt}, ${RESET}`;
   const isImportNewer = `CASE WHEN $issuedAt::float8 > 0 THEN to_timestamp($issuedAt::float8) > stored.issued_at
         OR to_timestamp($issuedAt::float8) = stored.issued_at AND stored.parent_version IS NULL
       ELSE stored.parent_version IS NULL OR stored.status <> 'active' END
-    AND ($mayDropRefreshToken::boolean OR $refreshToken <> '' OR stored.refresh_token = '' OR stored.status <> 'active')`;
+    AND ($mayDropRefreshToken::boolean OR NOT (${lacksRefreshToken('$refreshToken')}))`;
   const written = 'pg_current_xact_id()::text AS transaction_id';
   const readTransactionId = (row: QueryResultRow) => String(row.transaction_id);
 
@@ -61,12 +102,12 @@ export function authTokensWrites(table: string, revocations: string): AuthTokens
       action: 'store tokens',
       isRepeatable: false, // by the second try the pair may be refreshed, and the statement would store a spent one
       text: `WITH updated AS (
-         UPDATE ${table} AS stored SET ${pair('clock_timestamp()')} WHERE ${KEY_CONDITION} RETURNING stored.id),
+         UPDATE ${table} AS stored SET ${ownStoredPair} WHERE ${KEY_CONDITION} RETURNING stored.token_version),
        inserted AS (
          ${inserted('clock_timestamp()')} WHERE NOT EXISTS (SELECT FROM updated)
-         ON CONFLICT (keycloak_user_id, identity_provider) DO UPDATE SET ${pair('clock_timestamp()')})
-       SELECT ${written}`,
-      read: readTransactionId,
+         ON CONFLICT (keycloak_user_id, identity_provider) DO UPDATE SET ${ownStoredPair} RETURNING stored.token_version)
+       SELECT token_version::text AS token_version, ${written} FROM (TABLE updated UNION ALL TABLE inserted) AS stored`,
+      read: (row) => ({ version: String(row.token_version), transactionId: readTransactionId(row) }),
     }),
 
     // The statement replaces the pairs of many callers. It skips locked rows and does not insert, so two of these
@@ -78,12 +119,14 @@ export function authTokensWrites(table: string, revocations: string): AuthTokens
       text: `WITH unlocked AS MATERIALIZED (
          SELECT stored.id AS row_id, asked.* FROM unnest((SELECT $keycloakUserId::text[]), (SELECT $idp::text[]),
              (SELECT $accessToken::text[]), (SELECT $refreshToken::text[]), (SELECT $accessTokenExpiresAt::bigint[]),
-             (SELECT $refreshTokenExpiresAt::bigint[]), (SELECT $version::bigint[]), (SELECT $clientId::text[]))
+             (SELECT $refreshTokenExpiresAt::bigint[]), (SELECT $version::bigint[]), (SELECT $clientId::text[]),
+             (SELECT $keepsRefreshToken::boolean[]))
              WITH ORDINALITY AS asked (keycloak_user_id, identity_provider, new_access_token, new_refresh_token,
-               new_access_token_expires_at, new_refresh_token_expires_at, new_version, new_client_id, position)
+               new_access_token_expires_at, new_refresh_token_expires_at, new_version, new_client_id,
+               new_keeps_refresh_token, position)
            JOIN ${table} AS stored ON stored.keycloak_user_id = asked.keycloak_user_id
              AND stored.identity_provider = asked.identity_provider FOR NO KEY UPDATE OF stored SKIP LOCKED)
-       UPDATE ${table} AS stored SET ${values((column) => `unlocked.new_${column}`, 'clock_timestamp()')}
+       UPDATE ${table} AS stored SET ${storedPair((column) => `unlocked.new_${column}`)}
          FROM unlocked WHERE stored.id = unlocked.row_id RETURNING unlocked.position`,
       read: (row) => ({ position: Number(row.position) }),
     }),
@@ -97,10 +140,10 @@ export function authTokensWrites(table: string, revocations: string): AuthTokens
       action: 'import tokens',
       isRepeatable: false,
       text: `WITH updated AS (
-         UPDATE ${table} AS stored SET ${pair(importedAt)} WHERE ${KEY_CONDITION} AND ${isImportNewer} RETURNING ${written}),
+         UPDATE ${table} AS stored SET ${importedPair} WHERE ${KEY_CONDITION} AND ${isImportNewer} RETURNING ${written}),
        inserted AS (
          ${inserted(importedAt)} WHERE NOT EXISTS (SELECT FROM ${table} AS stored WHERE ${KEY_CONDITION})
-         ON CONFLICT (keycloak_user_id, identity_provider) DO UPDATE SET ${pair(importedAt)} WHERE ${isImportNewer}
+         ON CONFLICT (keycloak_user_id, identity_provider) DO UPDATE SET ${importedPair} WHERE ${isImportNewer}
          RETURNING ${written})
        SELECT transaction_id FROM updated UNION ALL SELECT transaction_id FROM inserted`,
       read: readTransactionId,

@@ -1,6 +1,8 @@
 import { Inject, Injectable } from '@nestjs/common';
+import type { QueryResultRow } from 'pg';
 import { DataSource } from 'typeorm';
 
+import { IdentityProviderRegistry } from '../../identity-providers/identity-provider.registry.js';
 import { BatchedStatement } from '../../postgres/batched-statement.js';
 import { TOKENS_DATA_SOURCE } from '../../postgres/database.options.js';
 import { isRowRefused } from '../../postgres/driver-error.js';
@@ -10,17 +12,14 @@ import { randomId } from '../../postgres/random-id.js';
 import { StatementExecutor } from '../../postgres/statement-executor.js';
 import { tablePathOf } from '../../postgres/table-path.js';
 import type { TokenKey } from '../../token-key.js';
-import type { Stamp } from '../leases/leased-table-shape.js';
 import { columnsOf, LeasedTable } from '../leases/leased.table.js';
 import type { SealedTokens, StoredTokens } from '../stored-tokens.js';
 import { TokenRevocation } from '../token-revocations/token-revocation.entity.js';
 import { authTokensLeases } from './auth-tokens-lease.statements.js';
 import { authTokensLookups, type Lookups } from './auth-tokens-lookup.statements.js';
-import type { AccessTokenRow, AuthTokensRow } from './auth-tokens-row.js';
-import { authTokensWrites, type ImportRules } from './auth-tokens-write.statements.js';
+import { type AccessTokenRow, type AuthTokensRow, withAssumedLifetime } from './auth-tokens-row.js';
+import { authTokensWrites, type ImportRules, type PairToStore } from './auth-tokens-write.statements.js';
 import { AuthTokens } from './auth-tokens.entity.js';
-
-type PairToStore = TokenKey & SealedTokens & Stamp;
 
 /**
  * The table `auth_tokens`, with one method for each statement. Every method throws {@link TokenStoreUnavailableError}.
@@ -44,8 +43,9 @@ export class AuthTokensTable {
     @Inject(TOKENS_DATA_SOURCE) private readonly dataSource: DataSource,
     private readonly executor: StatementExecutor,
     private readonly scope: QueryRunnerScope,
+    private readonly providers: IdentityProviderRegistry,
   ) {
-    this.leases = new LeasedTable(executor, this.#sql);
+    this.leases = new LeasedTable(executor, this.#sql, (key, row) => this.#completed(key, row));
   }
 
   /** Whether lookups of access tokens wait or are under way. */
@@ -74,16 +74,19 @@ export class AuthTokensTable {
   /**
    * Inserts or replaces the pair in one statement. Concurrent stores of one key all succeed, and any of them can be the
    * last. Outside of a transaction, concurrent stores share statements.
+   *
+   * @param keepsRefreshToken whether a pair without a refresh token replaces only the access token of a stored pair
+   * that has one
    */
-  async store(key: TokenKey, pair: SealedTokens, clientId: string | null): Promise<void> {
-    const params = { ...key, ...pair, clientId, version: randomId() };
+  async store(key: TokenKey, pair: SealedTokens, clientId: string | null, keepsRefreshToken: boolean): Promise<void> {
+    const params = { ...key, ...pair, clientId, keepsRefreshToken, version: randomId() };
     const transaction = this.scope.transaction();
     if (!transaction) {
       if (!(await this.#stores.run(params))) await this.executor.executeDetached(this.#sql().store, params);
       return;
     }
-    const [transactionId] = await this.executor.execute(this.#sql().store, params);
-    if (transactionId) transaction.markWritten(params.version, transactionId);
+    const [stored] = await this.executor.execute(this.#sql().store, params);
+    if (stored) transaction.markWritten(stored.version, stored.transactionId);
   }
 
   /**
@@ -132,31 +135,45 @@ export class AuthTokensTable {
     return isStored;
   }
 
-  async #inside<Row>({ one, read }: Lookups<Row>, key: TokenKey): Promise<Row | null> {
+  #completed<Row extends AccessTokenRow>({ idp }: TokenKey, row: Row): Row {
+    return withAssumedLifetime(row, this.providers.assumedLifetimeOf(idp));
+  }
+
+  async #inside<Row extends AccessTokenRow>({ one, read }: Lookups<Row>, key: TokenKey): Promise<Row | null> {
     const [row] = await this.executor.execute(one, key);
-    return row ? read(row) : null;
+    return row ? this.#completed(key, read(row)) : null;
   }
 
   /** Returns the rows at the positions of their keys. */
-  async #lookUp<Row>(lookups: Lookups<Row>, keys: readonly TokenKey[]): Promise<(Row | undefined)[]> {
-    const { one, ofOneIdp, ofMany, read } = lookups;
+  async #lookUp<Row extends AccessTokenRow>(
+    lookups: Lookups<Row>,
+    keys: readonly TokenKey[],
+  ): Promise<(Row | undefined)[]> {
+    const rows = await this.#lookUpUnread(lookups, keys);
+    return keys.map((key, index) => {
+      const row = rows[index];
+      return row && this.#completed(key, lookups.read(row));
+    });
+  }
+
+  async #lookUpUnread(lookups: Lookups<unknown>, keys: readonly TokenKey[]): Promise<(QueryResultRow | undefined)[]> {
+    const { one, ofOneIdp, ofMany } = lookups;
     const [first] = keys;
     if (!first) return [];
     if (keys.length === 1) {
-      const [row] = await this.executor.executeDetached(one, first);
-      return row ? [read(row)] : [];
+      return this.executor.executeDetached(one, first);
     }
     if (keys.every(({ idp }) => idp === first.idp)) {
       const users = keys.map(({ keycloakUserId }) => keycloakUserId);
-      const byUser = new Map<string, Row>();
+      const byUser = new Map<string, QueryResultRow>();
       for (const row of await this.executor.executeDetached(ofOneIdp, { users, idp: first.idp })) {
-        byUser.set(row.keycloak_user_id as string, read(row));
+        byUser.set(row.keycloak_user_id as string, row);
       }
       return users.map((user) => byUser.get(user));
     }
-    const found: (Row | undefined)[] = [];
+    const found: (QueryResultRow | undefined)[] = [];
     for (const row of await this.executor.executeDetached(ofMany, columnsOf(keys))) {
-      found[Number(row.position) - 1] = read(row);
+      found[Number(row.position) - 1] = row;
     }
     return found;
   }

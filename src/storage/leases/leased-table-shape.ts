@@ -32,10 +32,26 @@ export interface LeasedTableShape<Key, Tokens, Row> {
   readonly read: (row: QueryResultRow) => Row;
 }
 
+/** The state of the refresh after a statement stored a new refresh token, as SQL values of the columns. */
+export const CLEAR_STATE = {
+  lease_id: 'NULL',
+  lease_expires_at: 'NULL',
+  lease_outcome_unknown: 'false',
+  open_leases: '0',
+  first_leased_at: 'NULL',
+  retry_at: 'NULL',
+  failure_count: '0',
+  failure_kind: 'NULL',
+  last_error_code: 'NULL',
+  access_token_rejected: 'false',
+  quarantined_until: 'NULL',
+  status: "'active'",
+} as const;
+
 /** SQL that clears the state of the refresh when a statement stores new tokens. */
-export const RESET = `lease_id = NULL, lease_expires_at = NULL, lease_outcome_unknown = false, open_leases = 0,
-  first_leased_at = NULL, retry_at = NULL, failure_count = 0, failure_kind = NULL, last_error_code = NULL,
-  access_token_rejected = false, quarantined_until = NULL, status = 'active', updated_at = clock_timestamp()`;
+export const RESET = `${Object.entries(CLEAR_STATE)
+  .map(([column, value]) => `${column} = ${value}`)
+  .join(', ')}, updated_at = clock_timestamp()`;
 
 /** Returns the SQL condition that names the row of a key. @param row alias of the table */
 export function keyCondition({ key }: { key: readonly ParameterColumn[] }, row: string): string {

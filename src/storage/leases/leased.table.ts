@@ -33,10 +33,12 @@ export class LeasedTable<Key extends object, Tokens extends object, Row> {
   /**
    * @param statements returns the statements of the table; first called when one is needed, because the host may
    * initialise its data source late
+   * @param completed adds to a row what the statements do not know
    */
   constructor(
     private readonly executor: StatementExecutor,
     private readonly statements: () => LeaseStatements<Key, Tokens, Row>,
+    private readonly completed: (key: Key, row: Row) => Row = (_, row) => row,
   ) {}
 
   /** Takes the lease of a row if the row still has the version and the state that the caller has seen. */
@@ -44,7 +46,8 @@ export class LeasedTable<Key extends object, Tokens extends object, Row> {
     const leaseMs = Math.ceil(request.leaseMs);
     const answer = await this.#leases.run({ ...key, ...request, leaseMs });
     if (!answer) return { kind: 'refused', reason: 'deleted', row: null };
-    const { row, grantedAt, refusal, askedAt } = answer;
+    const { grantedAt, refusal, askedAt } = answer;
+    const row = this.completed(key, answer.row);
     if (grantedAt === null) return { kind: 'refused', reason: refusal ?? 'changed', row };
     return { kind: 'granted', lease: leaseOf(request.leaseId, row, { leaseMs, askedAt, grantedAt }) };
   }
