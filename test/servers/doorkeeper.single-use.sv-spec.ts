@@ -45,7 +45,7 @@ describeServer(
     ],
   },
   (current) => {
-    it('costs the user of a process that was killed after the rotation a login, and the module knows it at once', async () => {
+    it('has the user reconnect as soon as the lease of a process that was killed after the rotation is over', async () => {
       const { rig, server } = current();
       const stored = await rig.storeStale(600);
       await rig.killAfterRotation(stored);

@@ -2,7 +2,7 @@
 import { spawnSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 
-import { findDoorkeeper } from './find-doorkeeper.js';
+import { hasDoorkeeper } from './has-doorkeeper.js';
 
 const PACKAGES = ['ruby-doorkeeper', 'ruby-railties', 'ruby-activerecord', 'ruby-sqlite3', 'puma'];
 const APT = ['-qq', '-o', 'DPkg::Lock::Timeout=120'];
@@ -13,7 +13,7 @@ if (spawnSync('npm', npm, { stdio: 'inherit' }).status !== 0) {
   process.exit(1);
 }
 
-if (!findDoorkeeper()) {
+if (!hasDoorkeeper()) {
   const reason = installDoorkeeper();
   if (reason) {
     console.log(
@@ -31,5 +31,5 @@ function installDoorkeeper() {
   run([...APT, 'update']); // if it fails, the lists of packages on this machine may do
   const { status, stderr } = run([...APT, 'install', '-y', '--no-install-recommends', ...PACKAGES]);
   if (status !== 0) return `apt-get failed (${String(stderr).trim().split('\n').at(-1)})`;
-  return findDoorkeeper() ? undefined : 'Ruby does not find the packages that apt-get installed';
+  return hasDoorkeeper() ? undefined : 'Ruby does not find the packages that apt-get installed';
 }

@@ -41,14 +41,19 @@ export function describeServer<Server extends OAuthServer>(
 ): void {
   let server: Server;
   let rig: ServerRig;
+  let stop: (() => Promise<void>) | undefined;
 
   beforeAll(async () => {
     server = await start();
+    stop = () => server.stop();
     process.stdout.write(`${server.version}\n`);
     rig = await ServerRig.start(server, entry);
+    stop = () => rig.stop();
   }, 120_000);
 
-  afterAll(() => rig.stop());
+  afterAll(async () => {
+    await stop?.();
+  });
 
   describe(name, () => {
     it('behaves as the table of servers says', async () => {
