@@ -27,6 +27,7 @@ export class OwnTransaction extends Transaction {
   /** The connection. It is undefined until the transaction has begun. */
   #client: PoolClient | undefined;
   readonly #lent: LentQueryRunner;
+  readonly #afterCommit: (() => void)[] = [];
 
   constructor(
     runner: QueryRunner,
@@ -84,6 +85,11 @@ export class OwnTransaction extends Transaction {
     if (isIdle(this.#client)) throw endedInside(); // a statement that the work did not await has ended it
     await this.#asOwner('commit a transaction', () => this.runner.commitTransaction());
     if (this.#isActive()) throw leftOpen();
+    for (const work of this.#afterCommit) work();
+  }
+
+  override afterCommit(work: () => void): void {
+    this.#afterCommit.push(work);
   }
 
   /**

@@ -145,6 +145,18 @@ export class QueryRunnerScope {
   }
 
   /**
+   * Runs `work` when the surrounding transaction is committed, and at once outside of a transaction.
+   *
+   * @internal
+   * @see {@link Transaction.afterCommit}
+   */
+  afterCommit(work: () => void): void {
+    const transaction = this.transaction();
+    if (transaction) transaction.afterCommit(work);
+    else work();
+  }
+
+  /**
    * Returns whether the surrounding transaction has written or deleted a row and has not committed this yet.
    *
    * @internal

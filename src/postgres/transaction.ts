@@ -78,6 +78,14 @@ export abstract class Transaction {
   hasWritten(version: string): boolean {
     return this.#writtenVersions.has(version);
   }
+
+  /**
+   * Runs `work` when the transaction is committed, and never if it is rolled back. The module does not learn when the
+   * host ends a transaction of its own, so `work` then runs at once.
+   */
+  afterCommit(work: () => void): void {
+    work();
+  }
 }
 
 /** A transaction that the host begins and ends. */

@@ -111,7 +111,7 @@ export class TokenManager {
     const isRevocable = this.providers.get(idp).revoke !== undefined;
     if (!isRevocable) return (await this.table.delete(key)) !== null;
     const isDeleted = await this.table.deleteForRevocation(key);
-    if (isDeleted) this.revoker.wake();
+    if (isDeleted) this.revoker.wakeAfterCommit();
     return isDeleted;
   }
 

@@ -4,6 +4,7 @@ import { revokeAt } from '../identity-providers/checked-answer.js';
 import type { RevocationAnswer } from '../identity-providers/identity-provider.js';
 import { IdentityProviderRegistry } from '../identity-providers/identity-provider.registry.js';
 import { LEASE_MARGIN_MS } from '../identity-providers/refresh-policy.js';
+import { QueryRunnerScope } from '../postgres/query-runner-scope.js';
 import { RefreshDrain } from '../refresh/refresh-drain.js';
 import { TokenCipher } from '../sealing/token-cipher.js';
 import { authTokenLocation } from '../storage/token-locations.js';
@@ -12,29 +13,37 @@ import { TokenRevocationsTable } from '../storage/token-revocations/token-revoca
 import { within } from '../within.js';
 
 const POLL_INTERVAL_MS = 10_000;
+/** The largest number of pairs that one provider gets from this process at a time. */
 const BATCH = 20;
 /**
  * With a backoff of up to an hour these attempts take most of a day. After the last one the tokens are left to expire.
  */
 const MAX_ATTEMPTS = 24;
+/** The codes of a refusal that says nothing about the tokens. */
+const NOT_ABOUT_THE_TOKENS = new Set(['NOT_SUPPORTED', 'unsupported_token_type']);
 
 /**
  * Revokes deleted pairs at their providers, from the outbox table, in every process that runs the module. One process
  * at a time takes a pair up and sends its revocation. After a backoff a process takes the pair up again, until the
  * provider has answered, 24 times at most. No caller waits for a provider. A process sends the revocations of a batch
- * at the same time, and its next batch waits for the answers, at most until the deadline of the requests.
+ * at the same time. The next batch of a provider waits for the answers to its last one, at most until the deadline of
+ * the requests. No provider waits for another one.
  */
 @Injectable()
 export class TokenRevoker implements OnApplicationBootstrap, OnModuleDestroy {
   readonly #logger = new Logger(TokenRevoker.name);
+  /** The providers that have a batch under way. */
+  readonly #busy = new Set<string>();
   #timer: NodeJS.Timeout | undefined;
-  #round: Promise<void> | undefined;
+  #isClaiming = false;
+  #isWoken = false;
 
   constructor(
     private readonly revocations: TokenRevocationsTable,
     private readonly providers: IdentityProviderRegistry,
     private readonly cipher: TokenCipher,
     private readonly drain: RefreshDrain,
+    private readonly scope: QueryRunnerScope,
   ) {}
 
   onApplicationBootstrap(): void {
@@ -44,11 +53,23 @@ export class TokenRevoker implements OnApplicationBootstrap, OnModuleDestroy {
     this.#timer.unref();
   }
 
+  /**
+   * Looks at the outbox when the surrounding transaction is committed, and at once outside of a transaction. In a
+   * transaction of the host it also looks at once, and the next interval finds the pair.
+   */
+  wakeAfterCommit(): void {
+    this.scope.afterCommit(() => {
+      this.scope.detached(() => {
+        this.wake();
+      });
+    });
+  }
+
   /** Looks at the outbox now, not at the next interval. Returns at once. */
   wake(): void {
-    if (!this.drain.mayStart() || this.#round) return;
-    this.#round = this.#runRound().finally(() => (this.#round = undefined));
-    this.drain.track(this.#round);
+    if (!this.drain.mayStart()) return;
+    this.#isWoken = true;
+    if (!this.#isClaiming) this.drain.track(this.#claimAll());
   }
 
   /**
@@ -59,18 +80,46 @@ export class TokenRevoker implements OnApplicationBootstrap, OnModuleDestroy {
     clearInterval(this.#timer);
   }
 
-  async #runRound(): Promise<void> {
+  /** Takes up what is due, until no more is due at a provider without a batch under way. Never rejects. */
+  async #claimAll(): Promise<void> {
+    this.#isClaiming = true;
     try {
-      for (;;) {
-        const claimed = await this.revocations.claim(this.providers.revocable, BATCH);
+      // A pair that is noted while a statement is under way wakes the revoker again, because the statement may not see
+      // the pair.
+      while (this.#isWoken) {
+        this.#isWoken = false;
+        const idle = this.providers.revocable.filter((idp) => !this.#busy.has(idp));
+        const claimed = await this.revocations.claim(idle, BATCH);
         if (!this.drain.mayStart()) return; // another process takes the pairs up after their backoff
-        const ends = await Promise.allSettled(claimed.map((revocation) => this.#revoke(revocation)));
-        for (const end of ends) if (end.status === 'rejected') throw end.reason;
-        if (claimed.length < BATCH || !this.drain.mayStart()) return;
+        for (const idp of new Set(claimed.map((each) => each.idp))) {
+          this.drain.track(
+            this.#revokeAll(
+              idp,
+              claimed.filter((each) => each.idp === idp),
+            ),
+          );
+        }
+        if (claimed.length === BATCH) this.#isWoken = true;
       }
     } catch (error) {
-      this.#logger.warn(`The module could not process the outbox of revocations and tries again: ${String(error)}`);
+      this.#warn(error);
+    } finally {
+      this.#isClaiming = false;
     }
+  }
+
+  /** Sends the revocations of one provider, and looks for its next ones. Never rejects. */
+  async #revokeAll(idp: string, batch: readonly ClaimedRevocation[]): Promise<void> {
+    this.#busy.add(idp);
+    const ends = await Promise.allSettled(batch.map((revocation) => this.#revoke(revocation)));
+    this.#busy.delete(idp);
+    const failed = ends.find((end) => end.status === 'rejected');
+    if (failed) this.#warn(failed.reason);
+    else this.wake();
+  }
+
+  #warn(error: unknown): void {
+    this.#logger.warn(`The module could not process the outbox of revocations and tries again: ${String(error)}`);
   }
 
   async #revoke(revocation: ClaimedRevocation): Promise<void> {
@@ -82,7 +131,13 @@ export class TokenRevoker implements OnApplicationBootstrap, OnModuleDestroy {
     }
     const subject = `The tokens of user "${keycloakUserId}" at "${idp}"`;
     if (answer.kind === 'refused' || attempts >= MAX_ATTEMPTS) {
-      this.#logger.error(`${subject} are not revoked (${answer.code}) and stay valid until they expire.`);
+      if (answer.kind === 'refused' && !NOT_ABOUT_THE_TOKENS.has(answer.code)) {
+        this.#logger.log(
+          `${subject}: the provider refused the revocation (${answer.code}). Providers refuse it for tokens that have ended already.`,
+        );
+      } else {
+        this.#logger.error(`${subject} are not revoked (${answer.code}) and stay valid until they expire.`);
+      }
       await this.revocations.remove(id);
       return;
     }
