@@ -52,7 +52,7 @@ const zones = LAYERS.map((layer, position) => ({
 })).filter(({ from }) => from.length > 0);
 
 export default defineConfig(
-  { ignores: ['dist', 'build', 'coverage', 'bench/node_modules'] },
+  { ignores: ['dist', 'build', 'coverage', 'bench/node_modules', 'test/servers/node_modules'] },
   { files: ['**/*.js'], languageOptions: { sourceType: 'module' } },
   {
     files: ['**/*.ts'],

@@ -7,7 +7,12 @@ export default {
     '^nestjs-idp-tokens$': '<rootDir>/src/index.ts',
     '^(\\.{1,2}/.*)\\.js$': '$1',
   },
-  modulePathIgnorePatterns: ['<rootDir>/dist', '<rootDir>/build', '<rootDir>/bench/node_modules'],
+  modulePathIgnorePatterns: [
+    '<rootDir>/dist',
+    '<rootDir>/build',
+    '<rootDir>/bench/node_modules',
+    '<rootDir>/test/servers/node_modules',
+  ],
   transform: {
     '^.+\\.ts$': [
       '@swc/jest',

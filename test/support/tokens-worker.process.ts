@@ -11,7 +11,7 @@ import { TokenManager, tokensEntities, TokensModule } from 'nestjs-idp-tokens';
 
 import type { WorkerCall, WorkerSettings } from './tokens-worker.js';
 
-const { databaseUrl, poolSize, options } = JSON.parse(process.argv[2] ?? '{}') as WorkerSettings;
+const { databaseUrl, poolSize, options, idp = 'hostile' } = JSON.parse(process.argv[2] ?? '{}') as WorkerSettings;
 
 @Module({
   imports: [
@@ -36,9 +36,7 @@ async function answer({ id, kind, users, callers = 1, ...demand }: WorkerCall): 
     process.send?.({ id, outcomes: [] });
     return;
   }
-  const calls = users.flatMap((user) =>
-    Array.from({ length: callers }, () => tokens.getIdpToken(user, 'hostile', demand)),
-  );
+  const calls = users.flatMap((user) => Array.from({ length: callers }, () => tokens.getIdpToken(user, idp, demand)));
   const outcomes = await Promise.all(
     calls.map((pending) =>
       pending.then(

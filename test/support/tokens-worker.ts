@@ -9,6 +9,8 @@ export interface WorkerSettings {
   databaseUrl: string;
   poolSize?: number;
   options: TokensModuleOptions;
+  /** The provider of all calls. Default: `hostile`. */
+  idp?: string;
 }
 
 /** The demand of a call. */
