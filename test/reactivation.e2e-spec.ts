@@ -1,3 +1,5 @@
+import { readFile } from 'node:fs/promises';
+
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
 import type { INestApplication } from '@nestjs/common';
 
@@ -109,6 +111,16 @@ describe('Grants that ended by mistake', () => {
     await expect(database.query('SELECT token_version FROM auth_tokens ORDER BY id')).resolves.toEqual(before);
   });
 
+  it('come back by the statements of the operations page', async () => {
+    const page = await readFile(new URL('../docs/operations.md', import.meta.url), 'utf8');
+    const statements = page.split('```sql\n').map((part) => part.split('```')[0] ?? '');
+    const [pairs = '', offlineTokens = ''] = statements.filter((text) => text.startsWith('UPDATE'));
+    const since = pairs.replaceAll("'github'", "'acme'").replace('2026-11-24 09:00:00+00', '2020-01-01');
+    await database.query(since);
+    await expect(working()).resolves.toEqual(users);
+    await expect(database.query(offlineTokens)).resolves.toEqual([]);
+  });
+
   it('come back or not with the transaction around the call', async () => {
     const run = app.get(QueryRunnerScope).run(async () => {
       await tokens.reactivateIdpTokens('acme');
@@ -120,7 +132,12 @@ describe('Grants that ended by mistake', () => {
 
   it('are not looked for with arguments that cannot be meant', async () => {
     await expect(tokens.reactivateIdpTokens('acmee')).rejects.toThrow(UnsupportedProviderError);
-    for (const which of [{ userIds: [''] }, { userIds: 'user-1' as never }, { endedAfter: new Date('x') }, { endedAfter: '2026-11-01' as never }]) {
+    for (const which of [
+      { userIds: [''] },
+      { userIds: 'user-1' as never },
+      { endedAfter: new Date('x') },
+      { endedAfter: '2026-11-01' as never },
+    ]) {
       await expect(tokens.reactivateIdpTokens('acme', which)).rejects.toThrow(InvalidTokenInputError);
     }
   });
