@@ -103,6 +103,9 @@ async function readBody(response: Response): Promise<string | undefined> {
 function transportCode(error: unknown): string {
   const cause = property(error, 'cause');
   if (property(cause, 'message') === 'bad port') return 'BLOCKED_PORT'; // fetch itself refuses this port
+  // Neither undici nor Node.js has a code for a proxy that opens no tunnel.
+  const refusal = /^Proxy response \((\d{3})\)/.exec(String(property(property(cause, 'cause'), 'message')));
+  if (refusal) return `PROXY_${refusal[1] ?? ''}`;
   const code = property(cause, 'code');
   return typeof code === 'string' && /^[A-Z0-9_]{1,64}$/.test(code) ? code : 'NETWORK_ERROR';
 }
@@ -116,14 +119,16 @@ function property(value: unknown, name: string): unknown {
 }
 
 /**
- * Returns whether a request failed in the name resolution, the connection or the TLS handshake. Nothing of the request
- * was sent then.
+ * Returns whether a request failed in the name resolution, the connection, the tunnel of a proxy or the TLS handshake.
+ * Nothing of the request was sent then.
  */
 function isBeforeSending(code: string): boolean {
   return (
     ['ECONNREFUSED', 'ENOTFOUND', 'EAI_AGAIN', 'EAI_FAIL', 'ENETUNREACH', 'EHOSTUNREACH'].includes(code) ||
     code === 'UND_ERR_CONNECT_TIMEOUT' ||
+    code === 'UND_ERR_PRX_TLS' ||
     code === 'BLOCKED_PORT' ||
+    code.startsWith('PROXY_') ||
     /CERT|SELF_SIGNED|UNABLE_TO_|^ERR_(SSL|TLS)_|^EPROTO$|^HOSTNAME_MISMATCH$/.test(code)
   );
 }
