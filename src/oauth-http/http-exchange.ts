@@ -1,4 +1,6 @@
 const BODY_LIMIT_BYTES = 1024 * 1024;
+/** The message of undici for a proxy that opens no tunnel. Neither undici nor Node.js has a code for it. */
+const PROXY_REFUSAL = /^Proxy response \((\d{3})\)/;
 
 /** One HTTP request of the module. */
 export interface HttpRequest {
@@ -137,6 +139,8 @@ async function readBody(response: Response): Promise<string | undefined> {
 function transportCode(error: unknown): string {
   const cause = property(error, 'cause');
   if (property(cause, 'message') === 'bad port') return 'BLOCKED_PORT'; // fetch itself refuses this port
+  const refusal = PROXY_REFUSAL.exec(String(property(property(cause, 'cause'), 'message')));
+  if (refusal) return `PROXY_${refusal[1] ?? ''}`;
   const code = property(cause, 'code');
   return typeof code === 'string' && /^[A-Z0-9_]{1,64}$/.test(code) ? code : 'NETWORK_ERROR';
 }
@@ -150,8 +154,8 @@ function property(value: unknown, name: string): unknown {
 }
 
 /**
- * Returns whether a request failed in the name resolution, the connection or the TLS handshake. Nothing of the request
- * was sent then. An attempt at several addresses fails with the errors of all of them.
+ * Returns whether a request failed in the name resolution, the connection, the tunnel of a proxy or the TLS handshake.
+ * Nothing of the request was sent then. An attempt at several addresses fails with the errors of all of them.
  */
 function isBeforeSending(cause: unknown): boolean {
   const errors = property(cause, 'errors');
@@ -162,7 +166,8 @@ function isBeforeSending(cause: unknown): boolean {
     ['connect', 'getaddrinfo'].includes(property(cause, 'syscall') as string) ||
     property(cause, 'message') === 'bad port' ||
     ['ECONNREFUSED', 'ENOTFOUND', 'EAI_AGAIN', 'EAI_FAIL', 'ENETUNREACH', 'EHOSTUNREACH'].includes(text) ||
-    text === 'UND_ERR_CONNECT_TIMEOUT' ||
+    ['UND_ERR_CONNECT_TIMEOUT', 'UND_ERR_PRX_TLS'].includes(text) ||
+    PROXY_REFUSAL.test(String(property(property(cause, 'cause'), 'message'))) ||
     /CERT|SELF_SIGNED|UNABLE_TO_|^ERR_(SSL|TLS)_|^EPROTO$|^HOSTNAME_MISMATCH$/.test(text)
   );
 }
