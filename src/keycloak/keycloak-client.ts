@@ -86,7 +86,7 @@ export class KeycloakClient {
   async token(grantType: string, parameters: Record<string, string>): Promise<IssuedKeycloakTokens> {
     const outcome = await this.#grant(await this.metadata(), grantType, parameters, this.#newDeadline());
     if (outcome.kind === 'success') return outcome.tokens;
-    throw errorOf(outcome);
+    throw errorOf(outcome, this.realm.url);
   }
 
   /**
@@ -99,7 +99,9 @@ export class KeycloakClient {
   async userInfo(accessToken: string): Promise<Fields> {
     assertBearer(accessToken);
     const server = await this.metadata();
-    const answer = answered(await this.#ask((http) => oauth.userInfoRequest(server, this.#client, accessToken, http)));
+    const answer = this.#answered(
+      await this.#ask((http) => oauth.userInfoRequest(server, this.#client, accessToken, http)),
+    );
     if (answer.status === 401) throw expired('the access token is expired, revoked or not of this realm');
     if (answer.status === 403) {
       throw new KeycloakMisconfiguredError(
@@ -124,7 +126,7 @@ export class KeycloakClient {
         additionalParameters,
       }),
     );
-    const answer = answered(outcome);
+    const answer = this.#answered(outcome);
     const fields = answer.status < 300 ? parseFields(answer.body) : undefined;
     if (typeof fields?.active === 'boolean') return { ...fields, active: fields.active };
     throw this.#refusal(answer, 'the introspection endpoint');
@@ -141,7 +143,7 @@ export class KeycloakClient {
       headers: { 'content-type': 'application/x-www-form-urlencoded' },
       body: form.toString(),
     });
-    const answer = answered(outcome);
+    const answer = this.#answered(outcome);
     const isDone = answer.status === 204 || (answer.status < 300 && answer.body === '');
     if (!isDone) throw this.#refusal(answer, 'the logout endpoint');
   }
@@ -149,17 +151,18 @@ export class KeycloakClient {
   /**
    * Reads a URL with a bearer token.
    *
+   * @param isAnswer whether an answer of the server is also an answer of Keycloak if its status says otherwise
    * @throws {@link KeycloakSessionExpiredError} when the text cannot be a token
    */
-  async get(url: URL, accessToken: string): Promise<KeycloakAnswer> {
+  async get(url: URL, accessToken: string, isAnswer?: (answer: KeycloakAnswer) => boolean): Promise<KeycloakAnswer> {
     assertBearer(accessToken);
     const headers = { accept: 'application/json', authorization: `Bearer ${accessToken}` };
-    return answered(await this.#send({ url: url.href, method: 'GET', headers }));
+    return this.#answered(await this.#send({ url: url.href, method: 'GET', headers }, this.#newDeadline(), isAnswer));
   }
 
   /** Reads a URL that needs no token. */
   async getPublic(url: URL): Promise<KeycloakAnswer> {
-    return answered(await this.#send({ url: url.href, method: 'GET', headers: { accept: 'application/json' } }));
+    return this.#answered(await this.#send({ url: url.href, method: 'GET', headers: { accept: 'application/json' } }));
   }
 
   async #discover(): Promise<KeycloakMetadata> {
@@ -167,7 +170,7 @@ export class KeycloakClient {
     const outcome = await this.#ask((http) =>
       oauth.discoveryRequest(new URL(realm.url), { algorithm: 'oidc', ...http }),
     );
-    return metadataOf(answered(outcome), realm);
+    return metadataOf(this.#answered(outcome), realm);
   }
 
   async #grant(
@@ -211,15 +214,25 @@ export class KeycloakClient {
     throw new TypeError('oauth4webapi sent no request.');
   }
 
-  async #send(request: HttpRequest, deadline = this.#newDeadline()): Promise<KeycloakAnswer | KeycloakFailure> {
+  async #send(
+    request: HttpRequest,
+    deadline = this.#newDeadline(),
+    isAnswer?: (answer: KeycloakAnswer) => boolean,
+  ): Promise<KeycloakAnswer | KeycloakFailure> {
     const attempt = (): Promise<HttpOutcome> => exchange(request, Math.max(1, deadline - performance.now()));
     let outcome = await attempt();
     if (outcome.kind === 'not-sent' && performance.now() < deadline) outcome = await attempt();
+    if (outcome.kind === 'answered' && isAnswer?.(outcome)) return outcome;
     return answerOf(outcome, new URL(request.url));
   }
 
+  #answered(answer: KeycloakAnswer | KeycloakFailure): KeycloakAnswer {
+    if (answer.kind === 'answered') return answer;
+    throw errorOf(answer, this.realm.url);
+  }
+
   #refusal(answer: KeycloakAnswer, place: string): Error {
-    return errorOf(refusalOf(answer, place, this.realm.clientId));
+    return errorOf(refusalOf(answer, place, this.realm.clientId), this.realm.url);
   }
 }
 
@@ -233,11 +246,6 @@ interface FetchInit {
 function sentBy(send: (url: string, init: FetchInit) => Promise<Response>, isUnencrypted: boolean) {
   // eslint-disable-next-line @typescript-eslint/no-deprecated -- deprecated only as a warning; oauth4webapi refuses http without it
   return { [oauth.customFetch]: send, [oauth.allowInsecureRequests]: isUnencrypted };
-}
-
-function answered(answer: KeycloakAnswer | KeycloakFailure): KeycloakAnswer {
-  if (answer.kind === 'answered') return answer;
-  throw errorOf(answer);
 }
 
 /**

@@ -8,7 +8,7 @@ export type KeycloakAnswer = Extract<HttpOutcome, { kind: 'answered' }>;
 
 /**
  * Why a request failed, and whether Keycloak may have served it. `code` is an OAuth error, a status as `http_NNN`, or a
- * transport code in upper case. It is never a message or a body.
+ * transport code in upper case. It is never a message or a body. `url` is the endpoint from which no answer came.
  */
 export type KeycloakFailure =
   /** Keycloak says that the grant has ended. */
@@ -16,9 +16,9 @@ export type KeycloakFailure =
   /** Keycloak refuses this application or its request. The grant is untouched. */
   | { readonly kind: 'configuration'; readonly code: string; readonly error: KeycloakMisconfiguredError }
   /** Keycloak certainly did not serve the request. A later attempt can succeed. */
-  | { readonly kind: 'not-redeemed'; readonly code: string; readonly retryAfterMs?: number }
+  | { readonly kind: 'not-redeemed'; readonly code: string; readonly retryAfterMs?: number; readonly url?: URL }
   /** Keycloak may or may not have served the request. */
-  | { readonly kind: 'ambiguous'; readonly code: string };
+  | { readonly kind: 'ambiguous'; readonly code: string; readonly url?: URL };
 
 /**
  * Too Early, Too Many Requests, Service Unavailable: the server did not serve the request, and a later one can succeed.
@@ -37,8 +37,8 @@ const CONFIGURATION_GRANTS: readonly [RegExp, string][] = [
  * @see RFC 9110 section 15, RFC 8470 section 5.2
  */
 export function answerOf(outcome: HttpOutcome, url: URL): KeycloakAnswer | KeycloakFailure {
-  if (outcome.kind === 'not-sent') return { kind: 'not-redeemed', code: outcome.code };
-  if (outcome.kind === 'lost') return { kind: 'ambiguous', code: outcome.code };
+  if (outcome.kind === 'not-sent') return { kind: 'not-redeemed', code: outcome.code, url };
+  if (outcome.kind === 'lost') return { kind: 'ambiguous', code: outcome.code, url };
   const { status, headers } = outcome;
   const code = `http_${status}`;
   if (PUT_OFF.has(status)) return { kind: 'not-redeemed', code, retryAfterMs: retryAfter(headers) };
@@ -74,9 +74,14 @@ export function refusalOf({ status, headers, body }: KeycloakAnswer, place: stri
   return { kind: 'configuration', code, error };
 }
 
-/** Returns the error that a caller gets for a failure. */
+/**
+ * Returns the error that a caller gets for a failure.
+ *
+ * @param serverUrl the URL by which the process reaches Keycloak
+ */
 export function errorOf(
   failure: KeycloakFailure,
+  serverUrl: string,
 ): KeycloakSessionExpiredError | KeycloakMisconfiguredError | KeycloakUnavailableError {
   switch (failure.kind) {
     case 'terminal':
@@ -84,17 +89,33 @@ export function errorOf(
     case 'configuration':
       return failure.error;
     case 'not-redeemed':
-      return unavailable(failure.code, failure.retryAfterMs);
+      return unavailable(failure.code, failure.retryAfterMs, unreachable(failure.url, serverUrl));
     case 'ambiguous':
-      return unavailable(failure.code);
+      return unavailable(failure.code, undefined, unreachable(failure.url, serverUrl));
   }
 }
 
-/** Makes the error for a request without a usable answer. Its message names the cause. */
-export function unavailable(cause: string, retryAfterMs?: number): KeycloakUnavailableError {
-  return new KeycloakUnavailableError(
-    `Keycloak gave no usable answer (${cause}). Check that it is up; try again shortly.`,
-    retryAfterMs,
+/**
+ * Makes the error for a request without a usable answer. Its message names the cause.
+ *
+ * @param advice what to check, in whole sentences
+ */
+export function unavailable(
+  cause: string,
+  retryAfterMs?: number,
+  advice = 'Check that it is up; try again shortly.',
+): KeycloakUnavailableError {
+  return new KeycloakUnavailableError(`Keycloak gave no usable answer (${cause}). ${advice}`, retryAfterMs);
+}
+
+/** Says what to check if no answer came from a URL; undefined if an answer came. */
+function unreachable(url: URL | undefined, serverUrl: string): string | undefined {
+  if (!url) return undefined;
+  const advice = `Check that ${url.origin} is up and that this process reaches it; try again shortly.`;
+  if (url.origin === new URL(serverUrl).origin) return advice;
+  return (
+    `${advice} The metadata of the realm name this host, not keycloak.serverUrl. Set hostname-backchannel-dynamic to ` +
+    'true in Keycloak, or set keycloak.issuer to the issuer of the realm.'
   );
 }
 

@@ -93,6 +93,15 @@ async function redeem(
   };
 }
 
+/** Makes the error for a stored offline token that only another client can redeem. */
+export function issuedToOtherClient(userId: string, issuedTo: string, clientId: string): KeycloakMisconfiguredError {
+  return new KeycloakMisconfiguredError(
+    `The offline token of user "${userId}" was issued to client "${issuedTo}", but the options name client ` +
+      `"${clientId}". Keycloak does not accept it from another client. Correct keycloak.clientId, or let the user log ` +
+      'in again.',
+  );
+}
+
 function errorOf(userId: string, refusal: Refusal, clientId: string): Error {
   const subject = `The offline token of user "${userId}"`;
   switch (refusal.reason) {
@@ -109,10 +118,7 @@ function errorOf(userId: string, refusal: Refusal, clientId: string): Error {
           `keycloak.clientSecret, and what the client may do. ${subject} is untouched.`,
       );
     case 'other_client':
-      return new KeycloakMisconfiguredError(
-        `${subject} was issued to client "${refusal.issuedTo}", but the options name client "${clientId}". Keycloak ` +
-          'does not accept it from another client. Correct keycloak.clientId, or let the user log in again.',
-      );
+      return issuedToOtherClient(userId, refusal.issuedTo, clientId);
     default:
       return new KeycloakSessionExpiredError(
         `Keycloak does not accept the offline token of user "${userId}" any more. The Keycloak session is over. ` +
