@@ -1,7 +1,7 @@
 import { Injectable } from '@nestjs/common';
 
 import type { TokenPair } from '../identity-providers/identity-provider.js';
-import { lifetime, nonEmptyText, parseFields } from '../oauth-http/answer-fields.js';
+import { isPage, lifetime, nonEmptyText, parseFields } from '../oauth-http/answer-fields.js';
 import type { TokenKey } from '../token-key.js';
 import {
   KeycloakMisconfiguredError,
@@ -10,7 +10,7 @@ import {
   ReauthenticationRequiredError,
 } from '../tokens.errors.js';
 import { KeycloakClient } from './keycloak-client.js';
-import type { KeycloakAnswer } from './keycloak-failure.js';
+import { type KeycloakAnswer, unavailable } from './keycloak-failure.js';
 
 /**
  * A token pair in plaintext that Keycloak's broker has stored. Times are in epoch seconds; 0 = does not expire, or not
@@ -56,6 +56,7 @@ export class KeycloakBroker {
 
     const message = messageIn(body);
     if (NOTHING_STORED.some((answer) => answer.test(message))) return null;
+    if (status === 401 && isPage(body)) throw unavailable('http_401'); // something in front of Keycloak answered
     if (status === 401 || message === 'Invalid token.') {
       throw new KeycloakSessionExpiredError(
         `Keycloak refused the access token for the tokens of "${idp}". Let the user log in again.`,
@@ -72,8 +73,9 @@ function isRefreshFailed({ status, body }: KeycloakAnswer): boolean {
   return status === 502 && messageIn(body) === REFRESH_FAILED;
 }
 
+/** Returns Keycloak's own message. It is always in JSON, and a form is an answer of the provider. */
 function messageIn(body: string): string {
-  return nonEmptyText(parseFields(body)?.errorMessage) ?? '';
+  return (/^\s*{/.test(body) && nonEmptyText(parseFields(body)?.errorMessage)) || '';
 }
 
 /**

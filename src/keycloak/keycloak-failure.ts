@@ -8,7 +8,7 @@ export type KeycloakAnswer = Extract<HttpOutcome, { kind: 'answered' }>;
 
 /**
  * Why a request failed, and whether Keycloak may have served it. `code` is an OAuth error, a status as `http_NNN`, or a
- * transport code in upper case. It is never a message or a body. `url` is the endpoint from which no answer came.
+ * transport code in upper case. It is never a message or a body.
  */
 export type KeycloakFailure =
   /** Keycloak says that the grant has ended. */
@@ -16,14 +16,16 @@ export type KeycloakFailure =
   /** Keycloak refuses this application or its request. The grant is untouched. */
   | { readonly kind: 'configuration'; readonly code: string; readonly error: KeycloakMisconfiguredError }
   /** Keycloak certainly did not serve the request. A later attempt can succeed. */
-  | { readonly kind: 'not-redeemed'; readonly code: string; readonly retryAfterMs?: number; readonly url?: URL }
+  | { readonly kind: 'not-redeemed'; readonly code: string; readonly retryAfterMs?: number }
   /** Keycloak may or may not have served the request. */
-  | { readonly kind: 'ambiguous'; readonly code: string; readonly url?: URL };
+  | { readonly kind: 'ambiguous'; readonly code: string };
 
 /**
  * Too Early, Too Many Requests, Service Unavailable: the server did not serve the request, and a later one can succeed.
  */
 const PUT_OFF = new Set([425, 429, 503]);
+/** The code of an answer that has not the expected content. */
+export const UNREADABLE = 'UNREADABLE_ANSWER';
 /** Faults that Keycloak also calls `invalid_grant`, although a new login of the user does not correct them. */
 const CONFIGURATION_GRANTS: readonly [RegExp, string][] = [
   [/redirect_uri/i, 'the redirect URI is not the one that the login was started with'],
@@ -37,8 +39,8 @@ const CONFIGURATION_GRANTS: readonly [RegExp, string][] = [
  * @see RFC 9110 section 15, RFC 8470 section 5.2
  */
 export function answerOf(outcome: HttpOutcome, url: URL): KeycloakAnswer | KeycloakFailure {
-  if (outcome.kind === 'not-sent') return { kind: 'not-redeemed', code: outcome.code, url };
-  if (outcome.kind === 'lost') return { kind: 'ambiguous', code: outcome.code, url };
+  if (outcome.kind === 'not-sent') return { kind: 'not-redeemed', code: outcome.code };
+  if (outcome.kind === 'lost') return { kind: 'ambiguous', code: outcome.code };
   const { status, headers } = outcome;
   const code = `http_${status}`;
   if (PUT_OFF.has(status)) return { kind: 'not-redeemed', code, retryAfterMs: retryAfter(headers) };
@@ -59,7 +61,7 @@ export function answerOf(outcome: HttpOutcome, url: URL): KeycloakAnswer | Keycl
  * @see RFC 6749 section 5.2
  */
 export function refusalOf({ status, headers, body }: KeycloakAnswer, place: string, clientId: string): KeycloakFailure {
-  if (status < 400) return { kind: 'ambiguous', code: 'UNREADABLE_ANSWER' };
+  if (status < 400) return { kind: 'ambiguous', code: UNREADABLE };
   const fields = parseFields(body);
   const code = oauthErrorCode(fields?.error) ?? `http_${status}`;
   if (code === 'temporarily_unavailable') return { kind: 'not-redeemed', code, retryAfterMs: retryAfter(headers) };
@@ -77,11 +79,13 @@ export function refusalOf({ status, headers, body }: KeycloakAnswer, place: stri
 /**
  * Returns the error that a caller gets for a failure.
  *
- * @param serverUrl the URL by which the process reaches Keycloak
+ * @param endpoint the URL to which the request was sent
+ * @param realmUrl the URL of the realm below `keycloak.serverUrl`
  */
 export function errorOf(
   failure: KeycloakFailure,
-  serverUrl: string,
+  endpoint: string,
+  realmUrl: string,
 ): KeycloakSessionExpiredError | KeycloakMisconfiguredError | KeycloakUnavailableError {
   switch (failure.kind) {
     case 'terminal':
@@ -89,9 +93,9 @@ export function errorOf(
     case 'configuration':
       return failure.error;
     case 'not-redeemed':
-      return unavailable(failure.code, failure.retryAfterMs, unreachable(failure.url, serverUrl));
+      return unavailable(failure.code, failure.retryAfterMs, adviceFor(failure.code, endpoint, realmUrl));
     case 'ambiguous':
-      return unavailable(failure.code, undefined, unreachable(failure.url, serverUrl));
+      return unavailable(failure.code, undefined, adviceFor(failure.code, endpoint, realmUrl));
   }
 }
 
@@ -108,14 +112,25 @@ export function unavailable(
   return new KeycloakUnavailableError(`Keycloak gave no usable answer (${cause}). ${advice}`, retryAfterMs);
 }
 
-/** Says what to check if no answer came from a URL; undefined if an answer came. */
-function unreachable(url: URL | undefined, serverUrl: string): string | undefined {
-  if (!url) return undefined;
-  const advice = `Check that ${url.origin} is up and that this process reaches it; try again shortly.`;
-  if (url.origin === new URL(serverUrl).origin) return advice;
+/** Says what to check if no answer came from an endpoint; undefined if an answer came. */
+function adviceFor(code: string, endpoint: string, realmUrl: string): string | undefined {
+  const isUnanswered = /^[A-Z]/.test(code) && code !== UNREADABLE;
+  if (!isUnanswered) return undefined;
+  const { origin } = new URL(endpoint);
+  const advice = [
+    `Check that ${origin} is up and that this process reaches it; try again shortly.`,
+    otherHostAdvice(endpoint, realmUrl),
+  ];
+  return advice.filter((each) => each !== undefined).join(' ');
+}
+
+/** Says what to set if an endpoint is not at the host of the options; undefined if it is. */
+export function otherHostAdvice(endpoint: string, realmUrl: string): string | undefined {
+  const { origin } = new URL(endpoint);
+  if (origin === new URL(realmUrl).origin) return undefined;
   return (
-    `${advice} The metadata of the realm name this host, not keycloak.serverUrl. Set hostname-backchannel-dynamic to ` +
-    'true in Keycloak, or set keycloak.issuer to the issuer of the realm.'
+    `The metadata of the realm name the host ${origin}, not that of keycloak.serverUrl. Set ` +
+    'hostname-backchannel-dynamic to true in Keycloak, or set keycloak.issuer to the issuer of the realm.'
   );
 }
 

@@ -1,7 +1,7 @@
 import * as oauth from 'oauth4webapi';
 
 import { KeycloakMisconfiguredError } from '../tokens.errors.js';
-import { type KeycloakAnswer, unavailable } from './keycloak-failure.js';
+import { type KeycloakAnswer, unavailable, UNREADABLE } from './keycloak-failure.js';
 import type { KeycloakRealm } from './keycloak-realm.js';
 
 const ENDPOINTS = [
@@ -70,7 +70,7 @@ async function read(body: string, url: string, issuer: string): Promise<oauth.Au
           'of Keycloak.',
       );
     }
-    if (error instanceof oauth.OperationProcessingError) throw unavailable('UNREADABLE_ANSWER');
+    if (error instanceof oauth.OperationProcessingError) throw unavailable(UNREADABLE);
     throw error;
   }
 }

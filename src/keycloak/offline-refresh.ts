@@ -66,7 +66,7 @@ export function offlineTarget(
     }),
     // The new token is not revoked, because a deletion here does not end the session at Keycloak.
     disown: () => Promise.resolve(),
-    errorOf: (refusal) => errorOf(userId, refusal, clientId),
+    errorOf: (refusal) => errorOf(userId, refusal, client),
   };
 }
 
@@ -102,14 +102,21 @@ export function issuedToOtherClient(userId: string, issuedTo: string, clientId: 
   );
 }
 
-function errorOf(userId: string, refusal: Refusal, clientId: string): Error {
+function errorOf(userId: string, refusal: Refusal, client: KeycloakClient): Error {
+  const { clientId } = client.realm;
   const subject = `The offline token of user "${userId}"`;
   switch (refusal.reason) {
     case 'in_progress':
       return new KeycloakUnavailableError(`${subject} is in a refresh that has not ended yet. Try again shortly.`);
     case 'unavailable':
       return new KeycloakUnavailableError(
-        `${subject} cannot be redeemed now, because ${refusal.cause}. Try again shortly.`,
+        [
+          `${subject} cannot be redeemed now, because ${refusal.cause}.`,
+          client.tokenEndpointAdvice,
+          'Try again shortly.',
+        ]
+          .filter((each) => each !== undefined)
+          .join(' '),
         refusal.retryAfterMs,
       );
     case 'misconfigured':

@@ -6,16 +6,29 @@ export type Fields = Record<string, unknown>;
 
 /**
  * Reads the fields of a JSON body or of a form. The body itself decides which of them it is, because a `Content-Type`
- * can be wrong, and then the pair in the body would be lost.
+ * can be wrong, and then the pair in the body would be lost. A form has no white space and no `<`, because its encoding
+ * escapes both. So a page with a link to `?access_token=…` is no form.
+ *
+ * @see https://url.spec.whatwg.org/#application/x-www-form-urlencoded
  */
 export function parseFields(body: string): Fields | undefined {
-  const text = body.replace(/^\uFEFF/, '').trim();
+  const text = textOf(body);
   try {
     const parsed: unknown = JSON.parse(text);
     return typeof parsed === 'object' && parsed !== null ? { ...parsed } : undefined;
   } catch {
-    return /(^|&)(access_token|error)=/.test(text) ? Object.fromEntries(new URLSearchParams(text)) : undefined;
+    const isForm = /(^|&)(access_token|error)=/.test(text) && !/[<\s]/.test(text);
+    return isForm ? Object.fromEntries(new URLSearchParams(text)) : undefined;
   }
+}
+
+/** Returns whether a body is a page of HTML or another document with tags. A server in between often sends one. */
+export function isPage(body: string): boolean {
+  return textOf(body).startsWith('<');
+}
+
+function textOf(body: string): string {
+  return body.replace(/^\uFEFF/, '').trim();
 }
 
 /**

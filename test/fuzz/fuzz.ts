@@ -1,0 +1,1 @@
+export const FUZZ = { numRuns: Number(process.env.FUZZ_RUNS ?? 10_000) };
