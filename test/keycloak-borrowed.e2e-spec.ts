@@ -5,6 +5,7 @@ import {
   KeycloakSessionExpiredError,
   ReauthenticationRequiredError,
   type RefreshOwner,
+  TokensConfigurationError,
   TokensNotFoundError,
 } from '../src/index.js';
 import { failureOf, type KeycloakHost, KeycloakSurroundings } from './support/keycloak-host.js';
@@ -127,6 +128,15 @@ describe('The user of a webhook', () => {
     await expect(byAttribute.getUserIdFromIdpUserId('7', 'acme')).resolves.toBeNull();
   });
 
+  it.each(['acme_id', '', 7])(
+    'is not found by the attribute %j, which names no provider',
+    async (idpUserIdAttribute) => {
+      const boot = around.startHost({ idpUserIdAttribute: idpUserIdAttribute as string });
+      await expect(boot).rejects.toThrow(TokensConfigurationError);
+      await expect(boot).rejects.toThrow(/keycloak\.idpUserIdAttribute must contain \{idp\}/);
+    },
+  );
+
   it('is none if two accounts have the link', async () => {
     Object.assign(keycloak.links, { [keycloak.users.local.id]: adaAtAcme() });
     await expect(host.users.getUserIdFromIdpUserId(adaAtAcme(), 'acme')).resolves.toBeNull();
@@ -176,6 +186,15 @@ describe.each<RefreshOwner>(['module', 'keycloak'])('A stored token, with the re
       redemptions: 1,
       broker: 1,
     });
+  });
+
+  it('is imported by one redemption for callers that come at the same time', async () => {
+    const { refreshToken } = await around.logIn('ada', 'openid offline_access');
+    await owned.manager.storeOfflineToken(ada(), refreshToken);
+    const calls = Array.from({ length: 20 }, () => owned.manager.getIdpTokenFromIdpUserId(adaAtAcme(), 'acme'));
+    const versions = (await Promise.all(calls)).map(({ version }) => version);
+    expect(new Set(versions).size).toBe(1);
+    expect(around.asked('/broker/')).toBe(1);
   });
 
   it('does not keep a given offline token from being stored', async () => {

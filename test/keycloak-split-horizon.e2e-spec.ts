@@ -8,6 +8,7 @@ import { freePort } from '../examples/support/free-port.js';
 import { KeycloakMisconfiguredError, KeycloakTokens, KeycloakUnavailableError } from '../src/index.js';
 import { KeycloakTokenVerifier } from '../src/keycloak/keycloak-token-verifier.js';
 import { failureOf, type KeycloakHost, KeycloakSurroundings } from './support/keycloak-host.js';
+import { everythingPrinted } from './support/secrets.js';
 
 const PUBLIC_URL = 'https://login.example/auth';
 const REDIRECT_URI = 'http://localhost/callback';
@@ -80,6 +81,15 @@ describe('A Keycloak with a fixed public hostname', () => {
     expect(originsAsked()).toEqual(new Set([keycloak.url]));
   });
 
+  it('that is away is named by its host', async () => {
+    const port = await freePort();
+    const { sessions } = await around.startHost({ serverUrl: `http://127.0.0.1:${port}` });
+    const failure = await failureOf(sessions.getUserInfo('token'));
+    expect(failure).toBeInstanceOf(KeycloakUnavailableError);
+    expect(String(failure)).toContain(`Check that http://127.0.0.1:${port} is up`);
+    expect(String(failure)).not.toMatch(/hostname-backchannel-dynamic/);
+  });
+
   it('without keycloak.issuer is a fault of the options that names the setting, before a secret is sent', async () => {
     keycloak.publicUrl = PUBLIC_URL;
     const { sessions } = await around.startHost();
@@ -93,12 +103,23 @@ describe('A Keycloak with a fixed public hostname', () => {
     const port = await freePort();
     keycloak.publicUrl = PUBLIC_URL;
     keycloak.endpointsUrl = `http://127.0.0.1:${port}`;
-    const { sessions } = await around.startHost({ issuer: `${PUBLIC_URL}/realms/app` });
-    const failure = await failureOf(sessions.getKeycloakTokens('code', REDIRECT_URI));
-    expect(failure).toBeInstanceOf(KeycloakUnavailableError);
-    expect(String(failure)).toContain(`http://127.0.0.1:${port}`);
-    expect(String(failure)).toMatch(/hostname-backchannel-dynamic/);
-    expect(String(failure)).toMatch(/ECONNREFUSED/);
+    const { sessions, manager } = await around.startHost({ issuer: `${PUBLIC_URL}/realms/app` });
+    const { accessToken, refreshToken } = await around.logIn('ada', 'openid offline_access');
+    await manager.storeOfflineToken(keycloak.users.ada.id, refreshToken);
+    for (const call of [
+      () => sessions.getKeycloakTokens('code', REDIRECT_URI),
+      () => sessions.getUserInfo(accessToken),
+      () => sessions.logout(refreshToken),
+      () => manager.checkOfflineTokenIsActive(keycloak.users.ada.id),
+      () => manager.validateOfflineToken(keycloak.users.ada.id),
+    ]) {
+      const failure = await failureOf(call());
+      expect(failure).toBeInstanceOf(KeycloakUnavailableError);
+      expect(String(failure)).toContain(`http://127.0.0.1:${port}`);
+      expect(String(failure)).toMatch(/hostname-backchannel-dynamic/);
+      expect(String(failure)).toMatch(/ECONNREFUSED/);
+      expect(everythingPrinted(failure)).not.toMatch(/eyJ|backend-secret/);
+    }
   });
 
   it('cannot lead a request out of the realm by its metadata', async () => {

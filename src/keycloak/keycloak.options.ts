@@ -67,7 +67,7 @@ export class KeycloakSettings {
    */
   @IsOptional()
   @IsString()
-  @Contains('{idp}')
+  @Contains('{idp}', { message: "$property must contain {idp}, in the place of the provider's name" })
   idpUserIdAttribute?: string;
 
   /** How long Keycloak may take for a request, its second try included, in milliseconds. */
