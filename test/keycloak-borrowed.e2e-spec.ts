@@ -1,4 +1,4 @@
-import { afterAll, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
+import { afterAll, beforeAll, beforeEach, describe, expect, it, jest } from '@jest/globals';
 
 import {
   KeycloakMisconfiguredError,
@@ -8,8 +8,10 @@ import {
   TokensConfigurationError,
   TokensNotFoundError,
 } from '../src/index.js';
+import { RefreshFlights } from '../src/refresh/refresh-flights.js';
 import { failureOf, type KeycloakHost, KeycloakSurroundings } from './support/keycloak-host.js';
 import { everythingPrinted } from './support/secrets.js';
+import { until } from './support/until.js';
 
 const around = new KeycloakSurroundings();
 const { keycloak } = around;
@@ -244,8 +246,11 @@ describe('A token that the module is refreshing', () => {
     });
     const first = host.manager.getIdpToken(ada(), 'acme');
     await asked;
+    const joins = jest.spyOn(RefreshFlights.prototype, 'join');
     const second = host.manager.getIdpTokenForAccessToken(accessToken, 'acme');
-    setImmediate(() => answer?.());
+    await until(() => joins.mock.calls.length > 0 || around.asked('/broker/') > 0);
+    joins.mockRestore();
+    answer?.();
     await expect(Promise.all([first, second])).resolves.toMatchObject([
       { accessToken: 'refreshed' },
       { accessToken: 'refreshed' },

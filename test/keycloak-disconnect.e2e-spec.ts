@@ -69,12 +69,22 @@ describe.each(OWNERS)('An account that its user disconnected, with the refresh o
   it('is connected again by an import that the host asks for, and by a login', async () => {
     await host.manager.revokeIdpTokens(ada(), 'acme');
     await expect(host.manager.importIdpTokens(ada(), 'acme', accessToken)).resolves.toBe(true);
+    await expect(around.database.query('SELECT FROM disconnected_accounts')).resolves.toEqual([]);
     await expectConnected(keycloak.brokered.accessToken);
     await host.manager.revokeIdpTokens(ada(), 'acme');
     await host.manager.storeIdpTokens(ada(), 'acme', { accessToken: 'from a login' });
     await expectConnected('from a login');
     await host.manager.revokeIdpTokens(ada(), 'acme');
     await expectDisconnected();
+  });
+
+  it('is connected by a login also when the tokens of this login are no longer usable', async () => {
+    await host.manager.revokeIdpTokens(ada(), 'acme');
+    await host.manager.storeIdpTokens(ada(), 'acme', { accessToken: 'from a login', accessTokenExpiresAt: 1 });
+    await around.database.query(
+      "UPDATE auth_tokens SET status = 'reauthentication_required', issued_at = now() - interval '1 day'",
+    );
+    await expectConnected(keycloak.brokered.accessToken);
   });
 
   it('stays connected for another user and another provider', async () => {
