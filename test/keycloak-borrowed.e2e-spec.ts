@@ -144,6 +144,15 @@ describe('The user of a webhook', () => {
     await expect(host.users.getUserIdFromIdpUserId(adaAtAcme(), 'acme')).resolves.toBeNull();
   });
 
+  it.each([false, true])(
+    'is found where the links are hidden, unless the search ignores the parameters (%s)',
+    async (ignoresLinks) => {
+      Object.assign(keycloak, { hidesLinks: true, ignoresLinks, realmSize: 1 });
+      const found = host.users.getUserIdFromIdpUserId(adaAtAcme(), 'acme');
+      await expect(found).resolves.toBe(ignoresLinks ? null : ada());
+    },
+  );
+
   it.each([1, 2, 3])(
     'is not any user of a server that ignores the parameters, in a realm of %d users',
     async (size) => {

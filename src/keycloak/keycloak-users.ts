@@ -1,3 +1,5 @@
+import { randomUUID } from 'node:crypto';
+
 import { Injectable } from '@nestjs/common';
 
 import type { Fields } from '../oauth-http/answer-fields.js';
@@ -68,10 +70,18 @@ export class KeycloakUsers {
     const id = users.length === 1 ? idOf(users[0]) : null;
     if (id === null) return null;
     const links = await this.#get(`/users/${encodeURIComponent(id)}/federated-identity`);
-    if (links === undefined) return null; // the user was deleted meanwhile
+    if (links === undefined) return (await this.#searchesByLink(idp)) ? id : null;
     if (!Array.isArray(links)) throw notAList();
     const isLinked = links.some((link) => isFields(link) && link.identityProvider === idp && link.userId === idpUserId);
     return isLinked ? id : null;
+  }
+
+  /**
+   * Returns whether the search finds nobody for an id that nobody has. It answers the question for a gateway that
+   * publishes only the search of users.
+   */
+  async #searchesByLink(idp: string): Promise<boolean> {
+    return (await this.#find({ idpAlias: idp, idpUserId: randomUUID(), max: '1' })).length === 0;
   }
 
   async #userWith(attribute: string, idpUserId: string): Promise<string | null> {

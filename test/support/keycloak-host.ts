@@ -64,6 +64,7 @@ export class KeycloakSurroundings {
       revokeRefreshToken: false,
       introspectsForAll: false,
       ignoresLinks: false,
+      hidesLinks: false,
       publicUrl: undefined,
       endpointsUrl: undefined,
       tokenPath: '/protocol/openid-connect/token',

@@ -71,6 +71,8 @@ export class KeycloakStandIn implements AskableRealm {
   introspectsForAll = false;
   /** Whether the search for users ignores `idpAlias` and `idpUserId`, as a server does that does not know them. */
   ignoresLinks = false;
+  /** Whether something in front of the stand-in hides the links of users. */
+  hidesLinks = false;
   /** How many users the realm has, for the search. */
   realmSize = 3;
   /** More attributes of users, by their ids. */
@@ -382,6 +384,7 @@ export class KeycloakStandIn implements AskableRealm {
     };
     if (id !== undefined) {
       const user = everybody.find((each) => each.id === id);
+      if (isForLinks && this.hidesLinks) return { status: 404, body: '' };
       if (user && isForLinks) {
         const userId = linkOf(user);
         return { status: 200, body: userId ? [{ identityProvider: 'acme', userId }] : [] };
