@@ -56,6 +56,7 @@ export type {
 export type { SealedToken, TokenLocation } from './sealing/sealed-token.js';
 export { TokenCipher } from './sealing/token-cipher.js';
 export { AuthTokens } from './storage/auth-tokens/auth-tokens.entity.js';
+export { DisconnectedAccount } from './storage/disconnected-accounts/disconnected-account.entity.js';
 export type { FailureKind, GrantStatus } from './storage/leases/leased.entity.js';
 export { StoredOfflineToken } from './storage/offline-tokens/stored-offline-token.entity.js';
 export type { SealedTokens, StoredTokens } from './storage/stored-tokens.js';

@@ -95,57 +95,73 @@ WITH unlocked AS MATERIALIZED (
          FROM unlocked WHERE stored.id = unlocked.row_id RETURNING unlocked.position;
 
 -- import: import tokens
--- idp_tokens_import_98e3b179ebea, never repeated
---   $1 accessToken: character varying
---   $2 refreshToken: text
---   $3 accessTokenExpiresAt: bigint
---   $4 refreshTokenExpiresAt: bigint
---   $5 version: bigint
---   $6 clientId: character varying
---   $7 issuedAt: double precision
---   $8 keycloakUserId: text
---   $9 idp: text
---   $10 mayDropRefreshToken: boolean
-WITH updated AS (
-         UPDATE "auth_tokens" AS stored SET access_token = $1, refresh_token = $2,
-           access_token_expires_at = $3, refresh_token_expires_at = $4,
-           token_version = $5, parent_version = NULL, client_id = $6, rejections = 0,
-           issued_at = CASE WHEN $7::float8 > 0 THEN to_timestamp($7::float8) ELSE clock_timestamp() END, lease_id = NULL, lease_expires_at = NULL, lease_outcome_unknown = false, open_leases = 0, first_leased_at = NULL, retry_at = NULL, failure_count = 0, failure_kind = NULL, last_error_code = NULL, access_token_rejected = false, quarantined_until = NULL, status = 'active', updated_at = clock_timestamp() WHERE stored.keycloak_user_id = $8 AND stored.identity_provider = $9 AND CASE WHEN $7::float8 > 0 THEN to_timestamp($7::float8) > stored.issued_at
-        OR to_timestamp($7::float8) = stored.issued_at AND stored.parent_version IS NULL
+-- idp_tokens_import_fe0c86d61880, never repeated
+--   $1 keycloakUserId: text
+--   $2 idp: text
+--   $3 isExplicit: boolean
+--   $4 accessToken: character varying
+--   $5 refreshToken: text
+--   $6 accessTokenExpiresAt: bigint
+--   $7 refreshTokenExpiresAt: bigint
+--   $8 version: bigint
+--   $9 clientId: character varying
+--   $10 issuedAt: double precision
+--   $11 mayDropRefreshToken: boolean
+WITH reconnected AS (
+         DELETE FROM "disconnected_accounts" AS note WHERE note.keycloak_user_id = $1 AND note.identity_provider = $2 AND $3::boolean),
+       updated AS (
+         UPDATE "auth_tokens" AS stored SET access_token = $4, refresh_token = $5,
+           access_token_expires_at = $6, refresh_token_expires_at = $7,
+           token_version = $8, parent_version = NULL, client_id = $9, rejections = 0,
+           issued_at = CASE WHEN $10::float8 > 0 THEN to_timestamp($10::float8) ELSE clock_timestamp() END, lease_id = NULL, lease_expires_at = NULL, lease_outcome_unknown = false, open_leases = 0, first_leased_at = NULL, retry_at = NULL, failure_count = 0, failure_kind = NULL, last_error_code = NULL, access_token_rejected = false, quarantined_until = NULL, status = 'active', updated_at = clock_timestamp() WHERE stored.keycloak_user_id = $1 AND stored.identity_provider = $2 AND CASE WHEN $10::float8 > 0 THEN to_timestamp($10::float8) > stored.issued_at
+        OR to_timestamp($10::float8) = stored.issued_at AND stored.parent_version IS NULL
       ELSE stored.parent_version IS NULL OR stored.status <> 'active' END
-    AND ($10::boolean OR NOT ($2 = '' AND stored.refresh_token <> '' AND stored.status = 'active')) RETURNING pg_current_xact_id()::text AS transaction_id),
+    AND ($11::boolean OR NOT ($5 = '' AND stored.refresh_token <> '' AND stored.status = 'active')) RETURNING pg_current_xact_id()::text AS transaction_id),
        inserted AS (
          INSERT INTO "auth_tokens" AS stored (keycloak_user_id, identity_provider, access_token,
              refresh_token, access_token_expires_at, refresh_token_expires_at, token_version, client_id, issued_at)
-           SELECT $8, $9, $1, $2, $3::bigint,
-             $4::bigint, $5::bigint, $6, CASE WHEN $7::float8 > 0 THEN to_timestamp($7::float8) ELSE clock_timestamp() END WHERE NOT EXISTS (SELECT FROM "auth_tokens" AS stored WHERE stored.keycloak_user_id = $8 AND stored.identity_provider = $9)
-         ON CONFLICT (keycloak_user_id, identity_provider) DO UPDATE SET access_token = $1, refresh_token = $2,
-           access_token_expires_at = $3, refresh_token_expires_at = $4,
-           token_version = $5, parent_version = NULL, client_id = $6, rejections = 0,
-           issued_at = CASE WHEN $7::float8 > 0 THEN to_timestamp($7::float8) ELSE clock_timestamp() END, lease_id = NULL, lease_expires_at = NULL, lease_outcome_unknown = false, open_leases = 0, first_leased_at = NULL, retry_at = NULL, failure_count = 0, failure_kind = NULL, last_error_code = NULL, access_token_rejected = false, quarantined_until = NULL, status = 'active', updated_at = clock_timestamp() WHERE CASE WHEN $7::float8 > 0 THEN to_timestamp($7::float8) > stored.issued_at
-        OR to_timestamp($7::float8) = stored.issued_at AND stored.parent_version IS NULL
+           SELECT $1, $2, $4, $5, $6::bigint,
+             $7::bigint, $8::bigint, $9, CASE WHEN $10::float8 > 0 THEN to_timestamp($10::float8) ELSE clock_timestamp() END WHERE NOT EXISTS (SELECT FROM "auth_tokens" AS stored WHERE stored.keycloak_user_id = $1 AND stored.identity_provider = $2)
+           AND ($3::boolean OR NOT EXISTS (SELECT FROM "disconnected_accounts" AS note WHERE note.keycloak_user_id = $1 AND note.identity_provider = $2))
+         ON CONFLICT (keycloak_user_id, identity_provider) DO UPDATE SET access_token = $4, refresh_token = $5,
+           access_token_expires_at = $6, refresh_token_expires_at = $7,
+           token_version = $8, parent_version = NULL, client_id = $9, rejections = 0,
+           issued_at = CASE WHEN $10::float8 > 0 THEN to_timestamp($10::float8) ELSE clock_timestamp() END, lease_id = NULL, lease_expires_at = NULL, lease_outcome_unknown = false, open_leases = 0, first_leased_at = NULL, retry_at = NULL, failure_count = 0, failure_kind = NULL, last_error_code = NULL, access_token_rejected = false, quarantined_until = NULL, status = 'active', updated_at = clock_timestamp() WHERE CASE WHEN $10::float8 > 0 THEN to_timestamp($10::float8) > stored.issued_at
+        OR to_timestamp($10::float8) = stored.issued_at AND stored.parent_version IS NULL
       ELSE stored.parent_version IS NULL OR stored.status <> 'active' END
-    AND ($10::boolean OR NOT ($2 = '' AND stored.refresh_token <> '' AND stored.status = 'active'))
+    AND ($11::boolean OR NOT ($5 = '' AND stored.refresh_token <> '' AND stored.status = 'active'))
          RETURNING pg_current_xact_id()::text AS transaction_id)
        SELECT transaction_id FROM updated UNION ALL SELECT transaction_id FROM inserted;
 
 -- delete: delete tokens
--- idp_tokens_delete_c674dd29771c, never repeated
+-- idp_tokens_delete_3206dac4abc7, never repeated
 --   $1 keycloakUserId: text
 --   $2 idp: text
-DELETE FROM "auth_tokens" AS stored WHERE stored.keycloak_user_id = $1 AND stored.identity_provider = $2
-         RETURNING stored.access_token, stored.refresh_token, stored.access_token_expires_at,
-  stored.refresh_token_expires_at, stored.token_version::text AS token_version;
+WITH stored AS (
+         DELETE FROM "auth_tokens" AS stored WHERE stored.keycloak_user_id = $1 AND stored.identity_provider = $2
+           RETURNING stored.access_token, stored.refresh_token, stored.access_token_expires_at,
+  stored.refresh_token_expires_at, stored.token_version::text AS token_version),
+       forgotten AS (
+         DELETE FROM "disconnected_accounts" AS note WHERE note.keycloak_user_id = $1 AND note.identity_provider = $2 AND EXISTS (SELECT FROM stored))
+       SELECT stored.access_token, stored.refresh_token, stored.access_token_expires_at,
+  stored.refresh_token_expires_at, stored.token_version FROM stored;
 
 -- deleteForRevocation: delete tokens
--- idp_tokens_delete_for_revocation_1affe72390dc, never repeated
+-- idp_tokens_delete_for_revocation_a552b148b512, never repeated
 --   $1 keycloakUserId: text
 --   $2 idp: text
+--   $3 isRevocable: boolean
+--   $4 isNoted: boolean
 WITH deleted AS (
          DELETE FROM "auth_tokens" AS stored WHERE stored.keycloak_user_id = $1 AND stored.identity_provider = $2 RETURNING stored.access_token, stored.refresh_token, stored.client_id),
        noted AS (
          INSERT INTO "token_revocations" (keycloak_user_id, identity_provider, client_id, access_token, refresh_token)
-           SELECT $1, $2, deleted.client_id, deleted.access_token, deleted.refresh_token FROM deleted)
+           SELECT $1, $2, deleted.client_id, deleted.access_token, deleted.refresh_token FROM deleted
+             WHERE $3::boolean),
+       disconnected AS (
+         INSERT INTO "disconnected_accounts" AS note (keycloak_user_id, identity_provider)
+           SELECT $1, $2 WHERE $4::boolean
+           ON CONFLICT (keycloak_user_id, identity_provider) DO UPDATE SET disconnected_at = now())
        SELECT FROM deleted;
 
 -- reactivate: make grants active again

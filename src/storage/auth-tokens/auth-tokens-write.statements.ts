@@ -3,10 +3,10 @@ import type { QueryResultRow } from 'pg';
 import { defineStatement, type Statement } from '../../postgres/statement.js';
 import type { TokenKey } from '../../token-key.js';
 import type { Columns } from '../leases/lease.statements.js';
-import { CLEAR_STATE, RESET, type Stamp } from '../leases/leased-table-shape.js';
+import { CLEAR_STATE, keyCondition, RESET, type Stamp } from '../leases/leased-table-shape.js';
 import { ACCESS_TOKEN_DEAD } from '../leases/leased.entity.js';
 import type { SealedTokens, StoredTokens } from '../stored-tokens.js';
-import { KEY_CONDITION, readTokens, TOKEN_COLUMNS } from './auth-tokens-row.js';
+import { KEY_COLUMNS, KEY_CONDITION, readTokens, TOKEN_COLUMNS } from './auth-tokens-row.js';
 
 /** What an import knows of the copy that another system has of a pair. */
 export interface ImportRules {
@@ -14,6 +14,16 @@ export interface ImportRules {
   readonly issuedAt: number;
   /** Whether the copy may replace a pair with a refresh token when it has none itself. */
   readonly mayDropRefreshToken: boolean;
+  /** Whether the host asked for this import. Only then does it connect a disconnected account again. */
+  readonly isExplicit: boolean;
+}
+
+/** What the end of a connection leaves behind. */
+export interface DisconnectRules {
+  /** Whether the provider can revoke the pair. */
+  readonly isRevocable: boolean;
+  /** Whether a note keeps automatic imports from connecting the account again. */
+  readonly isNoted: boolean;
 }
 
 /** Which grants of a provider become active again. A condition that is null does not count. */
@@ -40,7 +50,7 @@ export interface AuthTokensWrites {
   readonly storeMany: Statement<Columns<PairToStore>, { readonly position: number }>;
   readonly import: Statement<TokenKey & SealedTokens & Stamp & ImportRules, string>;
   readonly delete: Statement<TokenKey, StoredTokens>;
-  readonly deleteForRevocation: Statement<TokenKey, true>;
+  readonly deleteForRevocation: Statement<TokenKey & DisconnectRules, true>;
   /** Returns the number of grants that are active again. */
   readonly reactivate: Statement<Reactivation, number>;
 }
@@ -48,8 +58,10 @@ export interface AuthTokensWrites {
 /**
  * @param table quoted path of the table
  * @param revocations quoted path of `token_revocations`
+ * @param disconnected quoted path of `disconnected_accounts`
  */
-export function authTokensWrites(table: string, revocations: string): AuthTokensWrites {
+export function authTokensWrites(table: string, revocations: string, disconnected: string): AuthTokensWrites {
+  const noteCondition = keyCondition({ key: KEY_COLUMNS }, 'note');
   /** Whether the new pair has no refresh token, and the stored one has a refresh token that may be alive. */
   const lacksRefreshToken = (refreshToken: string) =>
     `${refreshToken} = '' AND stored.refresh_token <> '' AND stored.status = 'active'`;
@@ -146,14 +158,20 @@ export function authTokensWrites(table: string, revocations: string): AuthTokens
     // refreshed here, because `$issuedAt` has whole seconds only. If the time of issue is not known, it replaces a pair
     // that was not refreshed here, or whose grant has ended. A copy without a refresh token replaces an active pair
     // with one only if `$mayDropRefreshToken` is true.
+    //
+    // An import that the host did not ask for does not insert a pair while there is a note that the user disconnected
+    // the account. The statement decides this, because the user may disconnect it while Keycloak answers.
     import: defineStatement({
       label: 'import',
       action: 'import tokens',
       isRepeatable: false,
-      text: `WITH updated AS (
+      text: `WITH reconnected AS (
+         DELETE FROM ${disconnected} AS note WHERE ${noteCondition} AND $isExplicit::boolean),
+       updated AS (
          UPDATE ${table} AS stored SET ${importedPair} WHERE ${KEY_CONDITION} AND ${isImportNewer} RETURNING ${written}),
        inserted AS (
          ${inserted(importedAt)} WHERE NOT EXISTS (SELECT FROM ${table} AS stored WHERE ${KEY_CONDITION})
+           AND ($isExplicit::boolean OR NOT EXISTS (SELECT FROM ${disconnected} AS note WHERE ${noteCondition}))
          ON CONFLICT (keycloak_user_id, identity_provider) DO UPDATE SET ${importedPair} WHERE ${isImportNewer}
          RETURNING ${written})
        SELECT transaction_id FROM updated UNION ALL SELECT transaction_id FROM inserted`,
@@ -164,13 +182,19 @@ export function authTokensWrites(table: string, revocations: string): AuthTokens
       label: 'delete',
       action: 'delete tokens',
       isRepeatable: false, // the second try would return nothing
-      text: `DELETE FROM ${table} AS stored WHERE ${KEY_CONDITION}
-         RETURNING ${TOKEN_COLUMNS}, stored.token_version::text AS token_version`,
+      // A note that is older than the pair has no meaning. Without the pair it would have one again.
+      text: `WITH stored AS (
+         DELETE FROM ${table} AS stored WHERE ${KEY_CONDITION}
+           RETURNING ${TOKEN_COLUMNS}, stored.token_version::text AS token_version),
+       forgotten AS (
+         DELETE FROM ${disconnected} AS note WHERE ${noteCondition} AND EXISTS (SELECT FROM stored))
+       SELECT ${TOKEN_COLUMNS}, stored.token_version FROM stored`,
       read: readTokens,
     }),
 
-    // One statement deletes and notes, because two statements could delete a pair without the note, or note it without
-    // the deletion.
+    // One statement deletes and notes, because two statements could delete a pair without the notes, or write the notes
+    // without the deletion. The note of the disconnected account does not need a pair, because an import may be under
+    // way.
     deleteForRevocation: defineStatement({
       label: 'delete_for_revocation',
       action: 'delete tokens',
@@ -179,7 +203,12 @@ export function authTokensWrites(table: string, revocations: string): AuthTokens
          DELETE FROM ${table} AS stored WHERE ${KEY_CONDITION} RETURNING stored.access_token, stored.refresh_token, stored.client_id),
        noted AS (
          INSERT INTO ${revocations} (keycloak_user_id, identity_provider, client_id, access_token, refresh_token)
-           SELECT $keycloakUserId, $idp, deleted.client_id, deleted.access_token, deleted.refresh_token FROM deleted)
+           SELECT $keycloakUserId, $idp, deleted.client_id, deleted.access_token, deleted.refresh_token FROM deleted
+             WHERE $isRevocable::boolean),
+       disconnected AS (
+         INSERT INTO ${disconnected} AS note (keycloak_user_id, identity_provider)
+           SELECT $keycloakUserId, $idp WHERE $isNoted::boolean
+           ON CONFLICT (keycloak_user_id, identity_provider) DO UPDATE SET disconnected_at = now())
        SELECT FROM deleted`,
       read: () => true,
     }),
