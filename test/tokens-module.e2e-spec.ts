@@ -378,6 +378,7 @@ describe('The package', () => {
       'KeycloakTokens',
       'KeycloakUnavailableError',
       'KeycloakUsers',
+      'OAuth2Provider',
       'OfflineTokenStore',
       'ProviderMisconfiguredError',
       'ProviderType',
