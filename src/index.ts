@@ -62,6 +62,7 @@ export { StoredOfflineToken } from './storage/offline-tokens/stored-offline-toke
 export type { SealedTokens, StoredTokens } from './storage/stored-tokens.js';
 export { TokenRevocation } from './storage/token-revocations/token-revocation.entity.js';
 export { tokensEntities } from './storage/tokens-entities.js';
+export type { EndedGrants } from './token-input.js';
 export type { TokenKey } from './token-key.js';
 export {
   AuthTokenStore,
@@ -71,12 +72,7 @@ export {
   UserAuthTokens,
 } from './token-manager/auth-token.store.js';
 export { OfflineTokenStore, UserOfflineToken } from './token-manager/offline-token.store.js';
-export {
-  type EndedGrants,
-  type GetIdpTokenOptions,
-  type IdpTokens,
-  TokenManager,
-} from './token-manager/token-manager.js';
+export { type GetIdpTokenOptions, type IdpTokens, TokenManager } from './token-manager/token-manager.js';
 export {
   type AnyTokensError,
   AuthenticationRequiredError,

@@ -141,11 +141,9 @@ export class KeycloakIdpTokens {
 
   /** Returns whether a caller can be served without an import: now, or by a refresh at the provider. */
   async #isThere(key: TokenKey): Promise<boolean> {
-    const row = await this.table.findAccessToken(key);
-    if (this.client.realm.refreshOwner === 'keycloak') return row !== null && this.freshness.isFresh(row, key, {});
-    if (row) return true;
-    const leased = await this.table.load(key); // a refresh of this row may be under way
-    return leased !== null && leased.state !== 'ended';
+    const row = await this.table.load(key);
+    if (row === null || row.state === 'ended') return false;
+    return this.client.realm.refreshOwner === 'module' || this.freshness.isFresh(row, key, {});
   }
 
   /** Returns whether the user disconnected the account and no pair was stored since. */

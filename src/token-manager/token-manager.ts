@@ -13,13 +13,13 @@ import { AuthTokensTable } from '../storage/auth-tokens/auth-tokens.table.js';
 import { OfflineTokensTable } from '../storage/offline-tokens/offline-tokens.table.js';
 import { authTokenLocation } from '../storage/token-locations.js';
 import {
-  checkDate,
+  checkEndedGrants,
   checkExpiry,
   checkKey,
   checkPresent,
   checkToken,
   checkUserId,
-  checkUserIds,
+  type EndedGrants,
 } from '../token-input.js';
 import { KeycloakSessionExpiredError } from '../tokens.errors.js';
 import { AuthTokenStore } from './auth-token.store.js';
@@ -30,23 +30,13 @@ export interface IdpTokens {
   accessToken: string;
   /**
    * If it is absent or empty, because the login brought none, the stored refresh token and its expiry are kept. `null`
-   * drops the stored one.
+   * drops the stored one. Pass `null` if the tokens can be of another account of the user at the provider.
    */
   refreshToken?: string | null;
   /** Epoch seconds; 0 or absent = the token does not expire. */
   accessTokenExpiresAt?: number;
   /** Epoch seconds; 0 or absent = the token does not expire. */
   refreshTokenExpiresAt?: number;
-}
-
-/** Which grants {@link TokenManager.reactivateIdpTokens} makes active again. Each condition narrows the choice. */
-export interface EndedGrants {
-  /** Default: all users. */
-  readonly userIds?: readonly string[];
-  /** Only grants that ended at this time or later. */
-  readonly endedAfter?: Date;
-  /** Only grants that ended with this code, which the log line of the end has. */
-  readonly errorCode?: string;
 }
 
 /** The demands on a token that {@link TokenManager.getIdpToken} takes. */
@@ -148,10 +138,7 @@ export class TokenManager {
    */
   async reactivateIdpTokens(idp: string, which: EndedGrants = {}): Promise<number> {
     this.providers.get(idp);
-    const { userIds = null, endedAfter = null, errorCode = null } = which;
-    checkUserIds(userIds ?? []);
-    if (endedAfter) checkDate(endedAfter, 'endedAfter');
-    return this.table.reactivate({ idp, userIds, endedAfter, errorCode });
+    return this.table.reactivate({ idp, ...checkEndedGrants(which) });
   }
 
   /**

@@ -62,31 +62,35 @@ export interface AuthTokensWrites {
  */
 export function authTokensWrites(table: string, revocations: string, disconnected: string): AuthTokensWrites {
   const noteCondition = keyCondition({ key: KEY_COLUMNS }, 'note');
-  /** Whether the new pair has no refresh token, and the stored one has a refresh token that may be alive. */
-  const lacksRefreshToken = (refreshToken: string) =>
-    `${refreshToken} = '' AND stored.refresh_token <> '' AND stored.status = 'active'`;
-  // A login can bring an access token alone. Then the row keeps its refresh token with the version and the state of the
-  // refresh, because a refresh that is under way stores the only live refresh token by this version. If an exchange may
-  // have ended the old access token, the new one is no witness of it. The refresh token of another client is not kept,
-  // because the module never sends it.
+  /**
+   * Whether the new pair has no refresh token, and the stored one has a refresh token that may be alive. The refresh
+   * token of another client does not count, because the module never sends it.
+   */
+  const lacksRefreshToken = (refreshToken: string, clientId: string) =>
+    `${refreshToken} = '' AND stored.refresh_token <> '' AND stored.status = 'active'
+             AND coalesce(stored.client_id = ${clientId}, true)`;
+  // A login can bring an access token alone. Then the row keeps its refresh token. While an exchange is open, the row
+  // also keeps its version and the state of the refresh, because the exchange stores the only live refresh token by this
+  // version.
   const storedPair = (value: (column: string, parameter: string) => string): string => {
     const clientId = value('client_id', 'clientId');
-    const isKept = `${value('keeps_refresh_token', 'keepsRefreshToken')} AND ${lacksRefreshToken(value('refresh_token', 'refreshToken'))}
-             AND coalesce(stored.client_id = ${clientId}, true)`;
-    const unlessKept = (column: string, replacement: string) =>
-      `${column} = CASE WHEN ${isKept} THEN stored.${column} ELSE ${replacement} END`;
+    const isKept = `${value('keeps_refresh_token', 'keepsRefreshToken')}
+             AND ${lacksRefreshToken(value('refresh_token', 'refreshToken'), clientId)}`;
+    const unless = (condition: string) => (column: string, replacement: string) =>
+      `${column} = CASE WHEN ${condition} THEN stored.${column} ELSE ${replacement} END`;
+    const unlessKept = unless(isKept);
+    const unlessUnderWay = unless(`stored.open_leases > 0 AND ${isKept}`);
     const { access_token_rejected: isRejected, ...state } = CLEAR_STATE;
     return [
       `access_token = ${value('access_token', 'accessToken')}`,
       `access_token_expires_at = ${value('access_token_expires_at', 'accessTokenExpiresAt')}`,
       unlessKept('refresh_token', value('refresh_token', 'refreshToken')),
       unlessKept('refresh_token_expires_at', value('refresh_token_expires_at', 'refreshTokenExpiresAt')),
-      unlessKept('token_version', value('version', 'version')),
+      unlessUnderWay('token_version', value('version', 'version')),
       unlessKept('parent_version', 'NULL'),
       unlessKept('client_id', clientId),
-      ...Object.entries(state).map(([column, cleared]) => unlessKept(column, cleared)),
-      `access_token_rejected = CASE WHEN ${isKept} THEN stored.open_leases > 0 ELSE ${isRejected} END`,
-      'rejections = 0, issued_at = clock_timestamp(), updated_at = clock_timestamp()',
+      ...Object.entries(state).map(([column, cleared]) => unlessUnderWay(column, cleared)),
+      `access_token_rejected = ${isRejected}, rejections = 0, issued_at = clock_timestamp(), updated_at = clock_timestamp()`,
     ].join(', ');
   };
   const typed: Partial<Record<string, string>> = {
@@ -113,7 +117,7 @@ export function authTokensWrites(table: string, revocations: string, disconnecte
   const isImportNewer = `CASE WHEN $issuedAt::float8 > 0 THEN to_timestamp($issuedAt::float8) > stored.issued_at
         OR to_timestamp($issuedAt::float8) = stored.issued_at AND stored.parent_version IS NULL
       ELSE stored.parent_version IS NULL OR stored.status <> 'active' END
-    AND ($mayDropRefreshToken::boolean OR NOT (${lacksRefreshToken('$refreshToken')}))`;
+    AND ($mayDropRefreshToken::boolean OR NOT (${lacksRefreshToken('$refreshToken', '$clientId::text')}))`;
   const written = 'pg_current_xact_id()::text AS transaction_id';
   const readTransactionId = (row: QueryResultRow) => String(row.transaction_id);
 
@@ -213,8 +217,8 @@ export function authTokensWrites(table: string, revocations: string, disconnecte
       read: () => true,
     }),
 
-    // A dead access token ended the grant without a verdict of the provider. Its exchange stays open, so that the module
-    // does not serve that access token, and takes the row over as after every lost answer.
+    // A dead access token ended the grant without a verdict of the provider. The module does not serve this token and
+    // does not ask it again, so the provider decides about the refresh token.
     reactivate: defineStatement({
       label: 'reactivate',
       action: 'make grants active again',
@@ -225,7 +229,9 @@ export function authTokensWrites(table: string, revocations: string, disconnecte
              open_leases = CASE WHEN stored.last_error_code = '${ACCESS_TOKEN_DEAD}'
                THEN greatest(stored.open_leases, 1) ELSE stored.open_leases END,
              first_leased_at = CASE WHEN stored.last_error_code = '${ACCESS_TOKEN_DEAD}'
-               THEN coalesce(stored.first_leased_at, now()) ELSE stored.first_leased_at END
+               THEN coalesce(stored.first_leased_at, now()) ELSE stored.first_leased_at END,
+             access_token_rejected = stored.access_token_rejected
+               OR coalesce(stored.last_error_code = '${ACCESS_TOKEN_DEAD}', false)
            WHERE stored.identity_provider = $idp AND stored.status <> 'active' AND stored.refresh_token <> ''
              AND ($userIds::text[] IS NULL OR stored.keycloak_user_id = ANY($userIds::text[]))
              AND ($endedAfter::timestamptz IS NULL OR stored.updated_at >= $endedAfter::timestamptz)
