@@ -1,6 +1,9 @@
-import { afterAll, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
+import { setTimeout as delay } from 'node:timers/promises';
+
+import { afterAll, beforeAll, beforeEach, describe, expect, it, jest } from '@jest/globals';
 
 import { QueryRunnerScope, type RefreshOwner, TokensNotFoundError } from '../src/index.js';
+import { StatementExecutor } from '../src/postgres/statement-executor.js';
 import { type KeycloakHost, KeycloakSurroundings } from './support/keycloak-host.js';
 
 const OWNERS: RefreshOwner[] = ['module', 'keycloak'];
@@ -151,10 +154,70 @@ it('An account at a provider that cannot revoke is disconnected too', async () =
   expect(around.asked('/broker/')).toBe(0);
 });
 
-it('A host without Keycloak notes no disconnected account', async () => {
+it('An account that a process without Keycloak disconnects is disconnected in the others', async () => {
   const { manager } = await around.startHost(null);
-  await manager.storeIdpTokens('ada', 'acme', { accessToken: 'a' });
-  await expect(manager.revokeIdpTokens('ada', 'acme')).resolves.toBe(true);
-  await expect(manager.revokeIdpTokens('ada', 'plain')).resolves.toBe(false);
-  await expect(around.database.query('SELECT FROM disconnected_accounts')).resolves.toEqual([]);
+  const host = await around.startHost();
+  const { accessToken } = await around.logIn('ada');
+  await host.manager.getIdpTokenForAccessToken(accessToken, 'acme');
+  await expect(manager.revokeIdpTokens(ada(), 'acme')).resolves.toBe(true);
+  await expect(host.manager.getIdpTokenForAccessToken(accessToken, 'acme')).rejects.toThrow(TokensNotFoundError);
+});
+
+describe('A disconnection and an automatic import at the same time', () => {
+  let host: KeycloakHost;
+  let accessToken: string;
+
+  beforeAll(async () => {
+    host = await around.startHost();
+  });
+
+  beforeEach(async () => {
+    ({ accessToken } = await around.logIn('ada'));
+  });
+
+  it('leave no pair when the transaction of the disconnection is open meanwhile', async () => {
+    const other = await around.startHost();
+    await host.app.get(QueryRunnerScope).run(async () => {
+      await expect(host.manager.revokeIdpTokens(ada(), 'acme')).resolves.toBe(false);
+      const imported = other.manager.getIdpTokenForAccessToken(accessToken, 'acme');
+      await expect(imported).rejects.toThrow(TokensNotFoundError);
+    });
+    await expect(around.database.query('SELECT FROM auth_tokens')).resolves.toEqual([]);
+    await expect(other.manager.getIdpTokenForAccessToken(accessToken, 'acme')).rejects.toThrow(TokensNotFoundError);
+  });
+
+  it('leave no pair when the transaction of the import is open meanwhile', async () => {
+    const other = await around.startHost();
+    let revoked: Promise<boolean> | undefined;
+    await host.manager.storeIdpTokens(ada(), 'acme', { accessToken: 'before' });
+    await host.app.get(QueryRunnerScope).run(async () => {
+      await host.deleteTokens(ada(), 'acme'); // now only this transaction can import
+      await host.manager.getIdpTokenForAccessToken(accessToken, 'acme');
+      revoked = other.manager.revokeIdpTokens(ada(), 'acme');
+      await expect(Promise.race([revoked, delay(300, 'waits')])).resolves.toBe('waits');
+    });
+    await expect(revoked).resolves.toBe(true);
+    await expect(around.database.query('SELECT FROM auth_tokens')).resolves.toEqual([]);
+  });
+
+  it('leave no pair when the note is committed right after the import looked for it', async () => {
+    const executor = host.app.get(StatementExecutor, { strict: false });
+    const execute = executor.execute.bind(executor);
+    const spy = jest.spyOn(executor, 'execute').mockImplementation(async (statement, params) => {
+      const rows = await execute(statement, params);
+      if (statement.action === 'import tokens') await note();
+      return rows;
+    });
+    const note = () =>
+      around.database.query('INSERT INTO disconnected_accounts (keycloak_user_id, identity_provider) VALUES ($1, $2)', [
+        ada(),
+        'acme',
+      ]);
+    try {
+      await expect(host.manager.getIdpTokenForAccessToken(accessToken, 'acme')).rejects.toThrow(TokensNotFoundError);
+    } finally {
+      spy.mockRestore();
+    }
+    await expect(around.database.query('SELECT FROM auth_tokens')).resolves.toEqual([]);
+  });
 });

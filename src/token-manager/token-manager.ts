@@ -121,9 +121,7 @@ export class TokenManager {
   async revokeIdpTokens(userId: string, idp: string): Promise<boolean> {
     const key = checkKey({ keycloakUserId: userId, idp });
     const isRevocable = this.providers.get(idp).revoke !== undefined;
-    // Without a realm there are no imports that a note could keep away.
-    const isNoted = this.keycloakClient.clientId !== null;
-    const isDeleted = await this.table.deleteForRevocation(key, { isRevocable, isNoted });
+    const isDeleted = await this.table.deleteForRevocation(key, isRevocable);
     if (isDeleted && isRevocable) this.revoker.wakeAfterCommit();
     return isDeleted;
   }
