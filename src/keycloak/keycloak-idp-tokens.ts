@@ -6,10 +6,12 @@ import { QueryRunnerScope } from '../postgres/query-runner-scope.js';
 import { IdpTokenReader } from '../refresh/idp-token-reader.js';
 import type { IdpToken } from '../refresh/idp-token.js';
 import { TokenFreshness } from '../refresh/token-freshness.js';
+import type { SealedToken } from '../sealing/sealed-token.js';
 import { TokenCipher } from '../sealing/token-cipher.js';
 import { AuthTokensTable } from '../storage/auth-tokens/auth-tokens.table.js';
 import { DisconnectedAccountsTable } from '../storage/disconnected-accounts/disconnected-accounts.table.js';
 import { authTokenLocation } from '../storage/token-locations.js';
+import { TokenRevocationsTable } from '../storage/token-revocations/token-revocations.table.js';
 import { checkKey, checkToken } from '../token-input.js';
 import { keyName, type TokenKey } from '../token-key.js';
 import {
@@ -18,11 +20,13 @@ import {
   TokenDecryptionError,
   TokensNotFoundError,
 } from '../tokens.errors.js';
-import { KeycloakBroker } from './keycloak-broker.js';
+import { type BrokeredTokens, KeycloakBroker } from './keycloak-broker.js';
 import { KeycloakClient } from './keycloak-client.js';
 import { KeycloakUsers } from './keycloak-users.js';
 import { OfflineSessions } from './offline-sessions.js';
 import { assertUnbound, claimsOf, clientOf, subjectIn } from './token-claims.js';
+
+type Column = 'access_token' | 'refresh_token';
 
 /**
  * Returns tokens of identity providers to a caller that has a Keycloak token, or the user's id at a provider. If no
@@ -40,6 +44,7 @@ export class KeycloakIdpTokens {
     private readonly offlineSessions: OfflineSessions,
     private readonly table: AuthTokensTable,
     private readonly disconnected: DisconnectedAccountsTable,
+    private readonly revocations: TokenRevocationsTable,
     private readonly freshness: TokenFreshness,
     private readonly reader: IdpTokenReader,
     private readonly providers: IdentityProviderRegistry,
@@ -153,12 +158,29 @@ export class KeycloakIdpTokens {
 
   async #isStored(key: TokenKey, accessToken: string): Promise<boolean> {
     const row = await this.table.load(key);
+    // An import makes a row usable again whose text does not open.
+    return row !== null && this.#isSame(key, 'access_token', row.tokens.accessToken, accessToken);
+  }
+
+  /**
+   * Returns whether a token of the pair waits for its revocation. The provider then ends the grant of the pair soon.
+   */
+  async #isToBeRevoked(key: TokenKey, { accessToken, refreshToken }: BrokeredTokens): Promise<boolean> {
+    const pending = await this.revocations.findPending(key);
+    return pending.some(
+      (each) =>
+        this.#isSame(key, 'access_token', each.accessToken, accessToken) ||
+        this.#isSame(key, 'refresh_token', each.refreshToken, refreshToken),
+    );
+  }
+
+  /** Returns whether a sealed text has this token. A text that does not open has another one. */
+  #isSame(key: TokenKey, column: Column, sealed: SealedToken | '', token: string): boolean {
+    if (sealed === '' || token === '') return false;
     try {
-      return (
-        row !== null && this.cipher.open(row.tokens.accessToken, authTokenLocation(key, 'access_token')) === accessToken
-      );
+      return this.cipher.open(sealed, authTokenLocation(key, column)) === token;
     } catch (error) {
-      if (error instanceof TokenDecryptionError) return false; // an import makes such a row usable again
+      if (error instanceof TokenDecryptionError) return false;
       throw error;
     }
   }
@@ -179,8 +201,9 @@ export class KeycloakIdpTokens {
     const tokens = await this.broker.storedTokens(key, accessToken);
     // A stored token is not imported again. It would get a later expiry if Keycloak names only its lifetime.
     if (!tokens || (await this.#isStored(key, tokens.accessToken))) return false;
+    if (await this.#isToBeRevoked(key, tokens)) return false;
     const isRefreshedHere = this.client.realm.refreshOwner === 'module';
-    const sealed = (token: string, column: 'access_token' | 'refresh_token') =>
+    const sealed = (token: string, column: Column) =>
       this.cipher.seal(checkToken(token, `The ${column} that Keycloak has stored`), authTokenLocation(key, column));
     return this.table.import(
       key,

@@ -148,7 +148,8 @@ export class TokenManager {
    * `keycloak.refreshOwner: 'keycloak'` it imports only the access token.
    *
    * @param keycloakAccessToken an access token of this user
-   * @returns whether something was stored; false if Keycloak has nothing, or nothing newer
+   * @returns whether something was stored; false if Keycloak has nothing, or nothing newer, or a pair that
+   * {@link revokeIdpTokens} is still revoking
    * @throws {@link InvalidTokenInputError} when the access token belongs to another user
    * @throws {@link KeycloakSessionExpiredError} when Keycloak does not accept the access token, or the token is bound to
    * a key of its holder
