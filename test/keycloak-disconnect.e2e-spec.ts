@@ -5,6 +5,7 @@ import { afterAll, beforeAll, beforeEach, describe, expect, it, jest } from '@je
 import { QueryRunnerScope, type RefreshOwner, TokensNotFoundError } from '../src/index.js';
 import { StatementExecutor } from '../src/postgres/statement-executor.js';
 import { type KeycloakHost, KeycloakSurroundings } from './support/keycloak-host.js';
+import { until } from './support/until.js';
 
 const OWNERS: RefreshOwner[] = ['module', 'keycloak'];
 
@@ -71,6 +72,7 @@ describe.each(OWNERS)('An account that its user disconnected, with the refresh o
 
   it('is connected again by an import that the host asks for, and by a login', async () => {
     await host.manager.revokeIdpTokens(ada(), 'acme');
+    await keycloak.logInAtProvider(3600);
     await expect(host.manager.importIdpTokens(ada(), 'acme', accessToken)).resolves.toBe(true);
     await expect(around.database.query('SELECT FROM disconnected_accounts')).resolves.toEqual([]);
     await expectConnected(keycloak.brokered.accessToken);
@@ -121,12 +123,55 @@ describe.each(OWNERS)('An account that its user disconnected, with the refresh o
   it('stays disconnected when the transaction of an import is rolled back', async () => {
     await host.manager.revokeIdpTokens(ada(), 'acme');
     const run = host.app.get(QueryRunnerScope).run(async () => {
-      await host.manager.importIdpTokens(ada(), 'acme', accessToken);
+      await keycloak.logInAtProvider(3600);
+      await expect(host.manager.importIdpTokens(ada(), 'acme', accessToken)).resolves.toBe(true);
       await expect(host.manager.getIdpTokenForAccessToken(accessToken, 'acme')).resolves.toBeDefined();
       throw new Error('rolled back on purpose');
     });
     await expect(run).rejects.toThrow('rolled back on purpose');
     await expectDisconnected();
+  });
+
+  const pendingRevocations = async (): Promise<number> =>
+    (await around.database.query('SELECT FROM token_revocations')).length;
+
+  it('is not connected by an import of the very tokens that wait for their revocation', async () => {
+    await expectConnected(keycloak.brokered.accessToken);
+    around.endpoint.answerRevocation = () => ({ status: 503 });
+    await host.manager.revokeIdpTokens(ada(), 'acme');
+    await expect(host.manager.importIdpTokens(ada(), 'acme', accessToken)).resolves.toBe(false);
+    await expectDisconnected();
+    await expect(pendingRevocations()).resolves.toBe(1);
+
+    await keycloak.logInAtProvider(3600);
+    await expect(host.manager.importIdpTokens(ada(), 'acme', accessToken)).resolves.toBe(true);
+    await expectConnected(keycloak.brokered.accessToken);
+  });
+
+  it('is not connected in the transaction that disconnects it by an import of the same tokens', async () => {
+    await expectConnected(keycloak.brokered.accessToken);
+    await host.app.get(QueryRunnerScope).run(async () => {
+      await host.manager.revokeIdpTokens(ada(), 'acme');
+      await expect(host.manager.importIdpTokens(ada(), 'acme', accessToken)).resolves.toBe(false);
+    });
+    await expectDisconnected();
+  });
+
+  it('is connected by an import if the tokens that wait cannot be opened, or are of another user', async () => {
+    await expectConnected(keycloak.brokered.accessToken);
+    around.endpoint.answerRevocation = () => ({ status: 503 });
+    await host.manager.revokeIdpTokens(ada(), 'acme');
+    await until(
+      async () => (await around.database.query('SELECT FROM token_revocations WHERE attempts > 0')).length > 0,
+    );
+    await around.database.query("UPDATE token_revocations SET keycloak_user_id = 'bob'");
+    await expect(host.manager.importIdpTokens(ada(), 'acme', accessToken)).resolves.toBe(true);
+    await host.deleteTokens(ada(), 'acme');
+    await around.database.query(
+      'UPDATE token_revocations SET keycloak_user_id = $1, access_token = $2, refresh_token = $2',
+      [ada(), 'v1.unknown.text'],
+    );
+    await expect(host.manager.importIdpTokens(ada(), 'acme', accessToken)).resolves.toBe(true);
   });
 
   it('is imported by itself again after tokens were stored and then only deleted', async () => {
@@ -141,6 +186,19 @@ describe.each(OWNERS)('An account that its user disconnected, with the refresh o
     await host.deleteTokens(ada(), 'acme');
     await expectDisconnected();
   });
+});
+
+it('An account is not connected by an import whose refresh token waits for its revocation', async () => {
+  const { manager } = await around.startHost();
+  const { accessToken } = await around.logIn('ada');
+  await manager.importIdpTokens(ada(), 'acme', accessToken);
+  around.endpoint.answerRevocation = () => ({ status: 503 });
+  await manager.revokeIdpTokens(ada(), 'acme');
+  const { refreshToken } = keycloak.brokered;
+  await keycloak.logInAtProvider(3600);
+  Object.assign(keycloak.brokered, { refreshToken }); // Keycloak got only a new access token by it
+  await expect(manager.importIdpTokens(ada(), 'acme', accessToken)).resolves.toBe(false);
+  await expect(around.database.query('SELECT FROM auth_tokens')).resolves.toEqual([]);
 });
 
 it('An account at a provider that cannot revoke is disconnected too', async () => {
