@@ -1,6 +1,7 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, jest } from '@jest/globals';
 
 import {
+  InvalidTokenInputError,
   KeycloakMisconfiguredError,
   KeycloakSessionExpiredError,
   KeycloakUnavailableError,
@@ -174,6 +175,38 @@ describe('The user of a webhook', () => {
     await expect(byAttribute.getUserIdFromIdpUserId('7', 'acme')).resolves.toBeNull();
   });
 
+  it.each(['a" or "b', 'domain\\', '"', 'domain\\"'])(
+    'is found by the id %j through the link, which needs no quotes, and not through an attribute',
+    async (idpUserId) => {
+      Object.assign(keycloak.links, { [keycloak.users.local.id]: idpUserId });
+      await expect(host.users.getUserIdFromIdpUserId(idpUserId, 'acme')).resolves.toBe(keycloak.users.local.id);
+      const byAttribute = (await around.startHost({ idpUserIdAttribute: '{idp}_id' })).users;
+      await expect(byAttribute.getUserIdFromIdpUserId(idpUserId, 'acme')).rejects.toThrow(InvalidTokenInputError);
+    },
+  );
+
+  it('is not found by an attribute among more users than an answer may have', async () => {
+    const byAttribute = (await around.startHost({ idpUserIdAttribute: '{idp}_id' })).users;
+    await expect(byAttribute.getUserIdFromIdpUserId(adaAtAcme(), 'acme')).resolves.toBe(ada());
+    const [search = ''] = keycloak.searches.slice(-1);
+    const max = Number(new URLSearchParams(search).get('max'));
+    expect(max).toBeGreaterThan(1);
+    // Keycloak also finds other spellings. The answer is full, so there may be a second user with this very id.
+    const other = (id: number) => ({ id: String(id), attributes: { acme_id: ['x7'] } });
+    const full = [
+      ...Array.from({ length: max - 1 }, (_, id) => other(id)),
+      { id: 'u', attributes: { acme_id: ['X7'] } },
+    ];
+    const search7 = async (found: object[]): Promise<string | null> => {
+      const fetches = jest.spyOn(globalThis, 'fetch').mockResolvedValueOnce(new Response(JSON.stringify(found)));
+      const id = await byAttribute.getUserIdFromIdpUserId('X7', 'acme');
+      fetches.mockRestore();
+      return id;
+    };
+    await expect(search7(full)).resolves.toBeNull();
+    await expect(search7(full.slice(1))).resolves.toBe('u');
+  });
+
   it.each(['acme_id', '', 7])(
     'is not found by the attribute %j, which names no provider',
     async (idpUserIdAttribute) => {
@@ -196,6 +229,12 @@ describe('The user of a webhook', () => {
       await expect(found).resolves.toBe(ignoresLinks ? null : ada());
     },
   );
+
+  it('is not found where the links are hidden and the search ignores the provider', async () => {
+    Object.assign(keycloak, { hidesLinks: true, ignoresAlias: true });
+    await expect(host.users.getUserIdFromIdpUserId(adaAtAcme(), 'nope')).resolves.toBeNull();
+    await expect(host.users.getUserIdFromIdpUserId(adaAtAcme(), 'acme')).resolves.toBeNull();
+  });
 
   it.each([1, 2, 3])(
     'is not any user of a server that ignores the parameters, in a realm of %d users',

@@ -64,6 +64,7 @@ export class KeycloakSurroundings {
       revokeRefreshToken: false,
       introspectsForAll: false,
       ignoresLinks: false,
+      ignoresAlias: false,
       hidesLinks: false,
       publicUrl: undefined,
       endpointsUrl: undefined,
