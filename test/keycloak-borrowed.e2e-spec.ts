@@ -141,6 +141,16 @@ describe('A stored offline token that no import can use', () => {
     expect(keycloak.redemptions).toBe(1);
   });
 
+  it('because its own claims bind it to a key, is not active, although the introspection does not say so', async () => {
+    const { accessToken, refreshToken } = await around.logIn('ada', 'openid offline_access', 'backend', { jkt: 'a' });
+    await host.sessions.getUserInfo(accessToken); // fetches the metadata
+    await host.manager.storeOfflineToken(ada(), refreshToken);
+    const body = JSON.stringify({ active: true, client_id: 'backend' });
+    const fetches = jest.spyOn(globalThis, 'fetch').mockResolvedValueOnce(new Response(body));
+    await expect(host.manager.checkOfflineTokenIsActive(ada())).resolves.toBe(false);
+    fetches.mockRestore();
+  });
+
   it.each([
     ['names no client', { active: true }],
     ['says that it is bound to a key', { active: true, client_id: 'backend', cnf: { jkt: 'thumbprint' } }],
@@ -230,11 +240,15 @@ describe('The user of a webhook', () => {
     },
   );
 
-  it('is not found where the links are hidden and the search ignores the provider', async () => {
-    Object.assign(keycloak, { hidesLinks: true, ignoresAlias: true });
-    await expect(host.users.getUserIdFromIdpUserId(adaAtAcme(), 'nope')).resolves.toBeNull();
-    await expect(host.users.getUserIdFromIdpUserId(adaAtAcme(), 'acme')).resolves.toBeNull();
-  });
+  it.each(['idpAlias', 'idpUserId'])(
+    'is not found where the links are hidden and the search ignores %s',
+    async (ignoredParameter) => {
+      Object.assign(keycloak, { hidesLinks: true, ignoredParameter });
+      await expect(host.users.getUserIdFromIdpUserId(adaAtAcme(), 'nope')).resolves.toBeNull();
+      await expect(host.users.getUserIdFromIdpUserId('nobody', 'acme')).resolves.toBeNull();
+      await expect(host.users.getUserIdFromIdpUserId(adaAtAcme(), 'acme')).resolves.toBeNull();
+    },
+  );
 
   it.each([1, 2, 3])(
     'is not any user of a server that ignores the parameters, in a realm of %d users',

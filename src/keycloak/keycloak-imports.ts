@@ -137,7 +137,7 @@ export class KeycloakImports {
     const id = isInTransaction ? Symbol(name) : idOf(credential);
     for (;;) {
       const underWay = this.#underWay.get(name);
-      break;
+      if (!underWay) break;
       if (underWay.credential === id || (await isFulfilled(underWay.accessToken))) {
         await underWay.result;
         return;

@@ -64,7 +64,7 @@ export class KeycloakSurroundings {
       revokeRefreshToken: false,
       introspectsForAll: false,
       ignoresLinks: false,
-      ignoresAlias: false,
+      ignoredParameter: undefined,
       hidesLinks: false,
       publicUrl: undefined,
       endpointsUrl: undefined,

@@ -71,8 +71,8 @@ export class KeycloakStandIn implements AskableRealm {
   introspectsForAll = false;
   /** Whether the search for users ignores `idpAlias` and `idpUserId`, as a server does that does not know them. */
   ignoresLinks = false;
-  /** Whether the search for users ignores `idpAlias` alone. */
-  ignoresAlias = false;
+  /** The one parameter of a link that the search for users ignores. */
+  ignoredParameter: 'idpAlias' | 'idpUserId' | undefined;
   /** Whether something in front of the stand-in hides the links of users. */
   hidesLinks = false;
   /** How many users the realm has, for the search. */
@@ -396,7 +396,8 @@ export class KeycloakStandIn implements AskableRealm {
     this.searches.push(criteria.toString());
     const attribute = /^"acme_id":"([^"]*)"$/.exec(criteria.get('q') ?? '')?.[1];
     const email = criteria.get('exact') === 'true' ? criteria.get('email')?.toLowerCase() : undefined;
-    const alias = this.ignoresAlias ? null : criteria.get('idpAlias');
+    if (this.ignoredParameter) criteria.delete(this.ignoredParameter);
+    const alias = criteria.get('idpAlias');
     const idpUserId = criteria.get('idpUserId');
     const max = Number(criteria.get('max') ?? 100);
     const found = everybody.filter((user) => {
