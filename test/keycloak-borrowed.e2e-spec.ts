@@ -1,6 +1,7 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, jest } from '@jest/globals';
 
 import {
+  InvalidTokenInputError,
   KeycloakMisconfiguredError,
   KeycloakSessionExpiredError,
   KeycloakUnavailableError,
@@ -140,6 +141,16 @@ describe('A stored offline token that no import can use', () => {
     expect(keycloak.redemptions).toBe(1);
   });
 
+  it('because its own claims bind it to a key, is not active, although the introspection does not say so', async () => {
+    const { accessToken, refreshToken } = await around.logIn('ada', 'openid offline_access', 'backend', { jkt: 'a' });
+    await host.sessions.getUserInfo(accessToken); // fetches the metadata
+    await host.manager.storeOfflineToken(ada(), refreshToken);
+    const body = JSON.stringify({ active: true, client_id: 'backend' });
+    const fetches = jest.spyOn(globalThis, 'fetch').mockResolvedValueOnce(new Response(body));
+    await expect(host.manager.checkOfflineTokenIsActive(ada())).resolves.toBe(false);
+    fetches.mockRestore();
+  });
+
   it.each([
     ['names no client', { active: true }],
     ['says that it is bound to a key', { active: true, client_id: 'backend', cnf: { jkt: 'thumbprint' } }],
@@ -174,6 +185,38 @@ describe('The user of a webhook', () => {
     await expect(byAttribute.getUserIdFromIdpUserId('7', 'acme')).resolves.toBeNull();
   });
 
+  it.each(['a" or "b', 'domain\\', '"', 'domain\\"'])(
+    'is found by the id %j through the link, which needs no quotes, and not through an attribute',
+    async (idpUserId) => {
+      Object.assign(keycloak.links, { [keycloak.users.local.id]: idpUserId });
+      await expect(host.users.getUserIdFromIdpUserId(idpUserId, 'acme')).resolves.toBe(keycloak.users.local.id);
+      const byAttribute = (await around.startHost({ idpUserIdAttribute: '{idp}_id' })).users;
+      await expect(byAttribute.getUserIdFromIdpUserId(idpUserId, 'acme')).rejects.toThrow(InvalidTokenInputError);
+    },
+  );
+
+  it('is not found by an attribute among more users than an answer may have', async () => {
+    const byAttribute = (await around.startHost({ idpUserIdAttribute: '{idp}_id' })).users;
+    await expect(byAttribute.getUserIdFromIdpUserId(adaAtAcme(), 'acme')).resolves.toBe(ada());
+    const [search = ''] = keycloak.searches.slice(-1);
+    const max = Number(new URLSearchParams(search).get('max'));
+    expect(max).toBeGreaterThan(1);
+    // Keycloak also finds other spellings. The answer is full, so there may be a second user with this very id.
+    const other = (id: number) => ({ id: String(id), attributes: { acme_id: ['x7'] } });
+    const full = [
+      ...Array.from({ length: max - 1 }, (_, id) => other(id)),
+      { id: 'u', attributes: { acme_id: ['X7'] } },
+    ];
+    const search7 = async (found: object[]): Promise<string | null> => {
+      const fetches = jest.spyOn(globalThis, 'fetch').mockResolvedValueOnce(new Response(JSON.stringify(found)));
+      const id = await byAttribute.getUserIdFromIdpUserId('X7', 'acme');
+      fetches.mockRestore();
+      return id;
+    };
+    await expect(search7(full)).resolves.toBeNull();
+    await expect(search7(full.slice(1))).resolves.toBe('u');
+  });
+
   it.each(['acme_id', '', 7])(
     'is not found by the attribute %j, which names no provider',
     async (idpUserIdAttribute) => {
@@ -194,6 +237,16 @@ describe('The user of a webhook', () => {
       Object.assign(keycloak, { hidesLinks: true, ignoresLinks, realmSize: 1 });
       const found = host.users.getUserIdFromIdpUserId(adaAtAcme(), 'acme');
       await expect(found).resolves.toBe(ignoresLinks ? null : ada());
+    },
+  );
+
+  it.each(['idpAlias', 'idpUserId'])(
+    'is not found where the links are hidden and the search ignores %s',
+    async (ignoredParameter) => {
+      Object.assign(keycloak, { hidesLinks: true, ignoredParameter });
+      await expect(host.users.getUserIdFromIdpUserId(adaAtAcme(), 'nope')).resolves.toBeNull();
+      await expect(host.users.getUserIdFromIdpUserId('nobody', 'acme')).resolves.toBeNull();
+      await expect(host.users.getUserIdFromIdpUserId(adaAtAcme(), 'acme')).resolves.toBeNull();
     },
   );
 

@@ -769,8 +769,6 @@ describe('users', () => {
     for (const call of [
       () => users.getUserIdFromUserEmail(''),
       () => users.getUserIdFromIdpUserId('', 'acme'),
-      () => users.getUserIdFromIdpUserId('a" or "b', 'acme'),
-      () => users.getUserIdFromIdpUserId('domain\\', 'acme'),
       () => users.getUserInfoFromUserId(''),
     ]) {
       await expect(call()).rejects.toThrow(InvalidTokenInputError);
@@ -784,9 +782,23 @@ describe('users', () => {
     await expect(users.getUserInfoFromUserId('profile')).resolves.toBeNull();
   });
 
-  it('are not missing when Keycloak answers a search with something that is no list', async () => {
-    answerNext('{}');
-    await expect(users.getUserIdFromUserEmail('ada@example.com')).rejects.toThrow(KeycloakUnavailableError);
+  it.each(['{}', '[null]', '["ada"]', '[[]]'])(
+    'are not missing when Keycloak answers a search with %s, which is no list of users',
+    async (body) => {
+      answerNext(body);
+      await expect(users.getUserIdFromUserEmail('ada@example.com')).rejects.toThrow(KeycloakUnavailableError);
+    },
+  );
+
+  it('are not one when Keycloak names a second one that cannot be read', async () => {
+    const { id, email, acmeId = '' } = keycloak.users.ada;
+    for (const call of [
+      () => users.getUserIdFromUserEmail(email),
+      () => users.getUserIdFromIdpUserId(acmeId, 'acme'),
+    ]) {
+      answerNext(JSON.stringify([null, { id, email }]));
+      await expect(call()).rejects.toThrow(KeycloakUnavailableError);
+    }
   });
 
   it('are not guessed when two have one address', async () => {

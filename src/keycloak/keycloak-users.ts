@@ -11,6 +11,8 @@ import { KeycloakClient } from './keycloak-client.js';
  * request.
  */
 const EXPIRY_MARGIN_SECONDS = 30;
+/** The largest number of users in the answer to a search by an attribute. It is also the default of Keycloak. */
+const MAX_HITS = 100;
 
 /**
  * Looks up users of the realm with the service account of the client in the options. The service account needs the role
@@ -28,17 +30,14 @@ export class KeycloakUsers {
    * no user and for several. The name of the provider is its alias in Keycloak. With `keycloak.idpUserIdAttribute` an
    * attribute of the user decides instead of the link.
    *
-   * @throws {@link InvalidTokenInputError} when the id is empty, contains a double quote or ends in a backslash
+   * @throws {@link InvalidTokenInputError} when the id is empty, and with `keycloak.idpUserIdAttribute` also when it
+   * contains a double quote or ends in a backslash
    */
   async getUserIdFromIdpUserId(idpUserId: string, idp: string): Promise<string | null> {
-    const attribute = this.client.realm.idpUserIdAttribute?.replaceAll('{idp}', () => idp);
-    // Between quotes Keycloak takes every character of `q` as it is, except a quote and a backslash before the closing
-    // quote.
-    if (!idpUserId || !idp || /"|\\$/.test(`${attribute ?? idp}${idpUserId}`)) {
-      throw new InvalidTokenInputError(
-        'The id of a user at a provider must be a text without double quotes that does not end in a backslash.',
-      );
+    if (!idpUserId || !idp) {
+      throw new InvalidTokenInputError('The id of a user at a provider must be a non-empty string.');
     }
+    const attribute = this.client.realm.idpUserIdAttribute?.replaceAll('{idp}', () => idp);
     return attribute === undefined ? this.#linkedUser(idpUserId, idp) : this.#userWith(attribute, idpUserId);
   }
 
@@ -70,29 +69,45 @@ export class KeycloakUsers {
     const id = users.length === 1 ? idOf(users[0]) : null;
     if (id === null) return null;
     const links = await this.#get(`/users/${encodeURIComponent(id)}/federated-identity`);
-    if (links === undefined) return (await this.#searchesByLink(idp)) ? id : null;
+    if (links === undefined) return (await this.#searchesByLink(idpUserId, idp)) ? id : null;
     if (!Array.isArray(links)) throw notAList();
     const isLinked = links.some((link) => isFields(link) && link.identityProvider === idp && link.userId === idpUserId);
     return isLinked ? id : null;
   }
 
   /**
-   * Returns whether the search finds no user for a random id. A gateway that publishes only the search of users hides the
-   * links, so this is the only sign that the server knows the parameters.
+   * Returns whether the search finds no user for an id that no user has, and none for a provider that does not exist.
+   * It answers the question for a gateway that publishes only the search of users.
    */
-  async #searchesByLink(idp: string): Promise<boolean> {
-    return (await this.#find({ idpAlias: idp, idpUserId: randomUUID(), max: '1' })).length === 0;
+  async #searchesByLink(idpUserId: string, idp: string): Promise<boolean> {
+    const none = randomUUID();
+    const [byId, byAlias] = await Promise.all([
+      this.#find({ idpAlias: idp, idpUserId: none, max: '1' }),
+      this.#find({ idpAlias: none, idpUserId, max: '1' }),
+    ]);
+    return byId.length === 0 && byAlias.length === 0;
   }
 
   async #userWith(attribute: string, idpUserId: string): Promise<string | null> {
-    const users = await this.#find({ q: `"${attribute}":"${idpUserId}"`, briefRepresentation: 'false' });
+    // Between quotes Keycloak takes every character of `q` as it is, except a quote and a backslash before the closing
+    // quote.
+    if (/"|\\$/.test(`${attribute}${idpUserId}`)) {
+      throw new InvalidTokenInputError(
+        'The id of a user at a provider must be a text without double quotes that does not end in a backslash, because ' +
+          'keycloak.idpUserIdAttribute searches for an attribute.',
+      );
+    }
+    const q = `"${attribute}":"${idpUserId}"`;
+    const users = await this.#find({ q, briefRepresentation: 'false', max: String(MAX_HITS) });
     const matching = users.filter(({ attributes }) => valuesOf(attributes, attribute).includes(idpUserId));
-    return matching.length === 1 ? idOf(matching[0]) : null;
+    // Keycloak ignores the case of the value. A full answer may leave out a second user with this very value.
+    return matching.length === 1 && users.length < MAX_HITS ? idOf(matching[0]) : null;
   }
 
   async #find(criteria: Record<string, string>): Promise<Fields[]> {
     const users = await this.#get(`/users?${new URLSearchParams(criteria).toString()}`);
-    if (Array.isArray(users)) return users.filter((user) => isFields(user));
+    // A hit that cannot be read is a hit too. Without it, another one would count as the only user.
+    if (Array.isArray(users) && users.every((user) => isFields(user))) return users;
     throw notAList();
   }
 
@@ -130,7 +145,7 @@ export class KeycloakUsers {
 
 function notAList(): KeycloakUnavailableError {
   return new KeycloakUnavailableError(
-    'Keycloak answered the search for a user with JSON that is not a list. Try again shortly.',
+    'Keycloak answered the search for a user with JSON that is not a list of users. Try again shortly.',
   );
 }
 

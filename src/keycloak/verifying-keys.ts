@@ -29,7 +29,7 @@ export async function verifyingKeysIn(body: string): Promise<JWK[]> {
 async function isVerifying(member: JWK): Promise<boolean> {
   const imported = importer(member);
   if (!imported) return false;
-  for (const alg of ALGORITHMS) {
+  for (const alg of ALGORITHMS.filter((each) => member.alg === undefined || member.alg === each)) {
     try {
       const { algorithm } = await imported({ alg, kid: member.kid });
       return !('modulusLength' in algorithm) || Number(algorithm.modulusLength) >= MIN_RSA_BITS;

@@ -124,8 +124,10 @@ let next: Answer;
 let discovery: Answer;
 let asked: string[];
 let fetches: jest.SpiedFunction<typeof fetch>;
+const { stackTraceLimit } = Error;
 
 beforeAll(() => {
+  Error.stackTraceLimit = 0; // Jest maps the stack of every error to its source, and a case can make dozens of errors
   fetches = jest.spyOn(globalThis, 'fetch').mockImplementation((url) => {
     asked.push(url as string);
     const { status, headers, body } = (url as string).includes('.well-known') ? discovery : next;
@@ -135,6 +137,7 @@ beforeAll(() => {
 });
 
 afterAll(() => {
+  Error.stackTraceLimit = stackTraceLimit;
   fetches.mockRestore();
 });
 

@@ -64,6 +64,7 @@ export class KeycloakSurroundings {
       revokeRefreshToken: false,
       introspectsForAll: false,
       ignoresLinks: false,
+      ignoredParameter: undefined,
       hidesLinks: false,
       publicUrl: undefined,
       endpointsUrl: undefined,

@@ -71,6 +71,8 @@ export class KeycloakStandIn implements AskableRealm {
   introspectsForAll = false;
   /** Whether the search for users ignores `idpAlias` and `idpUserId`, as a server does that does not know them. */
   ignoresLinks = false;
+  /** The one parameter of a link that the search for users ignores. */
+  ignoredParameter: 'idpAlias' | 'idpUserId' | undefined;
   /** Whether something in front of the stand-in hides the links of users. */
   hidesLinks = false;
   /** How many users the realm has, for the search. */
@@ -394,6 +396,7 @@ export class KeycloakStandIn implements AskableRealm {
     this.searches.push(criteria.toString());
     const attribute = /^"acme_id":"([^"]*)"$/.exec(criteria.get('q') ?? '')?.[1];
     const email = criteria.get('exact') === 'true' ? criteria.get('email')?.toLowerCase() : undefined;
+    if (this.ignoredParameter) criteria.delete(this.ignoredParameter);
     const alias = criteria.get('idpAlias');
     const idpUserId = criteria.get('idpUserId');
     const max = Number(criteria.get('max') ?? 100);
