@@ -170,18 +170,25 @@ UPDATE "auth_tokens" AS stored SET lease_outcome_unknown = true, failure_kind = 
          WHERE own.keycloak_user_id = $2 AND own.identity_provider = $3 FOR NO KEY UPDATE NOWAIT) AND stored.lease_id = $4 RETURNING stored.lease_id;
 
 -- reject: record a rejected refresh token
--- idp_tokens_reject_tokens_c9dac2857fe3, repeated when its connection breaks
---   $1 errorCode: character varying
---   $2 isCertain: boolean
---   $3 quarantineMs: double precision
---   $4 keycloakUserId: text
---   $5 idp: text
+-- idp_tokens_reject_tokens_7cff1dcba1e8, repeated when its connection breaks
+--   $1 isCertain: boolean
+--   $2 keycloakUserId: text
+--   $3 idp: text
+--   $4 errorCode: character varying
+--   $5 quarantineMs: double precision
 --   $6 leaseId: bigint
 --   $7 seenVersion: bigint
-UPDATE "auth_tokens" AS stored SET lease_id = NULL, lease_expires_at = NULL, last_error_code = $1,
+WITH verdict AS MATERIALIZED (
+         SELECT own.id AS row_id, $1::boolean OR own.open_leases <= 1 OR own.quarantined_until IS NOT NULL AS is_final,
+             coalesce(own.issued_at > own.first_leased_at, false) AS is_about_refresh_token
+           FROM "auth_tokens" AS own WHERE own.keycloak_user_id = $2 AND own.identity_provider = $3 FOR NO KEY UPDATE NOWAIT)
+       UPDATE "auth_tokens" AS stored SET lease_id = NULL, lease_expires_at = NULL, last_error_code = $4,
            failure_kind = 'transient', updated_at = now(),
-           open_leases = CASE WHEN ($2::boolean OR stored.open_leases <= 1 OR stored.quarantined_until IS NOT NULL) AND stored.issued_at > stored.first_leased_at THEN 0 ELSE greatest(stored.open_leases - 1, 0) END, first_leased_at = CASE WHEN ($2::boolean OR stored.open_leases <= 1 OR stored.quarantined_until IS NOT NULL) AND stored.issued_at > stored.first_leased_at THEN NULL ELSE CASE WHEN stored.open_leases > 1 THEN stored.first_leased_at END END, token_version = CASE WHEN ($2::boolean OR stored.open_leases <= 1 OR stored.quarantined_until IS NOT NULL) AND stored.issued_at > stored.first_leased_at THEN (uuid_hash_extended(gen_random_uuid(), (0)) & '9223372036854775807') ELSE stored.token_version END, status = CASE WHEN ($2::boolean OR stored.open_leases <= 1 OR stored.quarantined_until IS NOT NULL) AND stored.issued_at > stored.first_leased_at THEN stored.status ELSE CASE WHEN ($2::boolean OR stored.open_leases <= 1 OR stored.quarantined_until IS NOT NULL) THEN 'reauthentication_required' ELSE stored.status END END, refresh_token = CASE WHEN ($2::boolean OR stored.open_leases <= 1 OR stored.quarantined_until IS NOT NULL) AND stored.issued_at > stored.first_leased_at THEN '' ELSE stored.refresh_token END, refresh_token_expires_at = CASE WHEN ($2::boolean OR stored.open_leases <= 1 OR stored.quarantined_until IS NOT NULL) AND stored.issued_at > stored.first_leased_at THEN 0 ELSE stored.refresh_token_expires_at END,
-           quarantined_until = CASE WHEN ($2::boolean OR stored.open_leases <= 1 OR stored.quarantined_until IS NOT NULL) THEN NULL ELSE now() + $3::float8 * interval '1 ms' END
-         WHERE stored.id = (SELECT own.id FROM "auth_tokens" AS own
-         WHERE own.keycloak_user_id = $4 AND own.identity_provider = $5 FOR NO KEY UPDATE NOWAIT) AND stored.lease_id = $6 AND stored.token_version = $7
+           status = CASE WHEN verdict.is_final AND NOT verdict.is_about_refresh_token THEN 'reauthentication_required'
+             ELSE stored.status END,
+           quarantined_until = CASE WHEN NOT verdict.is_final THEN now() + $5::float8 * interval '1 ms' END,
+           open_leases = CASE WHEN verdict.is_final AND verdict.is_about_refresh_token THEN 0 ELSE greatest(stored.open_leases - 1, 0) END,
+           first_leased_at = CASE WHEN stored.open_leases > 1 AND NOT (verdict.is_final AND verdict.is_about_refresh_token) THEN stored.first_leased_at END,
+           refresh_token = CASE WHEN verdict.is_final AND verdict.is_about_refresh_token THEN '' ELSE stored.refresh_token END, refresh_token_expires_at = CASE WHEN verdict.is_final AND verdict.is_about_refresh_token THEN 0 ELSE stored.refresh_token_expires_at END, token_version = CASE WHEN verdict.is_final AND verdict.is_about_refresh_token THEN (uuid_hash_extended(gen_random_uuid(), (0)) & '9223372036854775807') ELSE stored.token_version END
+         FROM verdict WHERE stored.id = verdict.row_id AND stored.lease_id = $6 AND stored.token_version = $7
          RETURNING stored.status;

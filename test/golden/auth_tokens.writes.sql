@@ -1,5 +1,5 @@
 -- store: store tokens
--- idp_tokens_store_f3c0aa09893f, never repeated
+-- idp_tokens_store_462a10c82ee9, never repeated
 --   $1 accessToken: character varying
 --   $2 accessTokenExpiresAt: bigint
 --   $3 keepsRefreshToken: boolean
@@ -10,81 +10,49 @@
 --   $8 keycloakUserId: text
 --   $9 idp: text
 WITH updated AS (
-         UPDATE "auth_tokens" AS stored SET access_token = $1, access_token_expires_at = $2::bigint, refresh_token = CASE WHEN $3::boolean
-             AND $4::text = '' AND stored.refresh_token <> '' AND stored.status = 'active'
-             AND coalesce(stored.client_id = $5::text, true) THEN stored.refresh_token ELSE $4::text END, refresh_token_expires_at = CASE WHEN $3::boolean
-             AND $4::text = '' AND stored.refresh_token <> '' AND stored.status = 'active'
-             AND coalesce(stored.client_id = $5::text, true) THEN stored.refresh_token_expires_at ELSE $6::bigint END, token_version = CASE WHEN stored.open_leases > 0 AND $3::boolean
-             AND $4::text = '' AND stored.refresh_token <> '' AND stored.status = 'active'
-             AND coalesce(stored.client_id = $5::text, true) THEN stored.token_version ELSE $7::bigint END, parent_version = CASE WHEN $3::boolean
-             AND $4::text = '' AND stored.refresh_token <> '' AND stored.status = 'active'
-             AND coalesce(stored.client_id = $5::text, true) THEN stored.parent_version ELSE NULL END, client_id = CASE WHEN $3::boolean
-             AND $4::text = '' AND stored.refresh_token <> '' AND stored.status = 'active'
-             AND coalesce(stored.client_id = $5::text, true) THEN stored.client_id ELSE $5::text END, lease_id = CASE WHEN stored.open_leases > 0 AND $3::boolean
-             AND $4::text = '' AND stored.refresh_token <> '' AND stored.status = 'active'
-             AND coalesce(stored.client_id = $5::text, true) THEN stored.lease_id ELSE NULL END, lease_expires_at = CASE WHEN stored.open_leases > 0 AND $3::boolean
-             AND $4::text = '' AND stored.refresh_token <> '' AND stored.status = 'active'
-             AND coalesce(stored.client_id = $5::text, true) THEN stored.lease_expires_at ELSE NULL END, lease_outcome_unknown = CASE WHEN stored.open_leases > 0 AND $3::boolean
-             AND $4::text = '' AND stored.refresh_token <> '' AND stored.status = 'active'
-             AND coalesce(stored.client_id = $5::text, true) THEN stored.lease_outcome_unknown ELSE false END, open_leases = CASE WHEN stored.open_leases > 0 AND $3::boolean
-             AND $4::text = '' AND stored.refresh_token <> '' AND stored.status = 'active'
-             AND coalesce(stored.client_id = $5::text, true) THEN stored.open_leases ELSE 0 END, first_leased_at = CASE WHEN stored.open_leases > 0 AND $3::boolean
-             AND $4::text = '' AND stored.refresh_token <> '' AND stored.status = 'active'
-             AND coalesce(stored.client_id = $5::text, true) THEN stored.first_leased_at ELSE NULL END, retry_at = CASE WHEN stored.open_leases > 0 AND $3::boolean
-             AND $4::text = '' AND stored.refresh_token <> '' AND stored.status = 'active'
-             AND coalesce(stored.client_id = $5::text, true) THEN stored.retry_at ELSE NULL END, failure_count = CASE WHEN stored.open_leases > 0 AND $3::boolean
-             AND $4::text = '' AND stored.refresh_token <> '' AND stored.status = 'active'
-             AND coalesce(stored.client_id = $5::text, true) THEN stored.failure_count ELSE 0 END, failure_kind = CASE WHEN stored.open_leases > 0 AND $3::boolean
-             AND $4::text = '' AND stored.refresh_token <> '' AND stored.status = 'active'
-             AND coalesce(stored.client_id = $5::text, true) THEN stored.failure_kind ELSE NULL END, last_error_code = CASE WHEN stored.open_leases > 0 AND $3::boolean
-             AND $4::text = '' AND stored.refresh_token <> '' AND stored.status = 'active'
-             AND coalesce(stored.client_id = $5::text, true) THEN stored.last_error_code ELSE NULL END, quarantined_until = CASE WHEN stored.open_leases > 0 AND $3::boolean
-             AND $4::text = '' AND stored.refresh_token <> '' AND stored.status = 'active'
-             AND coalesce(stored.client_id = $5::text, true) THEN stored.quarantined_until ELSE NULL END, status = CASE WHEN stored.open_leases > 0 AND $3::boolean
-             AND $4::text = '' AND stored.refresh_token <> '' AND stored.status = 'active'
+         UPDATE "auth_tokens" AS stored SET access_token = $1, access_token_expires_at = $2::bigint, refresh_token = CASE WHEN $3::boolean AND $4::text = '' AND stored.refresh_token <> '' AND stored.status = 'active'
+             AND coalesce(stored.client_id = $5::text, true) THEN stored.refresh_token ELSE $4::text END, refresh_token_expires_at = CASE WHEN $3::boolean AND $4::text = '' AND stored.refresh_token <> '' AND stored.status = 'active'
+             AND coalesce(stored.client_id = $5::text, true) THEN stored.refresh_token_expires_at ELSE $6::bigint END, token_version = CASE WHEN stored.open_leases > 0 AND $3::boolean AND $4::text = '' AND stored.refresh_token <> '' AND stored.status = 'active'
+             AND coalesce(stored.client_id = $5::text, true) THEN stored.token_version ELSE $7::bigint END, parent_version = CASE WHEN $3::boolean AND $4::text = '' AND stored.refresh_token <> '' AND stored.status = 'active'
+             AND coalesce(stored.client_id = $5::text, true) THEN stored.parent_version ELSE NULL END, client_id = CASE WHEN $3::boolean AND $4::text = '' AND stored.refresh_token <> '' AND stored.status = 'active'
+             AND coalesce(stored.client_id = $5::text, true) THEN stored.client_id ELSE $5::text END, lease_id = CASE WHEN stored.open_leases > 0 AND $3::boolean AND $4::text = '' AND stored.refresh_token <> '' AND stored.status = 'active'
+             AND coalesce(stored.client_id = $5::text, true) THEN stored.lease_id ELSE NULL END, lease_expires_at = CASE WHEN stored.open_leases > 0 AND $3::boolean AND $4::text = '' AND stored.refresh_token <> '' AND stored.status = 'active'
+             AND coalesce(stored.client_id = $5::text, true) THEN stored.lease_expires_at ELSE NULL END, lease_outcome_unknown = CASE WHEN stored.open_leases > 0 AND $3::boolean AND $4::text = '' AND stored.refresh_token <> '' AND stored.status = 'active'
+             AND coalesce(stored.client_id = $5::text, true) THEN stored.lease_outcome_unknown ELSE false END, open_leases = CASE WHEN stored.open_leases > 0 AND $3::boolean AND $4::text = '' AND stored.refresh_token <> '' AND stored.status = 'active'
+             AND coalesce(stored.client_id = $5::text, true) THEN stored.open_leases ELSE 0 END, first_leased_at = CASE WHEN stored.open_leases > 0 AND $3::boolean AND $4::text = '' AND stored.refresh_token <> '' AND stored.status = 'active'
+             AND coalesce(stored.client_id = $5::text, true) THEN stored.first_leased_at ELSE NULL END, retry_at = CASE WHEN stored.open_leases > 0 AND $3::boolean AND $4::text = '' AND stored.refresh_token <> '' AND stored.status = 'active'
+             AND coalesce(stored.client_id = $5::text, true) THEN stored.retry_at ELSE NULL END, failure_count = CASE WHEN stored.open_leases > 0 AND $3::boolean AND $4::text = '' AND stored.refresh_token <> '' AND stored.status = 'active'
+             AND coalesce(stored.client_id = $5::text, true) THEN stored.failure_count ELSE 0 END, failure_kind = CASE WHEN stored.open_leases > 0 AND $3::boolean AND $4::text = '' AND stored.refresh_token <> '' AND stored.status = 'active'
+             AND coalesce(stored.client_id = $5::text, true) THEN stored.failure_kind ELSE NULL END, last_error_code = CASE WHEN stored.open_leases > 0 AND $3::boolean AND $4::text = '' AND stored.refresh_token <> '' AND stored.status = 'active'
+             AND coalesce(stored.client_id = $5::text, true) THEN stored.last_error_code ELSE NULL END, quarantined_until = CASE WHEN stored.open_leases > 0 AND $3::boolean AND $4::text = '' AND stored.refresh_token <> '' AND stored.status = 'active'
+             AND coalesce(stored.client_id = $5::text, true) THEN stored.quarantined_until ELSE NULL END, status = CASE WHEN stored.open_leases > 0 AND $3::boolean AND $4::text = '' AND stored.refresh_token <> '' AND stored.status = 'active'
              AND coalesce(stored.client_id = $5::text, true) THEN stored.status ELSE 'active' END, access_token_rejected = false, rejections = 0, issued_at = clock_timestamp(), updated_at = clock_timestamp() WHERE stored.keycloak_user_id = $8 AND stored.identity_provider = $9 RETURNING stored.token_version),
        inserted AS (
          INSERT INTO "auth_tokens" AS stored (keycloak_user_id, identity_provider, access_token,
              refresh_token, access_token_expires_at, refresh_token_expires_at, token_version, client_id, issued_at)
            SELECT $8, $9, $1, $4, $2::bigint,
              $6::bigint, $7::bigint, $5, clock_timestamp() WHERE NOT EXISTS (SELECT FROM updated)
-         ON CONFLICT (keycloak_user_id, identity_provider) DO UPDATE SET access_token = $1, access_token_expires_at = $2::bigint, refresh_token = CASE WHEN $3::boolean
-             AND $4::text = '' AND stored.refresh_token <> '' AND stored.status = 'active'
-             AND coalesce(stored.client_id = $5::text, true) THEN stored.refresh_token ELSE $4::text END, refresh_token_expires_at = CASE WHEN $3::boolean
-             AND $4::text = '' AND stored.refresh_token <> '' AND stored.status = 'active'
-             AND coalesce(stored.client_id = $5::text, true) THEN stored.refresh_token_expires_at ELSE $6::bigint END, token_version = CASE WHEN stored.open_leases > 0 AND $3::boolean
-             AND $4::text = '' AND stored.refresh_token <> '' AND stored.status = 'active'
-             AND coalesce(stored.client_id = $5::text, true) THEN stored.token_version ELSE $7::bigint END, parent_version = CASE WHEN $3::boolean
-             AND $4::text = '' AND stored.refresh_token <> '' AND stored.status = 'active'
-             AND coalesce(stored.client_id = $5::text, true) THEN stored.parent_version ELSE NULL END, client_id = CASE WHEN $3::boolean
-             AND $4::text = '' AND stored.refresh_token <> '' AND stored.status = 'active'
-             AND coalesce(stored.client_id = $5::text, true) THEN stored.client_id ELSE $5::text END, lease_id = CASE WHEN stored.open_leases > 0 AND $3::boolean
-             AND $4::text = '' AND stored.refresh_token <> '' AND stored.status = 'active'
-             AND coalesce(stored.client_id = $5::text, true) THEN stored.lease_id ELSE NULL END, lease_expires_at = CASE WHEN stored.open_leases > 0 AND $3::boolean
-             AND $4::text = '' AND stored.refresh_token <> '' AND stored.status = 'active'
-             AND coalesce(stored.client_id = $5::text, true) THEN stored.lease_expires_at ELSE NULL END, lease_outcome_unknown = CASE WHEN stored.open_leases > 0 AND $3::boolean
-             AND $4::text = '' AND stored.refresh_token <> '' AND stored.status = 'active'
-             AND coalesce(stored.client_id = $5::text, true) THEN stored.lease_outcome_unknown ELSE false END, open_leases = CASE WHEN stored.open_leases > 0 AND $3::boolean
-             AND $4::text = '' AND stored.refresh_token <> '' AND stored.status = 'active'
-             AND coalesce(stored.client_id = $5::text, true) THEN stored.open_leases ELSE 0 END, first_leased_at = CASE WHEN stored.open_leases > 0 AND $3::boolean
-             AND $4::text = '' AND stored.refresh_token <> '' AND stored.status = 'active'
-             AND coalesce(stored.client_id = $5::text, true) THEN stored.first_leased_at ELSE NULL END, retry_at = CASE WHEN stored.open_leases > 0 AND $3::boolean
-             AND $4::text = '' AND stored.refresh_token <> '' AND stored.status = 'active'
-             AND coalesce(stored.client_id = $5::text, true) THEN stored.retry_at ELSE NULL END, failure_count = CASE WHEN stored.open_leases > 0 AND $3::boolean
-             AND $4::text = '' AND stored.refresh_token <> '' AND stored.status = 'active'
-             AND coalesce(stored.client_id = $5::text, true) THEN stored.failure_count ELSE 0 END, failure_kind = CASE WHEN stored.open_leases > 0 AND $3::boolean
-             AND $4::text = '' AND stored.refresh_token <> '' AND stored.status = 'active'
-             AND coalesce(stored.client_id = $5::text, true) THEN stored.failure_kind ELSE NULL END, last_error_code = CASE WHEN stored.open_leases > 0 AND $3::boolean
-             AND $4::text = '' AND stored.refresh_token <> '' AND stored.status = 'active'
-             AND coalesce(stored.client_id = $5::text, true) THEN stored.last_error_code ELSE NULL END, quarantined_until = CASE WHEN stored.open_leases > 0 AND $3::boolean
-             AND $4::text = '' AND stored.refresh_token <> '' AND stored.status = 'active'
-             AND coalesce(stored.client_id = $5::text, true) THEN stored.quarantined_until ELSE NULL END, status = CASE WHEN stored.open_leases > 0 AND $3::boolean
-             AND $4::text = '' AND stored.refresh_token <> '' AND stored.status = 'active'
+         ON CONFLICT (keycloak_user_id, identity_provider) DO UPDATE SET access_token = $1, access_token_expires_at = $2::bigint, refresh_token = CASE WHEN $3::boolean AND $4::text = '' AND stored.refresh_token <> '' AND stored.status = 'active'
+             AND coalesce(stored.client_id = $5::text, true) THEN stored.refresh_token ELSE $4::text END, refresh_token_expires_at = CASE WHEN $3::boolean AND $4::text = '' AND stored.refresh_token <> '' AND stored.status = 'active'
+             AND coalesce(stored.client_id = $5::text, true) THEN stored.refresh_token_expires_at ELSE $6::bigint END, token_version = CASE WHEN stored.open_leases > 0 AND $3::boolean AND $4::text = '' AND stored.refresh_token <> '' AND stored.status = 'active'
+             AND coalesce(stored.client_id = $5::text, true) THEN stored.token_version ELSE $7::bigint END, parent_version = CASE WHEN $3::boolean AND $4::text = '' AND stored.refresh_token <> '' AND stored.status = 'active'
+             AND coalesce(stored.client_id = $5::text, true) THEN stored.parent_version ELSE NULL END, client_id = CASE WHEN $3::boolean AND $4::text = '' AND stored.refresh_token <> '' AND stored.status = 'active'
+             AND coalesce(stored.client_id = $5::text, true) THEN stored.client_id ELSE $5::text END, lease_id = CASE WHEN stored.open_leases > 0 AND $3::boolean AND $4::text = '' AND stored.refresh_token <> '' AND stored.status = 'active'
+             AND coalesce(stored.client_id = $5::text, true) THEN stored.lease_id ELSE NULL END, lease_expires_at = CASE WHEN stored.open_leases > 0 AND $3::boolean AND $4::text = '' AND stored.refresh_token <> '' AND stored.status = 'active'
+             AND coalesce(stored.client_id = $5::text, true) THEN stored.lease_expires_at ELSE NULL END, lease_outcome_unknown = CASE WHEN stored.open_leases > 0 AND $3::boolean AND $4::text = '' AND stored.refresh_token <> '' AND stored.status = 'active'
+             AND coalesce(stored.client_id = $5::text, true) THEN stored.lease_outcome_unknown ELSE false END, open_leases = CASE WHEN stored.open_leases > 0 AND $3::boolean AND $4::text = '' AND stored.refresh_token <> '' AND stored.status = 'active'
+             AND coalesce(stored.client_id = $5::text, true) THEN stored.open_leases ELSE 0 END, first_leased_at = CASE WHEN stored.open_leases > 0 AND $3::boolean AND $4::text = '' AND stored.refresh_token <> '' AND stored.status = 'active'
+             AND coalesce(stored.client_id = $5::text, true) THEN stored.first_leased_at ELSE NULL END, retry_at = CASE WHEN stored.open_leases > 0 AND $3::boolean AND $4::text = '' AND stored.refresh_token <> '' AND stored.status = 'active'
+             AND coalesce(stored.client_id = $5::text, true) THEN stored.retry_at ELSE NULL END, failure_count = CASE WHEN stored.open_leases > 0 AND $3::boolean AND $4::text = '' AND stored.refresh_token <> '' AND stored.status = 'active'
+             AND coalesce(stored.client_id = $5::text, true) THEN stored.failure_count ELSE 0 END, failure_kind = CASE WHEN stored.open_leases > 0 AND $3::boolean AND $4::text = '' AND stored.refresh_token <> '' AND stored.status = 'active'
+             AND coalesce(stored.client_id = $5::text, true) THEN stored.failure_kind ELSE NULL END, last_error_code = CASE WHEN stored.open_leases > 0 AND $3::boolean AND $4::text = '' AND stored.refresh_token <> '' AND stored.status = 'active'
+             AND coalesce(stored.client_id = $5::text, true) THEN stored.last_error_code ELSE NULL END, quarantined_until = CASE WHEN stored.open_leases > 0 AND $3::boolean AND $4::text = '' AND stored.refresh_token <> '' AND stored.status = 'active'
+             AND coalesce(stored.client_id = $5::text, true) THEN stored.quarantined_until ELSE NULL END, status = CASE WHEN stored.open_leases > 0 AND $3::boolean AND $4::text = '' AND stored.refresh_token <> '' AND stored.status = 'active'
              AND coalesce(stored.client_id = $5::text, true) THEN stored.status ELSE 'active' END, access_token_rejected = false, rejections = 0, issued_at = clock_timestamp(), updated_at = clock_timestamp() RETURNING stored.token_version)
        SELECT token_version::text AS token_version, pg_current_xact_id()::text AS transaction_id FROM (TABLE updated UNION ALL TABLE inserted) AS stored;
 
 -- storeMany: store tokens
--- idp_tokens_store_many_9ebd5e7ba8eb, never repeated
+-- idp_tokens_store_many_be4df462511b, never repeated
 --   $1 keycloakUserId: text[]
 --   $2 idp: text[]
 --   $3 accessToken: text[]
@@ -95,7 +63,9 @@ WITH updated AS (
 --   $8 clientId: text[]
 --   $9 keepsRefreshToken: boolean[]
 WITH unlocked AS MATERIALIZED (
-         SELECT stored.id AS row_id, asked.* FROM unnest((SELECT $1::text[]), (SELECT $2::text[]),
+         SELECT stored.id AS row_id, asked.*, asked.new_keeps_refresh_token AND asked.new_refresh_token = '' AND stored.refresh_token <> '' AND stored.status = 'active'
+             AND coalesce(stored.client_id = asked.new_client_id, true) AS is_kept
+           FROM unnest((SELECT $1::text[]), (SELECT $2::text[]),
              (SELECT $3::text[]), (SELECT $4::text[]), (SELECT $5::bigint[]),
              (SELECT $6::bigint[]), (SELECT $7::bigint[]), (SELECT $8::text[]),
              (SELECT $9::boolean[]))
@@ -104,39 +74,7 @@ WITH unlocked AS MATERIALIZED (
                new_keeps_refresh_token, position)
            JOIN "auth_tokens" AS stored ON stored.keycloak_user_id = asked.keycloak_user_id
              AND stored.identity_provider = asked.identity_provider FOR NO KEY UPDATE OF stored SKIP LOCKED)
-       UPDATE "auth_tokens" AS stored SET access_token = unlocked.new_access_token, access_token_expires_at = unlocked.new_access_token_expires_at, refresh_token = CASE WHEN unlocked.new_keeps_refresh_token
-             AND unlocked.new_refresh_token = '' AND stored.refresh_token <> '' AND stored.status = 'active'
-             AND coalesce(stored.client_id = unlocked.new_client_id, true) THEN stored.refresh_token ELSE unlocked.new_refresh_token END, refresh_token_expires_at = CASE WHEN unlocked.new_keeps_refresh_token
-             AND unlocked.new_refresh_token = '' AND stored.refresh_token <> '' AND stored.status = 'active'
-             AND coalesce(stored.client_id = unlocked.new_client_id, true) THEN stored.refresh_token_expires_at ELSE unlocked.new_refresh_token_expires_at END, token_version = CASE WHEN stored.open_leases > 0 AND unlocked.new_keeps_refresh_token
-             AND unlocked.new_refresh_token = '' AND stored.refresh_token <> '' AND stored.status = 'active'
-             AND coalesce(stored.client_id = unlocked.new_client_id, true) THEN stored.token_version ELSE unlocked.new_version END, parent_version = CASE WHEN unlocked.new_keeps_refresh_token
-             AND unlocked.new_refresh_token = '' AND stored.refresh_token <> '' AND stored.status = 'active'
-             AND coalesce(stored.client_id = unlocked.new_client_id, true) THEN stored.parent_version ELSE NULL END, client_id = CASE WHEN unlocked.new_keeps_refresh_token
-             AND unlocked.new_refresh_token = '' AND stored.refresh_token <> '' AND stored.status = 'active'
-             AND coalesce(stored.client_id = unlocked.new_client_id, true) THEN stored.client_id ELSE unlocked.new_client_id END, lease_id = CASE WHEN stored.open_leases > 0 AND unlocked.new_keeps_refresh_token
-             AND unlocked.new_refresh_token = '' AND stored.refresh_token <> '' AND stored.status = 'active'
-             AND coalesce(stored.client_id = unlocked.new_client_id, true) THEN stored.lease_id ELSE NULL END, lease_expires_at = CASE WHEN stored.open_leases > 0 AND unlocked.new_keeps_refresh_token
-             AND unlocked.new_refresh_token = '' AND stored.refresh_token <> '' AND stored.status = 'active'
-             AND coalesce(stored.client_id = unlocked.new_client_id, true) THEN stored.lease_expires_at ELSE NULL END, lease_outcome_unknown = CASE WHEN stored.open_leases > 0 AND unlocked.new_keeps_refresh_token
-             AND unlocked.new_refresh_token = '' AND stored.refresh_token <> '' AND stored.status = 'active'
-             AND coalesce(stored.client_id = unlocked.new_client_id, true) THEN stored.lease_outcome_unknown ELSE false END, open_leases = CASE WHEN stored.open_leases > 0 AND unlocked.new_keeps_refresh_token
-             AND unlocked.new_refresh_token = '' AND stored.refresh_token <> '' AND stored.status = 'active'
-             AND coalesce(stored.client_id = unlocked.new_client_id, true) THEN stored.open_leases ELSE 0 END, first_leased_at = CASE WHEN stored.open_leases > 0 AND unlocked.new_keeps_refresh_token
-             AND unlocked.new_refresh_token = '' AND stored.refresh_token <> '' AND stored.status = 'active'
-             AND coalesce(stored.client_id = unlocked.new_client_id, true) THEN stored.first_leased_at ELSE NULL END, retry_at = CASE WHEN stored.open_leases > 0 AND unlocked.new_keeps_refresh_token
-             AND unlocked.new_refresh_token = '' AND stored.refresh_token <> '' AND stored.status = 'active'
-             AND coalesce(stored.client_id = unlocked.new_client_id, true) THEN stored.retry_at ELSE NULL END, failure_count = CASE WHEN stored.open_leases > 0 AND unlocked.new_keeps_refresh_token
-             AND unlocked.new_refresh_token = '' AND stored.refresh_token <> '' AND stored.status = 'active'
-             AND coalesce(stored.client_id = unlocked.new_client_id, true) THEN stored.failure_count ELSE 0 END, failure_kind = CASE WHEN stored.open_leases > 0 AND unlocked.new_keeps_refresh_token
-             AND unlocked.new_refresh_token = '' AND stored.refresh_token <> '' AND stored.status = 'active'
-             AND coalesce(stored.client_id = unlocked.new_client_id, true) THEN stored.failure_kind ELSE NULL END, last_error_code = CASE WHEN stored.open_leases > 0 AND unlocked.new_keeps_refresh_token
-             AND unlocked.new_refresh_token = '' AND stored.refresh_token <> '' AND stored.status = 'active'
-             AND coalesce(stored.client_id = unlocked.new_client_id, true) THEN stored.last_error_code ELSE NULL END, quarantined_until = CASE WHEN stored.open_leases > 0 AND unlocked.new_keeps_refresh_token
-             AND unlocked.new_refresh_token = '' AND stored.refresh_token <> '' AND stored.status = 'active'
-             AND coalesce(stored.client_id = unlocked.new_client_id, true) THEN stored.quarantined_until ELSE NULL END, status = CASE WHEN stored.open_leases > 0 AND unlocked.new_keeps_refresh_token
-             AND unlocked.new_refresh_token = '' AND stored.refresh_token <> '' AND stored.status = 'active'
-             AND coalesce(stored.client_id = unlocked.new_client_id, true) THEN stored.status ELSE 'active' END, access_token_rejected = false, rejections = 0, issued_at = clock_timestamp(), updated_at = clock_timestamp()
+       UPDATE "auth_tokens" AS stored SET access_token = unlocked.new_access_token, access_token_expires_at = unlocked.new_access_token_expires_at, refresh_token = CASE WHEN unlocked.is_kept THEN stored.refresh_token ELSE unlocked.new_refresh_token END, refresh_token_expires_at = CASE WHEN unlocked.is_kept THEN stored.refresh_token_expires_at ELSE unlocked.new_refresh_token_expires_at END, token_version = CASE WHEN stored.open_leases > 0 AND unlocked.is_kept THEN stored.token_version ELSE unlocked.new_version END, parent_version = CASE WHEN unlocked.is_kept THEN stored.parent_version ELSE NULL END, client_id = CASE WHEN unlocked.is_kept THEN stored.client_id ELSE unlocked.new_client_id END, lease_id = CASE WHEN stored.open_leases > 0 AND unlocked.is_kept THEN stored.lease_id ELSE NULL END, lease_expires_at = CASE WHEN stored.open_leases > 0 AND unlocked.is_kept THEN stored.lease_expires_at ELSE NULL END, lease_outcome_unknown = CASE WHEN stored.open_leases > 0 AND unlocked.is_kept THEN stored.lease_outcome_unknown ELSE false END, open_leases = CASE WHEN stored.open_leases > 0 AND unlocked.is_kept THEN stored.open_leases ELSE 0 END, first_leased_at = CASE WHEN stored.open_leases > 0 AND unlocked.is_kept THEN stored.first_leased_at ELSE NULL END, retry_at = CASE WHEN stored.open_leases > 0 AND unlocked.is_kept THEN stored.retry_at ELSE NULL END, failure_count = CASE WHEN stored.open_leases > 0 AND unlocked.is_kept THEN stored.failure_count ELSE 0 END, failure_kind = CASE WHEN stored.open_leases > 0 AND unlocked.is_kept THEN stored.failure_kind ELSE NULL END, last_error_code = CASE WHEN stored.open_leases > 0 AND unlocked.is_kept THEN stored.last_error_code ELSE NULL END, quarantined_until = CASE WHEN stored.open_leases > 0 AND unlocked.is_kept THEN stored.quarantined_until ELSE NULL END, status = CASE WHEN stored.open_leases > 0 AND unlocked.is_kept THEN stored.status ELSE 'active' END, access_token_rejected = false, rejections = 0, issued_at = clock_timestamp(), updated_at = clock_timestamp()
          FROM unlocked WHERE stored.id = unlocked.row_id RETURNING unlocked.position;
 
 -- import: import tokens

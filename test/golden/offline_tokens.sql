@@ -152,19 +152,26 @@ UPDATE "offline_tokens" AS stored SET lease_outcome_unknown = true, failure_kind
          WHERE own.user_id = $2 FOR NO KEY UPDATE NOWAIT) AND stored.lease_id = $3 RETURNING stored.lease_id;
 
 -- reject: record a rejected refresh token
--- idp_tokens_reject_offline_96787036e679, repeated when its connection breaks
---   $1 errorCode: character varying
---   $2 isCertain: boolean
---   $3 quarantineMs: double precision
---   $4 userId: text
+-- idp_tokens_reject_offline_7c6d4e1226e9, repeated when its connection breaks
+--   $1 isCertain: boolean
+--   $2 userId: text
+--   $3 errorCode: character varying
+--   $4 quarantineMs: double precision
 --   $5 leaseId: bigint
 --   $6 seenVersion: bigint
-UPDATE "offline_tokens" AS stored SET lease_id = NULL, lease_expires_at = NULL, last_error_code = $1,
+WITH verdict AS MATERIALIZED (
+         SELECT own.user_id AS row_id, $1::boolean OR own.open_leases <= 1 OR own.quarantined_until IS NOT NULL AS is_final,
+             false AS is_about_refresh_token
+           FROM "offline_tokens" AS own WHERE own.user_id = $2 FOR NO KEY UPDATE NOWAIT)
+       UPDATE "offline_tokens" AS stored SET lease_id = NULL, lease_expires_at = NULL, last_error_code = $3,
            failure_kind = 'transient', updated_at = now(),
-           open_leases = greatest(stored.open_leases - 1, 0), first_leased_at = CASE WHEN stored.open_leases > 1 THEN stored.first_leased_at END, token_version = stored.token_version, status = CASE WHEN ($2::boolean OR stored.open_leases <= 1 OR stored.quarantined_until IS NOT NULL) THEN 'reauthentication_required' ELSE stored.status END,
-           quarantined_until = CASE WHEN ($2::boolean OR stored.open_leases <= 1 OR stored.quarantined_until IS NOT NULL) THEN NULL ELSE now() + $3::float8 * interval '1 ms' END
-         WHERE stored.user_id = (SELECT own.user_id FROM "offline_tokens" AS own
-         WHERE own.user_id = $4 FOR NO KEY UPDATE NOWAIT) AND stored.lease_id = $5 AND stored.token_version = $6
+           status = CASE WHEN verdict.is_final AND NOT verdict.is_about_refresh_token THEN 'reauthentication_required'
+             ELSE stored.status END,
+           quarantined_until = CASE WHEN NOT verdict.is_final THEN now() + $4::float8 * interval '1 ms' END,
+           open_leases = CASE WHEN verdict.is_final AND verdict.is_about_refresh_token THEN 0 ELSE greatest(stored.open_leases - 1, 0) END,
+           first_leased_at = CASE WHEN stored.open_leases > 1 AND NOT (verdict.is_final AND verdict.is_about_refresh_token) THEN stored.first_leased_at END,
+           token_version = CASE WHEN verdict.is_final AND verdict.is_about_refresh_token THEN (uuid_hash_extended(gen_random_uuid(), (0)) & '9223372036854775807') ELSE stored.token_version END
+         FROM verdict WHERE stored.user_id = verdict.row_id AND stored.lease_id = $5 AND stored.token_version = $6
          RETURNING stored.status;
 
 -- load: load an offline token

@@ -1,7 +1,7 @@
 import { expect, it } from '@jest/globals';
 
-import { startDoorkeeper } from './doorkeeper.js';
-import { isAccepted, revoke } from './oauth-server.js';
+import { ENDINGS, startDoorkeeper } from './doorkeeper.js';
+import { isAccepted } from './oauth-server.js';
 import { describeServer } from './server-suite.js';
 
 describeServer(
@@ -26,19 +26,7 @@ describeServer(
       revocationAfterExpiry: '200',
       refreshAfterRevocationAfterExpiry: '200',
     },
-    endings: [
-      {
-        name: 'the user ended the access of the application',
-        end: (server, { user }) => server.disconnect(user),
-        code: 'invalid_grant',
-      },
-      { name: 'the deletion of the user', end: (_, { user }) => user.delete(), code: 'invalid_grant' },
-      {
-        name: 'the revocation of the token',
-        end: (server, { refreshToken }) => revoke(server, refreshToken),
-        code: 'invalid_grant',
-      },
-    ],
+    endings: ENDINGS,
   },
   (current) => {
     it('serves a process that takes over from one that was killed after the rotation', async () => {

@@ -1,7 +1,7 @@
 import { expect, it } from '@jest/globals';
 
-import { SPECIAL_CLIENT, startDoorkeeper } from './doorkeeper.js';
-import { isAccepted, newGrant, revoke } from './oauth-server.js';
+import { ENDINGS, SPECIAL_CLIENT, startDoorkeeper } from './doorkeeper.js';
+import { isAccepted, newGrant } from './oauth-server.js';
 import { IDP } from './server-rig.js';
 import { describeServer } from './server-suite.js';
 
@@ -30,19 +30,7 @@ describeServer(
       revocationAfterExpiry: '200',
       refreshAfterRevocationAfterExpiry: '200',
     },
-    endings: [
-      {
-        name: 'the user ended the access of the application',
-        end: (server, { user }) => server.disconnect(user),
-        code: 'invalid_grant',
-      },
-      { name: 'the deletion of the user', end: (_, { user }) => user.delete(), code: 'invalid_grant' },
-      {
-        name: 'the revocation of the token',
-        end: (server, { refreshToken }) => revoke(server, refreshToken),
-        code: 'invalid_grant',
-      },
-    ],
+    endings: ENDINGS,
   },
   (current) => {
     it('has the user reconnect as soon as the lease of a process that was killed after the rotation is over', async () => {

@@ -7,7 +7,8 @@ import { fileURLToPath } from 'node:url';
 
 import { freePort } from '../../examples/support/free-port.js';
 import { until } from '../support/until.js';
-import { type OAuthServer, REDIRECT_URI, type ServerUser } from './oauth-server.js';
+import { type OAuthServer, REDIRECT_URI, revoke, type ServerUser } from './oauth-server.js';
+import type { Ending } from './server-suite.js';
 
 const STARTED_WITHIN_MS = 60_000;
 const STOPPED_WITHIN_MS = 10_000;
@@ -20,6 +21,21 @@ export interface Doorkeeper extends OAuthServer {
   /** The user ends the access of the application, on the page of authorized applications. */
   disconnect(user: ServerUser): Promise<void>;
 }
+
+/** The ways in which a grant ends at Doorkeeper, with both settings. */
+export const ENDINGS: readonly Ending<Doorkeeper>[] = [
+  {
+    name: 'the user ended the access of the application',
+    end: (server, { user }) => server.disconnect(user),
+    code: 'invalid_grant',
+  },
+  { name: 'the deletion of the user', end: (_, { user }) => user.delete(), code: 'invalid_grant' },
+  {
+    name: 'the revocation of the token',
+    end: (server, { refreshToken }) => revoke(server, refreshToken),
+    code: 'invalid_grant',
+  },
+];
 
 /**
  * Starts Doorkeeper, from Debian's packages, with a database of its own.

@@ -41,6 +41,9 @@ export type PairToStore = TokenKey &
     readonly keepsRefreshToken: boolean;
   };
 
+/** Returns the SQL of a value to store, by its column and by its parameter. */
+type Value = (column: string, parameter: string) => string;
+
 /** The statements that store and delete pairs in `auth_tokens`. Each is one round trip. */
 export interface AuthTokensWrites {
   /** Returns the token version that the row has now, and the id of the transaction that stored the pair. */
@@ -81,14 +84,15 @@ export function authTokensWrites(table: string, revocations: string, disconnecte
   // A login can bring an access token alone. Then the row keeps its refresh token. While an exchange is open, the row
   // also keeps its version and the state of the refresh, because the exchange stores the only live refresh token by this
   // version.
-  const storedPair = (value: (column: string, parameter: string) => string): string => {
-    const clientId = value('client_id', 'clientId');
-    const isKept = `${value('keeps_refresh_token', 'keepsRefreshToken')}
-             AND ${lacksRefreshToken(value('refresh_token', 'refreshToken'), clientId)}`;
+  const isKept = (value: Value): string => {
+    const lacks = lacksRefreshToken(value('refresh_token', 'refreshToken'), value('client_id', 'clientId'));
+    return `${value('keeps_refresh_token', 'keepsRefreshToken')} AND ${lacks}`;
+  };
+  const storedPair = (value: Value, kept: string): string => {
     const unless = (condition: string) => (column: string, replacement: string) =>
       `${column} = CASE WHEN ${condition} THEN stored.${column} ELSE ${replacement} END`;
-    const unlessKept = unless(isKept);
-    const unlessUnderWay = unless(`stored.open_leases > 0 AND ${isKept}`);
+    const unlessKept = unless(kept);
+    const unlessUnderWay = unless(`stored.open_leases > 0 AND ${kept}`);
     const { access_token_rejected: isRejected, ...state } = CLEAR_STATE;
     return [
       `access_token = ${value('access_token', 'accessToken')}`,
@@ -97,7 +101,7 @@ export function authTokensWrites(table: string, revocations: string, disconnecte
       unlessKept('refresh_token_expires_at', value('refresh_token_expires_at', 'refreshTokenExpiresAt')),
       unlessUnderWay('token_version', value('version', 'version')),
       unlessKept('parent_version', 'NULL'),
-      unlessKept('client_id', clientId),
+      unlessKept('client_id', value('client_id', 'clientId')),
       ...Object.entries(state).map(([column, cleared]) => unlessUnderWay(column, cleared)),
       `access_token_rejected = ${isRejected}, rejections = 0, issued_at = clock_timestamp(), updated_at = clock_timestamp()`,
     ].join(', ');
@@ -110,7 +114,8 @@ export function authTokensWrites(table: string, revocations: string, disconnecte
     clientId: '::text',
     keepsRefreshToken: '::boolean',
   };
-  const ownStoredPair = storedPair((_, parameter) => `$${parameter}${typed[parameter] ?? ''}`);
+  const own: Value = (_, parameter) => `$${parameter}${typed[parameter] ?? ''}`;
+  const ownStoredPair = storedPair(own, isKept(own));
   const inserted = (
     issuedAt: string,
   ) => `INSERT INTO ${table} AS stored (keycloak_user_id, identity_provider, access_token,
@@ -153,7 +158,8 @@ export function authTokensWrites(table: string, revocations: string, disconnecte
       action: 'store tokens',
       isRepeatable: false,
       text: `WITH unlocked AS MATERIALIZED (
-         SELECT stored.id AS row_id, asked.* FROM unnest((SELECT $keycloakUserId::text[]), (SELECT $idp::text[]),
+         SELECT stored.id AS row_id, asked.*, ${isKept((column) => `asked.new_${column}`)} AS is_kept
+           FROM unnest((SELECT $keycloakUserId::text[]), (SELECT $idp::text[]),
              (SELECT $accessToken::text[]), (SELECT $refreshToken::text[]), (SELECT $accessTokenExpiresAt::bigint[]),
              (SELECT $refreshTokenExpiresAt::bigint[]), (SELECT $version::bigint[]), (SELECT $clientId::text[]),
              (SELECT $keepsRefreshToken::boolean[]))
@@ -162,7 +168,7 @@ export function authTokensWrites(table: string, revocations: string, disconnecte
                new_keeps_refresh_token, position)
            JOIN ${table} AS stored ON stored.keycloak_user_id = asked.keycloak_user_id
              AND stored.identity_provider = asked.identity_provider FOR NO KEY UPDATE OF stored SKIP LOCKED)
-       UPDATE ${table} AS stored SET ${storedPair((column) => `unlocked.new_${column}`)}
+       UPDATE ${table} AS stored SET ${storedPair((column) => `unlocked.new_${column}`, 'unlocked.is_kept')}
          FROM unlocked WHERE stored.id = unlocked.row_id RETURNING unlocked.position`,
       read: (row) => ({ position: Number(row.position) }),
     }),

@@ -132,20 +132,12 @@ export function leaseStatements<Key extends object, Tokens extends object, Row e
            token_version = ${value('version', 'version')}, parent_version = ${value('redeemed_version', 'redeemedVersion')},
            issued_at = to_timestamp(${value('issued_at', 'issuedAt')}::float8),
            client_id = ${value('client_id', 'clientId')}, rejections = ${value('rejections', 'rejections')}, ${RESET}`;
-  const isVerdict = '($isCertain::boolean OR stored.open_leases <= 1 OR stored.quarantined_until IS NOT NULL)';
-  /** Sets columns by whether a verdict is about the refresh token alone: then to the first value, else to the second. */
-  const dropped = (columns: Record<string, readonly [string, string]>): string => {
-    const { droppedRefreshToken } = shape;
-    if (!droppedRefreshToken)
-      return Object.entries(columns)
-        .map(([name, [, value]]) => `${name} = ${value}`)
-        .join(', ');
-    const isAlone = `${isVerdict} AND stored.issued_at > stored.first_leased_at`;
-    const own = Object.entries(droppedRefreshToken).map(([name, value]) => [name, [value, `stored.${name}`]] as const);
-    return [...Object.entries(columns), ...own]
-      .map(([name, [alone, value]]) => `${name} = CASE WHEN ${isAlone} THEN ${alone} ELSE ${value} END`)
-      .join(', ');
-  };
+  // A login can replace the access token alone only in a table that has one.
+  const isLoginSince = shape.droppedRefreshToken ? 'coalesce(own.issued_at > own.first_leased_at, false)' : 'false';
+  const isDropped = 'verdict.is_final AND verdict.is_about_refresh_token';
+  const droppedToken = Object.entries({ ...shape.droppedRefreshToken, token_version: RANDOM_VERSION })
+    .map(([column, value]) => `${column} = CASE WHEN ${isDropped} THEN ${value} ELSE stored.${column} END`)
+    .join(', ');
   const ownTokens = newTokens((_, parameter) => `$${parameter}`);
 
   return {
@@ -266,19 +258,19 @@ export function leaseStatements<Key extends object, Tokens extends object, Row e
       label: `reject_${label}`,
       action: 'record a rejected refresh token',
       isRepeatable: true,
-      text: `UPDATE ${table} AS stored SET lease_id = NULL, lease_expires_at = NULL, last_error_code = $errorCode,
+      text: `WITH verdict AS MATERIALIZED (
+         SELECT own.${id} AS row_id, $isCertain::boolean OR own.open_leases <= 1 OR own.quarantined_until IS NOT NULL AS is_final,
+             ${isLoginSince} AS is_about_refresh_token
+           FROM ${table} AS own WHERE ${keyCondition(shape, 'own')} FOR NO KEY UPDATE NOWAIT)
+       UPDATE ${table} AS stored SET lease_id = NULL, lease_expires_at = NULL, last_error_code = $errorCode,
            failure_kind = 'transient', updated_at = now(),
-           ${dropped({
-             open_leases: ['0', 'greatest(stored.open_leases - 1, 0)'],
-             first_leased_at: ['NULL', 'CASE WHEN stored.open_leases > 1 THEN stored.first_leased_at END'],
-             token_version: [RANDOM_VERSION, 'stored.token_version'],
-             status: [
-               'stored.status',
-               `CASE WHEN ${isVerdict} THEN 'reauthentication_required' ELSE stored.status END`,
-             ],
-           })},
-           quarantined_until = CASE WHEN ${isVerdict} THEN NULL ELSE now() + $quarantineMs::float8 * interval '1 ms' END
-         WHERE ${unlockedRow} AND stored.lease_id = $leaseId AND stored.token_version = $seenVersion
+           status = CASE WHEN verdict.is_final AND NOT verdict.is_about_refresh_token THEN 'reauthentication_required'
+             ELSE stored.status END,
+           quarantined_until = CASE WHEN NOT verdict.is_final THEN now() + $quarantineMs::float8 * interval '1 ms' END,
+           open_leases = CASE WHEN ${isDropped} THEN 0 ELSE greatest(stored.open_leases - 1, 0) END,
+           first_leased_at = CASE WHEN stored.open_leases > 1 AND NOT (${isDropped}) THEN stored.first_leased_at END,
+           ${droppedToken}
+         FROM verdict WHERE stored.${id} = verdict.row_id AND stored.lease_id = $leaseId AND stored.token_version = $seenVersion
          RETURNING stored.status`,
       read: (row) => (row.status === 'active' ? 'quarantined' : 'ended'),
     }),
