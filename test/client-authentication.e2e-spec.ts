@@ -156,7 +156,12 @@ async function recordingEndpoint(): Promise<{ url: string; seen: Seen[] }> {
     })();
   });
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  closings.push(() => new Promise((resolve) => { server.close(resolve).closeAllConnections(); }));
+  closings.push(
+    () =>
+      new Promise((resolve) => {
+        server.close(resolve).closeAllConnections();
+      }),
+  );
   return { url: `http://127.0.0.1:${(server.address() as AddressInfo).port}/token`, seen };
 }
 

@@ -377,6 +377,7 @@ describe('The package', () => {
       'KeycloakTokens',
       'KeycloakUnavailableError',
       'KeycloakUsers',
+      'OAuth2Provider',
       'OfflineTokenStore',
       'ProviderMisconfiguredError',
       'ProviderType',
