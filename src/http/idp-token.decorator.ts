@@ -1,4 +1,4 @@
-import { createParamDecorator, type ExecutionContext } from '@nestjs/common';
+import { createParamDecorator, type ExecutionContext, type PipeTransform, type Type } from '@nestjs/common';
 
 import type { IdpToken as UsableToken } from '../refresh/idp-token.js';
 import { TokensUsageError } from '../tokens.errors.js';
@@ -12,10 +12,13 @@ export type IdpToken = UsableToken;
  *
  * @throws {@link TokensUsageError} when the handler does not require a token of this provider
  */
-export const IdpToken = createParamDecorator((idp: string, context: ExecutionContext): UsableToken => {
+export const IdpToken: (idp: string, ...pipes: (Type<PipeTransform> | PipeTransform)[]) => ParameterDecorator =
+  createParamDecorator(tokenOf);
+
+function tokenOf(idp: string, context: ExecutionContext): UsableToken {
   const token = context.switchToHttp().getRequest<RequestWithIdpTokens>().idpTokens?.[idp];
   if (token) return token;
   throw new TokensUsageError(
     `@IdpToken('${idp}') needs @RequireIdpToken('${idp}') and @UseGuards(IdpTokenGuard) on the same handler.`,
   );
-});
+}

@@ -1,12 +1,11 @@
 import { type CanActivate, type ExecutionContext, Injectable } from '@nestjs/common';
-import type { JWTPayload } from 'jose';
 
-import { KeycloakTokenVerifier } from '../keycloak/keycloak-token-verifier.js';
+import { type AccessTokenClaims, KeycloakTokenVerifier } from '../keycloak/keycloak-token-verifier.js';
 import { bearerToken } from './bearer-token.js';
 
 /** A request that {@link KeycloakAuthGuard} has let through. */
 export interface RequestWithKeycloakUser {
-  user?: JWTPayload;
+  user?: AccessTokenClaims;
 }
 
 /**
