@@ -12,7 +12,15 @@ import { TokenCipher } from '../sealing/token-cipher.js';
 import { AuthTokensTable } from '../storage/auth-tokens/auth-tokens.table.js';
 import { OfflineTokensTable } from '../storage/offline-tokens/offline-tokens.table.js';
 import { authTokenLocation } from '../storage/token-locations.js';
-import { checkDate, checkExpiry, checkKey, checkPresent, checkToken, checkUserId, checkUserIds } from '../token-input.js';
+import {
+  checkDate,
+  checkExpiry,
+  checkKey,
+  checkPresent,
+  checkToken,
+  checkUserId,
+  checkUserIds,
+} from '../token-input.js';
 import { KeycloakSessionExpiredError } from '../tokens.errors.js';
 import { AuthTokenStore } from './auth-token.store.js';
 import { TokenRevoker } from './token-revoker.js';
