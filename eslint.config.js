@@ -29,6 +29,8 @@ const LAYERS = [
   'oauth-http',
   'sealing',
   'postgres',
+  'process-copies.ts',
+  'supported-versions.ts',
   'within.ts',
   'random-bytes.ts',
   'options-validation.ts',
@@ -53,7 +55,7 @@ const zones = LAYERS.map((layer, position) => ({
 })).filter(({ from }) => from.length > 0);
 
 export default defineConfig(
-  { ignores: ['dist', 'build', 'coverage', 'bench/node_modules', 'test/servers/node_modules'] },
+  { ignores: ['dist', 'build', 'coverage', 'bench/node_modules', 'test/servers/node_modules', 'test/hosts/*/'] },
   { files: ['**/*.js'], languageOptions: { sourceType: 'module' } },
   {
     files: ['**/*.ts'],

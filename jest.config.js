@@ -12,6 +12,7 @@ export default {
     '<rootDir>/build',
     '<rootDir>/bench/node_modules',
     '<rootDir>/test/servers/node_modules',
+    '<rootDir>/test/hosts',
   ],
   transform: {
     '^.+\\.ts$': [

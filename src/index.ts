@@ -1,3 +1,5 @@
+import './process-copies.js';
+
 export type { UserIdResolver } from './http/http.options.js';
 export { IdpToken } from './http/idp-token.decorator.js';
 export { IdpTokenGuard } from './http/idp-token.guard.js';
@@ -39,6 +41,7 @@ export { ProviderType } from './identity-providers/provider-type.js';
 export { completePolicy, type RefreshPolicy } from './identity-providers/refresh-policy.js';
 export type { AnswerRules, ReadAnswer } from './identity-providers/token-answer.js';
 export { KeycloakSessions } from './keycloak/keycloak-sessions.js';
+export type { AccessTokenClaims } from './keycloak/keycloak-token-verifier.js';
 export { KeycloakTokens } from './keycloak/keycloak-tokens.js';
 export { KeycloakUsers } from './keycloak/keycloak-users.js';
 export type { KeycloakModuleOptions, RefreshOwner } from './keycloak/keycloak.options.js';
@@ -46,6 +49,7 @@ export type { HttpRequest } from './oauth-http/http-exchange.js';
 export { QueryRunnerScope, type TransactionOptions } from './postgres/query-runner-scope.js';
 export { runTokenMigrations, tokensMigrations } from './postgres/run-token-migrations.js';
 export type { IsolationLevel } from './postgres/transaction.js';
+export type { IdpToken as UsableToken } from './refresh/idp-token.js';
 export type { RefreshOptions } from './refresh/refresh.options.js';
 export type {
   EncryptionKeyOptions,

@@ -15,6 +15,7 @@ import { encryptionFaults } from './sealing/encryption-faults.js';
 import type { EncryptionOptions } from './sealing/encryption.options.js';
 import { Keyring } from './sealing/keyring.js';
 import { loadSodium } from './sealing/sodium.js';
+import { versionFaults } from './supported-versions.js';
 import { TokensConfigurationError } from './tokens.errors.js';
 
 type Required = 'encryption' | 'identityProviders';
@@ -91,8 +92,15 @@ export interface TokensSettings {
 /** Injection token of the validated options. They print without a secret. */
 export const TOKENS_SETTINGS = Symbol('TOKENS_SETTINGS');
 
-/** Loads what the options need, and reads them. @see {@link readTokensOptions} */
+/**
+ * Loads what the options need, and reads them.
+ *
+ * @throws {@link TokensConfigurationError} when the module does not support the version of Node.js, NestJS or TypeORM
+ * @see {@link readTokensOptions}
+ */
 export async function loadTokensSettings(plain: unknown): Promise<TokensSettings> {
+  const unsupported = versionFaults();
+  if (unsupported.length > 0) throw new TokensConfigurationError(`${unsupported.join('. ')}.`);
   await loadSodium();
   return readTokensOptions(plain);
 }

@@ -196,7 +196,6 @@ beforeAll(async () => {
     '.env': 'TOKENS_SECRET=secret',
     'test/some.e2e-spec.ts': '',
     'src/some.spec.ts': '',
-    'examples/main.ts': '',
     'notes.txt': '',
   });
   consumer = await createConsumer(
@@ -232,17 +231,29 @@ function runNode(script: string): ReturnType<Consumer['run']> {
 describe('The packed package', () => {
   it('holds the build and the documents, and nothing else', () => {
     const published =
-      /^(package\.json|README\.md|LICENSE|CHANGELOG\.md|SECURITY\.md|CONTRIBUTING\.md|docs\/.+|dist\/.+\.(js|js\.map|d\.ts))$/;
+      /^(package\.json|README\.md|LICENSE|CHANGELOG\.md|SECURITY\.md|CONTRIBUTING\.md|docs\/.+|examples\/.+\.ts|dist\/.+\.(js|js\.map|d\.ts)|dist\/cjs\/package\.json|dist\/cjs\/vendor\/\w+\/LICENSE\.md)$/;
     expect(packed.files.filter((path) => !published.test(path))).toEqual([]);
     expect(packed.files.filter((path) => /\bspec\b/.test(path))).toEqual([]);
-    expect(packed.files).toEqual(expect.arrayContaining(['package.json', 'dist/index.js', 'dist/index.d.ts']));
+    expect(packed.files).toEqual(
+      expect.arrayContaining(['package.json', 'dist/index.js', 'dist/index.d.ts', 'dist/cjs/vendor/jose/LICENSE.md']),
+    );
   });
 
-  it('has source maps that hold their sources, which are not in the package', async () => {
-    const path = join(consumer.folder, 'node_modules/nestjs-idp-tokens/dist/tokens.module.js.map');
-    const { sourcesContent } = JSON.parse(await readFile(path, 'utf8')) as { sourcesContent?: string[] };
-    expect(sourcesContent).toEqual([expect.stringContaining('export class TokensModule')]);
+  it('has every file and folder to which its README links', async () => {
+    const readme = await readFile(join(consumer.folder, 'node_modules/nestjs-idp-tokens/README.md'), 'utf8');
+    const links = [...readme.matchAll(/\]\((?!https?:|#)([^)#\s]+)/g)].map(([, link = '']) => link);
+    expect(links).toEqual(expect.arrayContaining(['SECURITY.md', 'examples']));
+    expect(links.filter((link) => !packed.files.some((file) => `${file}/`.startsWith(`${link}/`)))).toEqual([]);
   });
+
+  it.each(['dist', 'dist/cjs'])(
+    'has source maps in %s that hold their sources, which are not in the package',
+    async (build) => {
+      const path = join(consumer.folder, 'node_modules/nestjs-idp-tokens', build, 'tokens.module.js.map');
+      const { sourcesContent } = JSON.parse(await readFile(path, 'utf8')) as { sourcesContent?: string[] };
+      expect(sourcesContent).toEqual([expect.stringContaining('export class TokensModule')]);
+    },
+  );
 
   it('works when it is imported from an ES module, with what package.json declares and no more', async () => {
     await expect(runNode('esm.mjs')).resolves.toEqual({ exitCode: 0, output: 'the token of an ESM user\n' });

@@ -1,6 +1,6 @@
 import 'reflect-metadata';
 
-import { createParamDecorator, type ExecutionContext } from '@nestjs/common';
+import { createParamDecorator, type ExecutionContext, type PipeTransform, type Type } from '@nestjs/common';
 
 import type { IdpToken as UsableToken } from '../refresh/idp-token.js';
 import { TokensUsageError } from '../tokens.errors.js';
@@ -18,16 +18,16 @@ export type IdpToken = UsableToken;
  * @throws {@link TokensUsageError} when the handler does not require a token of this provider, and when the call has no
  * such argument or shares it with another call, because the token could be one of another user
  */
-export const IdpToken = createParamDecorator(
-  (idp: string, context: ExecutionContext): UsableToken => {
-    const token = findIdpToken(context, idp);
-    if (token) return token;
-    throw new TokensUsageError(
-      `@IdpToken('${idp}') needs @RequireIdpToken('${idp}') and @UseGuards(IdpTokenGuard) on the same handler.`,
-    );
-  },
-  [hideTypeFromPipes],
-);
+export const IdpToken: (idp: string, ...pipes: (Type<PipeTransform> | PipeTransform)[]) => ParameterDecorator =
+  createParamDecorator(tokenOf, [hideTypeFromPipes]);
+
+function tokenOf(idp: string, context: ExecutionContext): UsableToken {
+  const token = findIdpToken(context, idp);
+  if (token) return token;
+  throw new TokensUsageError(
+    `@IdpToken('${idp}') needs @RequireIdpToken('${idp}') and @UseGuards(IdpTokenGuard) on the same handler.`,
+  );
+}
 
 /**
  * Replaces the type of the parameter in the metadata by Object, which pipes leave alone. The compiler writes the

@@ -1,7 +1,6 @@
 import { type CanActivate, type ExecutionContext, Injectable } from '@nestjs/common';
-import type { JWTPayload } from 'jose';
 
-import { KeycloakTokenVerifier } from '../keycloak/keycloak-token-verifier.js';
+import { type AccessTokenClaims, KeycloakTokenVerifier } from '../keycloak/keycloak-token-verifier.js';
 import { TokensError } from '../tokens.errors.js';
 import { answerToError } from './answer-to-error.js';
 import { bearerToken } from './bearer-token.js';
@@ -10,7 +9,7 @@ import { checkedRequest, findResponse, property, requestOfCall } from './request
 
 /** A request that {@link KeycloakAuthGuard} has let through. */
 export interface RequestWithKeycloakUser {
-  user?: JWTPayload;
+  user?: AccessTokenClaims;
 }
 
 /**

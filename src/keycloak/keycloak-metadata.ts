@@ -14,7 +14,7 @@ const ENDPOINTS = [
 ] as const;
 
 /** The metadata of a realm, with every endpoint that the module calls. */
-export type KeycloakMetadata = oauth.AuthorizationServer & Record<(typeof ENDPOINTS)[number], string>;
+export type KeycloakMetadata = { readonly issuer: string } & Record<(typeof ENDPOINTS)[number], string>;
 
 /**
  * Reads the metadata of a realm. Every endpoint must be a URL without credentials. It must be encrypted, because it gets

@@ -1,6 +1,5 @@
 import { Injectable } from '@nestjs/common';
 
-import type { Fields } from '../oauth-http/answer-fields.js';
 import { KeycloakSessionExpiredError } from '../tokens.errors.js';
 import { KeycloakClient } from './keycloak-client.js';
 import { KeycloakTokens } from './keycloak-tokens.js';
@@ -59,7 +58,7 @@ export class KeycloakSessions {
    * @throws {@link KeycloakSessionExpiredError} when the token is expired, revoked or no token of the realm
    * @throws {@link KeycloakMisconfiguredError} when the token was issued without the scope `openid`
    */
-  async getUserInfo(accessToken: string): Promise<Fields> {
+  async getUserInfo(accessToken: string): Promise<Record<string, unknown>> {
     return accessToken ? this.client.userInfo(accessToken) : {};
   }
 

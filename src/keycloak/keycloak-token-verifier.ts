@@ -1,5 +1,5 @@
 import { Injectable, Logger } from '@nestjs/common';
-import { createRemoteJWKSet, customFetch, errors, type JWTPayload, jwtVerify } from 'jose';
+import { createRemoteJWKSet, customFetch, errors, jwtVerify } from 'jose';
 
 import { KeycloakSessionExpiredError, KeycloakUnavailableError, TokensError } from '../tokens.errors.js';
 import { KeycloakClient } from './keycloak-client.js';
@@ -29,6 +29,19 @@ const RENEWED_AFTER_MS = 600_000;
  */
 const TRUSTED_FOR_MS = 3_600_000;
 
+/** The claims of an access token, whose names Keycloak and its mappers choose. @see RFC 7519 section 4.1 */
+export interface AccessTokenClaims {
+  /** The Keycloak user. */
+  sub?: string;
+  iss?: string;
+  aud?: string | string[];
+  /** Epoch seconds. */
+  exp?: number;
+  /** Epoch seconds. */
+  iat?: number;
+  [claim: string]: unknown;
+}
+
 /** Verifies access tokens of the realm in this process, by the public keys of the realm. */
 @Injectable()
 export class KeycloakTokenVerifier {
@@ -49,7 +62,7 @@ export class KeycloakTokenVerifier {
    * @throws {@link KeycloakMisconfiguredError} when the realm is not the one of the options
    * @see RFC 7519 section 7.2, RFC 8725 section 3.1
    */
-  async verify(accessToken: string): Promise<JWTPayload> {
+  async verify(accessToken: string): Promise<AccessTokenClaims> {
     try {
       // The spelling of the metadata counts, because the tokens have it. The options may have another one.
       const { issuer } = await this.client.metadata();

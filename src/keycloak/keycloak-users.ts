@@ -53,7 +53,7 @@ export class KeycloakUsers {
   }
 
   /** Returns what Keycloak has stored about a user (its `UserRepresentation`); `null` if there is no such user. */
-  async getUserInfoFromUserId(userId: string): Promise<Fields | null> {
+  async getUserInfoFromUserId(userId: string): Promise<Record<string, unknown> | null> {
     if (!userId) throw new InvalidTokenInputError('The user id must be a non-empty string.');
     const user = await this.#get(`/users/${encodeURIComponent(userId)}`);
     // The ids must be equal, because "profile" and ".." are paths of Keycloak too.

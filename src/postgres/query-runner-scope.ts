@@ -7,6 +7,7 @@ import { DataSource, type QueryRunner } from 'typeorm';
 import { TokensUsageError } from '../tokens.errors.js';
 import { within } from '../within.js';
 import { ConnectionGate } from './connection-gate.js';
+import { dataSourceOf } from './data-source-of.js';
 import { DatabaseSettings, poolSizeOf, TOKENS_DATA_SOURCE } from './database.options.js';
 import { isHandshakeBroken, poolExhausted, translateDriverError } from './driver-error.js';
 import { OwnTransaction } from './own-transaction.js';
@@ -229,7 +230,7 @@ export class QueryRunnerScope {
   #joined(queryRunner: QueryRunner): HostTransaction {
     const known = this.#hostTransactions.get(queryRunner);
     if (known) return known;
-    if (queryRunner.dataSource !== this.dataSource) {
+    if (dataSourceOf(queryRunner) !== this.dataSource) {
       throw new TokensUsageError(
         'The query runner to join belongs to another data source than TokensModule. ' +
           'Create it from the data source named in the dataSource option.',

@@ -7,8 +7,15 @@ import { promisify } from 'node:util';
 
 const run = promisify(execFile);
 const PROJECT = resolve(dirname(fileURLToPath(import.meta.url)), '../..');
-const BUILD_INPUTS = ['src', 'package.json', 'nest-cli.json', 'tsconfig.json', 'tsconfig.build.json'];
-const DOCUMENTS = ['README.md', 'LICENSE', 'CHANGELOG.md', 'SECURITY.md', 'CONTRIBUTING.md', 'docs'];
+const BUILD_INPUTS = [
+  'src',
+  'package.json',
+  'nest-cli.json',
+  'build-commonjs.js',
+  'tsconfig.json',
+  'tsconfig.build.json',
+];
+const DOCUMENTS = ['README.md', 'LICENSE', 'CHANGELOG.md', 'SECURITY.md', 'CONTRIBUTING.md', 'docs', 'examples'];
 
 interface Manifest {
   readonly version: string;

@@ -1,4 +1,6 @@
-import type { DataSource, QueryRunner } from 'typeorm';
+import type { QueryRunner } from 'typeorm';
+
+import { dataSourceOf } from '../data-source-of.js';
 
 /**
  * Returns the quoted path of a table of this module, with the schema and the prefix of the data source, if it sets
@@ -22,9 +24,4 @@ function pathInSchema(queryRunner: QueryRunner, name: string): string {
     .filter((part) => part !== undefined)
     .map((part) => driver.escape(part))
     .join('.');
-}
-
-/** TypeORM 0.3 calls the data source of a runner `connection`. Later versions call it `dataSource`. */
-function dataSourceOf(queryRunner: object): DataSource {
-  return (Reflect.get(queryRunner, 'dataSource') ?? Reflect.get(queryRunner, 'connection')) as DataSource;
 }

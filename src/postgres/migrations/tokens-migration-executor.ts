@@ -3,11 +3,21 @@ import { type DataSource, Migration, MigrationExecutor, type MigrationInterface,
 /** Runs the given migrations and not those of the data source. Records them as TypeORM's command line does. */
 export class TokensMigrationExecutor extends MigrationExecutor {
   constructor(
-    dataSource: DataSource,
-    queryRunner: QueryRunner,
+    private readonly source: DataSource,
+    private readonly runner: QueryRunner,
     private readonly own: readonly (new () => MigrationInterface)[],
   ) {
-    super(dataSource, queryRunner);
+    super(source, runner);
+  }
+
+  /**
+   * Returns the migrations that the database records. It creates no table. TypeORM before 0.3.29 would create the
+   * migrations table here, before this process has the lock, and parallel creations fail.
+   */
+  override async getExecutedMigrations(): Promise<Migration[]> {
+    const { driver, options } = this.source;
+    const table = driver.buildTableName(options.migrationsTableName ?? 'migrations', driver.schema, driver.database);
+    return (await this.runner.hasTable(table)) ? super.getExecutedMigrations() : [];
   }
 
   /** Returns the given migrations in their order. The `migrations` of the data source have no effect. */

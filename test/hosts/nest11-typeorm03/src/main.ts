@@ -1,0 +1,14 @@
+import { NestFactory } from '@nestjs/core';
+import { runTokenMigrations } from 'nestjs-idp-tokens';
+import { DataSource } from 'typeorm';
+
+import { AppModule } from './app.module.js';
+
+async function main() {
+  const app = await NestFactory.create(AppModule, { logger: ['error', 'warn'] });
+  app.enableShutdownHooks();
+  await runTokenMigrations(app.get(DataSource));
+  await app.listen(0, '127.0.0.1');
+  console.log(await app.getUrl());
+}
+void main();
