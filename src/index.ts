@@ -46,6 +46,7 @@ export type { HttpRequest } from './oauth-http/http-exchange.js';
 export { QueryRunnerScope, type TransactionOptions } from './postgres/query-runner-scope.js';
 export { runTokenMigrations, tokensMigrations } from './postgres/run-token-migrations.js';
 export type { IsolationLevel } from './postgres/transaction.js';
+export { IdpToken as UsableIdpToken } from './refresh/idp-token.js';
 export type { RefreshOptions } from './refresh/refresh.options.js';
 export type {
   EncryptionKeyOptions,
@@ -69,13 +70,9 @@ export {
   type TokensToStore,
   UserAuthTokens,
 } from './token-manager/auth-token.store.js';
+export type { IdpTokens } from './token-manager/idp-tokens.js';
 export { OfflineTokenStore, UserOfflineToken } from './token-manager/offline-token.store.js';
-export {
-  type EndedGrants,
-  type GetIdpTokenOptions,
-  type IdpTokens,
-  TokenManager,
-} from './token-manager/token-manager.js';
+export { type EndedGrants, type GetIdpTokenOptions, TokenManager } from './token-manager/token-manager.js';
 export {
   type AnyTokensError,
   AuthenticationRequiredError,

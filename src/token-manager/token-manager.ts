@@ -11,25 +11,11 @@ import type { FreshTokenRequest } from '../refresh/token-refresher.js';
 import { TokenCipher } from '../sealing/token-cipher.js';
 import { AuthTokensTable } from '../storage/auth-tokens/auth-tokens.table.js';
 import { OfflineTokensTable } from '../storage/offline-tokens/offline-tokens.table.js';
-import { authTokenLocation } from '../storage/token-locations.js';
-import { checkDate, checkExpiry, checkKey, checkPresent, checkToken, checkUserId, checkUserIds } from '../token-input.js';
+import { checkDate, checkKey, checkUserId, checkUserIds } from '../token-input.js';
 import { KeycloakSessionExpiredError } from '../tokens.errors.js';
 import { AuthTokenStore } from './auth-token.store.js';
+import { type IdpTokens, sealIdpTokens } from './idp-tokens.js';
 import { TokenRevoker } from './token-revoker.js';
-
-/** Tokens in plaintext as an identity provider issued them. */
-export interface IdpTokens {
-  accessToken: string;
-  /**
-   * If it is absent or empty, because the login brought none, the stored refresh token and its expiry are kept. `null`
-   * drops the stored one.
-   */
-  refreshToken?: string | null;
-  /** Epoch seconds; 0 or absent = the token does not expire. */
-  accessTokenExpiresAt?: number;
-  /** Epoch seconds; 0 or absent = the token does not expire. */
-  refreshTokenExpiresAt?: number;
-}
 
 /** Which grants {@link TokenManager.reactivateIdpTokens} makes active again. Each condition narrows the choice. */
 export interface EndedGrants {
@@ -78,15 +64,7 @@ export class TokenManager {
   async storeIdpTokens(userId: string, idp: string, tokens: IdpTokens): Promise<void> {
     const key = checkKey({ keycloakUserId: userId, idp });
     this.providers.get(idp);
-    checkPresent(tokens);
-    const accessToken = checkToken(tokens.accessToken, 'The access token');
-    const refreshToken = tokens.refreshToken && checkToken(tokens.refreshToken, 'The refresh token');
-    await this.authTokens.storeTokens(key, {
-      accessToken: this.cipher.seal(accessToken, authTokenLocation(key, 'access_token')),
-      refreshToken: refreshToken && this.cipher.seal(refreshToken, authTokenLocation(key, 'refresh_token')),
-      accessTokenExpiresAt: checkExpiry(tokens.accessTokenExpiresAt ?? 0, 'accessTokenExpiresAt'),
-      refreshTokenExpiresAt: checkExpiry(tokens.refreshTokenExpiresAt ?? 0, 'refreshTokenExpiresAt'),
-    });
+    await this.authTokens.storeTokens(key, sealIdpTokens(this.cipher, key, tokens));
   }
 
   /**
