@@ -194,6 +194,22 @@ in the current transaction, which must be committed first. Try again in 1 s.`,
       expect(await read()).toBe('outside');
     });
 
+    it('make a refresh of the same row wait for their end', async () => {
+      const { redeemed } = rigOf();
+      redeemed.length = 0;
+      rigOf().answer = () => ({ accessToken: 'refreshed', refreshToken: 'r2', expiresIn: 3600 });
+      await manager.storeIdpTokens(user, 'acme', { accessToken: 'x', refreshToken: 'r', accessTokenExpiresAt: 1 });
+      const readOutside = outside(() => read());
+      let waiting: Promise<string | null> = Promise.resolve(null);
+      await scope.run(async () => {
+        await store('of the transaction');
+        waiting = readOutside();
+        for (let turn = 0; turn < 20; turn++) await read();
+      });
+      expect(await waiting).toBe('of the transaction');
+      expect(redeemed).toEqual([]);
+    });
+
     it('of the host commit and roll back what joins them', async () => {
       const runner = rigOf().hostRunner();
       try {
