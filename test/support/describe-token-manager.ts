@@ -208,6 +208,14 @@ export function describeTokenManager(name: string, setUp: () => Promise<ManagerU
         await expect(get()).resolves.toMatchObject({ accessToken: 'after the login' });
       });
 
+      it('that the provider rejects ends the grant also if the access token has not expired', async () => {
+        rig.answer = () => ({ status: 400, error: 'invalid_grant' });
+        await store();
+        const ended = reauthentication('the provider rejected the refresh token');
+        expect(await failureOf(rejected())).toEqual(ended);
+        expect(await failureOf(get())).toEqual(ended);
+      });
+
       it('that ended a grant by mistake is undone by reactivateIdpTokens', async () => {
         const answer = rig.answer;
         rig.answer = () => ({ status: 400, error: 'invalid_grant' });

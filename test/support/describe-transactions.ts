@@ -97,6 +97,15 @@ export function describeTransactions(rigOf: () => ManagerUnderTest): void {
       });
       expect(await read()).toBe('first');
       expect(await read(`${user}-nested`)).toBe('kept');
+      const undone = scope.run(async (runner) => {
+        await store('of the outer level');
+        await runner.startTransaction();
+        await store('of the nested level');
+        await runner.commitTransaction();
+        throw rollback;
+      });
+      await expect(undone).rejects.toBe(rollback);
+      expect(await read()).toBe('first');
     });
 
     it('begin at the first statement if they are lazy', async () => {
