@@ -22,6 +22,7 @@ const LAYERS = [
   'storage/auth-tokens',
   'storage/offline-tokens',
   'storage/token-revocations',
+  'storage/disconnected-accounts',
   'storage/leases',
   'storage/token-locations.ts',
   'storage/stored-tokens.ts',

@@ -57,11 +57,13 @@ export type {
 export type { SealedToken, TokenLocation } from './sealing/sealed-token.js';
 export { TokenCipher } from './sealing/token-cipher.js';
 export { AuthTokens } from './storage/auth-tokens/auth-tokens.entity.js';
+export { DisconnectedAccount } from './storage/disconnected-accounts/disconnected-account.entity.js';
 export type { FailureKind, GrantStatus } from './storage/leases/leased.entity.js';
 export { StoredOfflineToken } from './storage/offline-tokens/stored-offline-token.entity.js';
 export type { SealedTokens, StoredTokens } from './storage/stored-tokens.js';
 export { TokenRevocation } from './storage/token-revocations/token-revocation.entity.js';
 export { tokensEntities } from './storage/tokens-entities.js';
+export type { EndedGrants } from './token-input.js';
 export type { TokenKey } from './token-key.js';
 export {
   AuthTokenStore,
@@ -72,7 +74,7 @@ export {
 } from './token-manager/auth-token.store.js';
 export type { IdpTokens } from './token-manager/idp-tokens.js';
 export { OfflineTokenStore, UserOfflineToken } from './token-manager/offline-token.store.js';
-export { type EndedGrants, type GetIdpTokenOptions, TokenManager } from './token-manager/token-manager.js';
+export { type GetIdpTokenOptions, TokenManager } from './token-manager/token-manager.js';
 export {
   type AnyTokensError,
   AuthenticationRequiredError,

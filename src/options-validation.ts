@@ -37,13 +37,14 @@ function sentences({ property, constraints = {}, children = [] }: ValidationErro
   return [...own, ...children.flatMap((child) => sentences(child, `${prefix}${property}`))];
 }
 
-/** Accepts a function. */
-export function IsFunction(): PropertyDecorator {
+/** Accepts a function. Refuses an `async` function if the module does not await its result. */
+export function IsFunction({ isAsyncAllowed = true } = {}): PropertyDecorator {
   return ValidateBy({
     name: 'isFunction',
     validator: {
-      validate: (value) => typeof value === 'function',
-      defaultMessage: () => '$property must be a function',
+      validate: (value: unknown) =>
+        typeof value === 'function' && (isAsyncAllowed || value.constructor.name !== 'AsyncFunction'),
+      defaultMessage: () => `$property must be a function${isAsyncAllowed ? '' : ' that is not async'}`,
     },
   });
 }

@@ -16,16 +16,6 @@ export function checkUserId(userId: unknown): string {
 }
 
 /**
- * Checks a list of user ids.
- *
- * @throws {@link InvalidTokenInputError} unless the value is a list of user ids
- */
-export function checkUserIds(userIds: unknown): void {
-  if (!Array.isArray(userIds)) throw new InvalidTokenInputError('The user ids must be a list.');
-  for (const userId of userIds) checkUserId(userId);
-}
-
-/**
  * Returns a copy of the key. A later change of the caller's own object has no effect on it.
  *
  * @throws {@link InvalidTokenInputError} unless both parts can name a row
@@ -114,14 +104,40 @@ export function checkSeconds(seconds: number, name: string): number {
   throw new InvalidTokenInputError(`${name} must be a number of seconds, 0 or more.`);
 }
 
+/** Which grants {@link TokenManager.reactivateIdpTokens} makes active again. Each condition narrows the choice. */
+export interface EndedGrants {
+  /** Default: all users. */
+  readonly userIds?: readonly string[];
+  /** Only grants that ended at this time or later. */
+  readonly endedAfter?: Date;
+  /** Only grants that ended with this code, which the log line of the end has. */
+  readonly errorCode?: string;
+}
+
 /**
- * Returns the time as it is.
+ * Returns the conditions, null for each that is absent.
  *
- * @throws {@link InvalidTokenInputError} unless the value is a valid date
+ * @throws {@link InvalidTokenInputError} for an unknown condition and for a value that cannot be meant, because it would
+ * choose other grants than the operator wants
  */
-export function checkDate(date: unknown, name: string): Date {
-  if (date instanceof Date && !Number.isNaN(date.getTime())) return date;
-  throw new InvalidTokenInputError(`${name} must be a valid Date.`);
+export function checkEndedGrants(which: EndedGrants): { [Name in keyof EndedGrants]-?: EndedGrants[Name] | null } {
+  const refuse = (rule: string) => new InvalidTokenInputError(`The choice of ended grants ${rule}.`);
+  const given: unknown = which;
+  if (typeof given !== 'object' || given === null) throw refuse('must be an object');
+  const { userIds, endedAfter, errorCode, ...others } = given as Partial<Record<string, unknown>>;
+  const [unknown] = Object.keys(others);
+  if (unknown !== undefined) throw refuse(`has no condition "${unknown}". Use userIds, endedAfter or errorCode`);
+  if (userIds !== undefined) {
+    if (!Array.isArray(userIds)) throw refuse('must have a list as userIds');
+    for (const userId of userIds) checkUserId(userId);
+  }
+  if (endedAfter !== undefined && !(endedAfter instanceof Date && !Number.isNaN(endedAfter.getTime()))) {
+    throw refuse('must have a valid Date as endedAfter');
+  }
+  if (errorCode !== undefined && (typeof errorCode !== 'string' || errorCode === '')) {
+    throw refuse('must have a non-empty text as errorCode');
+  }
+  return { userIds: which.userIds ?? null, endedAfter: endedAfter ?? null, errorCode: errorCode ?? null };
 }
 
 function checkId(id: unknown, name: string): string {

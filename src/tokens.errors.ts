@@ -90,12 +90,16 @@ export class TokensNotFoundError extends TokensError {
 }
 
 /** Why the user must connect the account again. */
-export type ReauthenticationReason = 'refresh_rejected' | 'refresh_token_expired' | 'no_refresh_token';
+export type ReauthenticationReason =
+  'refresh_rejected' | 'refresh_token_expired' | 'no_refresh_token' | 'broker_refresh_failed';
 
 const REAUTHENTICATION_CAUSES: Record<ReauthenticationReason, string> = {
   refresh_rejected: 'the provider rejected the refresh token',
   refresh_token_expired: 'the access token and the refresh token have expired',
   no_refresh_token: 'the access token is no longer usable and there is no refresh token',
+  broker_refresh_failed:
+    "Keycloak's broker could not refresh the tokens at the provider. The provider rejected the refresh token, or it " +
+    'did not answer',
 };
 
 /** The grant has ended. The user must connect the account again. The module keeps the stored row until then. */

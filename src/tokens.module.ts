@@ -31,6 +31,7 @@ import { TokenRefresher } from './refresh/token-refresher.js';
 import { Keyring } from './sealing/keyring.js';
 import { TokenCipher } from './sealing/token-cipher.js';
 import { AuthTokensTable } from './storage/auth-tokens/auth-tokens.table.js';
+import { DisconnectedAccountsTable } from './storage/disconnected-accounts/disconnected-accounts.table.js';
 import { OfflineTokensTable } from './storage/offline-tokens/offline-tokens.table.js';
 import { TokenRevocationsTable } from './storage/token-revocations/token-revocations.table.js';
 import { tokensEntities } from './storage/tokens-entities.js';
@@ -65,6 +66,7 @@ import { loadTokensSettings, TOKENS_SETTINGS, type TokensSettings } from './toke
     AuthTokensTable,
     OfflineTokensTable,
     TokenRevocationsTable,
+    DisconnectedAccountsTable,
     RefreshDrain,
     RefreshCommitter,
     LeaseEnding,

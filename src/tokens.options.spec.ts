@@ -489,13 +489,13 @@ describe('The entry of an identity provider', () => {
       'with a key of another algorithm',
       'azure_devops',
       { ...BY_KEY, clientAssertion: { key: EC_KEY, algorithm: 'PS256' } },
-      ['clientAssertion.key must be an RSA key for PS256'],
+      ['clientAssertion.key must be a key of the type "rsa" for PS256'],
     ],
     [
       'with an RSA key for ES256',
       'azure_devops',
       { ...BY_KEY, clientAssertion: { key: SHORT_RSA_KEY, algorithm: 'ES256' } },
-      ['clientAssertion.key must be an EC key for ES256'],
+      ['clientAssertion.key must be a key of the type "ec" for ES256'],
     ],
     [
       'with a short RSA key',
@@ -558,17 +558,26 @@ describe('The entry of an identity provider', () => {
       { ...CLIENT, kind: 'bitbucket_data_center', tokenEndpoint: TOKEN_ENDPOINT },
       [`baseUrl ${BASE_URL_RULE}`],
     ],
-    ...['invalid_grant', ['invalid grant'], [7], ['http_200'], ['http_40'], ['http_429'], ['http_503'], ['']].map(
-      (terminalErrorCodes): [string, string, object, string[]] => [
-        `with ${JSON.stringify(terminalErrorCodes)} for terminal errors`,
-        'gitlab',
-        { ...CLIENT, terminalErrorCodes },
-        [
-          "terminalErrorCodes must be a list of error codes such as 'invalid_request', and of statuses from http_400 on " +
-            'without http_408, http_429 and http_503, by which a provider says that it did not serve the request',
-        ],
+    ...[
+      'invalid_grant',
+      ['invalid grant'],
+      [7],
+      ['http_200'],
+      ['http_40'],
+      ['http_429'],
+      ['http_502'],
+      ['invalid_client'],
+      [''],
+    ].map((terminalErrorCodes): [string, string, object, string[]] => [
+      `with ${JSON.stringify(terminalErrorCodes)} for terminal errors`,
+      'gitlab',
+      { ...CLIENT, terminalErrorCodes },
+      [
+        "terminalErrorCodes must be a list of error codes such as 'invalid_request', and of statuses from http_400 on. " +
+          'http_408, http_429, http_502, http_503, http_504, server_error, temporarily_unavailable, slow_down and ' +
+          'invalid_client are not allowed, because they say nothing about the grant',
       ],
-    ),
+    ]),
     ...['audience=x', ['x'], { audience: 7 }, { grant_type: 'x' }, { client_secret: 'x' }, new Map()].map(
       (refreshParameters): [string, string, object, string[]] => [
         `with ${JSON.stringify(refreshParameters)} for further parameters`,
@@ -612,7 +621,14 @@ describe('The entry of an identity provider', () => {
       'with a readAnswer that is no function',
       'github',
       { ...CLIENT, readAnswer: 'data' },
-      ['readAnswer must be a function'],
+      ['readAnswer must be a function that is not async'],
+    ],
+    [
+      'with an async readAnswer',
+      'github',
+      // eslint-disable-next-line @typescript-eslint/require-await -- a host may write this
+      { ...CLIENT, readAnswer: async (fields: object) => fields },
+      ['readAnswer must be a function that is not async'],
     ],
     [
       'with empty texts',

@@ -156,7 +156,12 @@ async function recordingEndpoint(): Promise<{ url: string; seen: Seen[] }> {
     })();
   });
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  closings.push(() => new Promise((resolve) => { server.close(resolve).closeAllConnections(); }));
+  closings.push(
+    () =>
+      new Promise((resolve) => {
+        server.close(resolve).closeAllConnections();
+      }),
+  );
   return { url: `http://127.0.0.1:${(server.address() as AddressInfo).port}/token`, seen };
 }
 
@@ -207,7 +212,13 @@ describe('The request', () => {
   it('has an assertion for its endpoint that is used once and expires within a minute', async () => {
     const { url, seen } = await recordingEndpoint();
     const { privateKey, publicJwk } = keyFor('ES256');
-    const clientAssertion = { key: pem(privateKey), algorithm: 'ES256', keyId: 'key-1' };
+    const thumbprint = 'h_nbLkVGfOO2mJhJuOFXlNxDpmcwPnZzsYvjbGfiFGQ';
+    const clientAssertion = {
+      key: pem(privateKey),
+      algorithm: 'ES256',
+      keyId: 'key-1',
+      certificateThumbprint: thumbprint,
+    };
     const provider = providerOf({
       clientId: 'c',
       tokenEndpoint: url,
@@ -222,7 +233,7 @@ describe('The request', () => {
         expect(form.has('client_secret')).toBe(false);
         const options = { audience: url, issuer: 'c', subject: 'c', algorithms: ['ES256'] };
         const { payload, protectedHeader } = await jwtVerify(form.get('client_assertion') ?? '', publicJwk, options);
-        expect(protectedHeader).toEqual({ alg: 'ES256', kid: 'key-1' });
+        expect(protectedHeader).toEqual({ alg: 'ES256', kid: 'key-1', 'x5t#S256': thumbprint });
         return payload;
       }),
     );
@@ -255,6 +266,11 @@ describe('OAuth2Provider', () => {
   it('has the policy of single-use refresh tokens by default', () => {
     const profile = { ...ODD, clientAuthentication: 'none', tokenEndpoint: 'http://127.0.0.1:2/' } as const;
     expect(new OAuth2Provider(profile).policy).toEqual(completePolicy());
+  });
+
+  it('needs the secret that it sends', () => {
+    const profile = { clientId: 'c', clientAuthentication: 'client_secret_post', tokenEndpoint: 'http://x/' } as const;
+    expect(() => new OAuth2Provider(profile)).toThrow('The profile of a provider is wrong: clientSecret is missing.');
   });
 
   it('refuses a key that it cannot use, and repeats nothing of it', () => {

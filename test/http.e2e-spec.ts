@@ -1,8 +1,11 @@
 import { afterAll, afterEach, beforeAll, describe, expect, it } from '@jest/globals';
 import {
+  type ArgumentsHost,
   type CanActivate,
+  Catch,
   ConflictException,
   Controller,
+  type ExceptionFilter,
   type ExecutionContext,
   Get,
   HttpCode,
@@ -12,11 +15,13 @@ import {
   Post,
   Req,
   Scope,
+  UseFilters,
   UseGuards,
   UseInterceptors,
   ValidationPipe,
 } from '@nestjs/common';
-import { APP_PIPE } from '@nestjs/core';
+import { APP_PIPE, HttpAdapterHost } from '@nestjs/core';
+import { IsString } from 'class-validator';
 import { from, type Observable } from 'rxjs';
 import request from 'supertest';
 import { DataSource } from 'typeorm';
@@ -27,6 +32,7 @@ import {
   IdpToken,
   IdpTokenGuard,
   InvalidTokenInputError,
+  KeycloakAuthGuard,
   KeycloakMisconfiguredError,
   KeycloakSessionExpiredError,
   KeycloakUnavailableError,
@@ -43,12 +49,14 @@ import {
   TokensConfigurationError,
   TokensError,
   type TokensErrorCode,
+  TokensExceptionFilter,
   TokensNotFoundError,
   TokensUsageError,
   TokenStoreUnavailableError,
   UnsupportedProviderError,
 } from '../src/index.js';
 import { type HttpHost, httpPlatforms, startHttpHost } from './support/http-host.js';
+import { KeycloakStandIn } from './support/keycloak-stand-in.js';
 import { ScriptedProvider } from './support/scripted-provider.js';
 import { connectionsInUse, createTestDatabase, type TestDatabase } from './support/test-database.js';
 import { until } from './support/until.js';
@@ -702,5 +710,234 @@ describe.each(httpPlatforms)('On $platform, with options of its own', ({ createA
     const late = await request(host.url).get('/repositories').set('x-account', 'account-2');
     expect(late.body).toMatchObject({ accessToken: 'new' });
     expect(acme.redeemed).toEqual(['slow']);
+  });
+});
+
+/** A class of the host. The compiler names it as the type of the parameter. */
+class GitHubToken {
+  @IsString()
+  login!: string;
+
+  readonly accessToken!: string;
+}
+
+@Controller('validated')
+@UseGuards(AuthGuard, IdpTokenGuard)
+@RequireIdpToken('acme')
+class ValidatedController {
+  @Get()
+  list(@IdpToken('acme') token: IdpToken): object {
+    return { accessToken: token.accessToken, version: token.version, isToken: 'toJSON' in token };
+  }
+
+  @Get('own-class')
+  ownClass(@IdpToken('acme') token: GitHubToken): object {
+    return { accessToken: token.accessToken };
+  }
+
+  @Get('own-pipe')
+  ownPipe(
+    @IdpToken('acme', new ValidationPipe({ validateCustomDecorators: true, transform: true })) token: IdpToken,
+  ): object {
+    return { accessToken: token.accessToken };
+  }
+}
+
+const pipes = [
+  { transform: true },
+  { whitelist: true },
+  { whitelist: true, forbidNonWhitelisted: true },
+  { forbidUnknownValues: true },
+  { transform: true, whitelist: true, forbidNonWhitelisted: true, forbidUnknownValues: true },
+  { transform: true, transformOptions: { excludeExtraneousValues: true, enableImplicitConversion: true } },
+  {},
+];
+
+describe.each(httpPlatforms)('On $platform, under a pipe that validates custom decorators', ({ createApplication }) => {
+  it.each(pipes)('@IdpToken gives the token: %j', async (options) => {
+    const database = await createTestDatabase();
+    const pipe = new ValidationPipe({ ...options, validateCustomDecorators: true });
+    const host = await startHttpHost({
+      databaseUrl: database.url,
+      createApplication,
+      options: { identityProviders: { acme: new ScriptedProvider() } },
+      controllers: [ValidatedController],
+      providers: [{ provide: APP_PIPE, useValue: pipe }],
+    });
+    try {
+      await host.app.get(TokenManager).storeIdpTokens('ada', 'acme', { accessToken: 'of ada' });
+      const get = (path: string) => request(host.url).get(path).set('x-user', 'ada');
+      const response = await get('/validated');
+      expect({ status: response.status, body: response.body as unknown }).toEqual({
+        status: 200,
+        body: { accessToken: 'of ada', version: expect.stringMatching(/^\d+$/), isToken: true },
+      });
+      await get('/validated/own-class').expect(200, { accessToken: 'of ada' });
+      await get('/validated/own-pipe').expect(200, { accessToken: 'of ada' });
+    } finally {
+      await host.app.close();
+      await database.drop();
+    }
+  });
+});
+
+/** A filter of the host that goes by the class of an error. */
+@Catch(KeycloakSessionExpiredError)
+class LoginRedirect implements ExceptionFilter<KeycloakSessionExpiredError> {
+  constructor(private readonly adapterHost: HttpAdapterHost) {}
+
+  catch(error: KeycloakSessionExpiredError, host: ArgumentsHost): void {
+    this.adapterHost.httpAdapter.reply(host.switchToHttp().getResponse(), { code: error.code, login: '/login' }, 419);
+  }
+}
+
+/** A guard of the host that lets a request in by an API key if it has no good bearer token. */
+@Injectable()
+class BearerOrKeyGuard extends KeycloakAuthGuard {
+  override async canActivate(context: ExecutionContext): Promise<boolean> {
+    try {
+      return await super.canActivate(context);
+    } catch (error) {
+      if (context.switchToHttp().getRequest<HostRequest>().headers['x-key'] === 'good') return true;
+      throw error;
+    }
+  }
+}
+
+@Controller('keycloak')
+class KeycloakController {
+  @Get()
+  @UseGuards(KeycloakAuthGuard)
+  in(): object {
+    return { isIn: true };
+  }
+
+  @Get('tokens')
+  @UseGuards(KeycloakAuthGuard, IdpTokenGuard)
+  @RequireIdpToken('acme')
+  tokens(): object {
+    return { isIn: true };
+  }
+
+  @Get('filtered')
+  @UseFilters(TokensExceptionFilter)
+  @UseGuards(KeycloakAuthGuard)
+  filtered(): object {
+    return { isIn: true };
+  }
+
+  @Get('redirected')
+  @UseFilters(LoginRedirect)
+  @UseGuards(KeycloakAuthGuard)
+  redirected(): object {
+    return { isIn: true };
+  }
+
+  @Get('key')
+  @UseGuards(BearerOrKeyGuard)
+  key(): object {
+    return { isIn: true };
+  }
+}
+
+describe.each(httpPlatforms)('On $platform, without TokensExceptionFilter', ({ createApplication }) => {
+  const keycloak = new KeycloakStandIn();
+  let database: TestDatabase;
+  let host: HttpHost;
+
+  beforeAll(async () => {
+    await keycloak.start();
+    database = await createTestDatabase();
+    const client = { clientId: 'backend', clientSecret: 'backend-secret' };
+    host = await startHttpHost({
+      databaseUrl: database.url,
+      createApplication,
+      hasFilter: false,
+      options: {
+        keycloak: { serverUrl: keycloak.url, realm: 'app', ...client },
+        identityProviders: { acme: new ScriptedProvider() },
+      },
+      controllers: [KeycloakController],
+    });
+  });
+
+  afterAll(async () => {
+    await host.app.close();
+    await keycloak.stop();
+    await database.drop();
+  });
+
+  const get = (path: string, authorization?: string) =>
+    request(host.url)
+      .get(path)
+      .set(authorization === undefined ? {} : { authorization });
+
+  it('KeycloakAuthGuard answers 401 to a request without a good bearer token', async () => {
+    const expired = await keycloak.forge({}, { expiresAt: 1 });
+    for (const [authorization, challenge] of [
+      [undefined, 'Bearer'],
+      ['Basic YTpi', 'Bearer'],
+      ['Bearer garbage', 'Bearer error="invalid_token"'],
+      [`Bearer ${expired}`, 'Bearer error="invalid_token"'],
+    ]) {
+      for (const path of ['/keycloak', '/keycloak/tokens', '/keycloak/key']) {
+        const response = await get(path, authorization);
+        expect({ status: response.status, body: response.body as unknown }).toEqual({
+          status: 401,
+          body: { statusCode: 401, message: 'Unauthorized' },
+        });
+        expect(response.headers['www-authenticate']).toBe(challenge);
+        expect(response.text).not.toContain(expired.slice(0, 20));
+      }
+    }
+    expect(host.logged.error.join()).not.toContain(expired.slice(0, 20));
+  });
+
+  it('KeycloakAuthGuard lets a good token in', async () => {
+    await get('/keycloak', `Bearer ${await keycloak.forge({})}`).expect(200, { isIn: true });
+  });
+
+  it('a fault of Keycloak is no 401', async () => {
+    const idle = await startHttpHost({
+      databaseUrl: database.url,
+      createApplication,
+      hasFilter: false,
+      options: {
+        keycloak: { serverUrl: 'http://127.0.0.1:9', realm: 'app', clientId: 'backend', clientSecret: 'x' },
+        identityProviders: {},
+      },
+      controllers: [KeycloakController],
+    });
+    const response = await request(idle.url)
+      .get('/keycloak')
+      .set('authorization', `Bearer ${await keycloak.forge({})}`);
+    await idle.app.close();
+    expect(response.status).toBe(500);
+    expect(response.headers['www-authenticate']).toBeUndefined();
+  });
+
+  it('the filter on a handler answers as it does for the whole application', async () => {
+    const response = await get('/keycloak/filtered', 'Bearer garbage');
+    expect(response.status).toBe(401);
+    expect(response.type).toBe('application/problem+json');
+    expect(response.headers['www-authenticate']).toBe('Bearer error="invalid_token"');
+    expect(response.body).toEqual({
+      type: 'about:blank',
+      title: 'Unauthorized',
+      status: 401,
+      detail: 'The session has ended. Log in again.',
+      code: 'ERR_TOKENS_KEYCLOAK_SESSION_EXPIRED',
+    });
+  });
+
+  it('a filter of the host gets the error by its class', async () => {
+    await get('/keycloak/redirected', 'Bearer garbage').expect(419, {
+      code: 'ERR_TOKENS_KEYCLOAK_SESSION_EXPIRED',
+      login: '/login',
+    });
+  });
+
+  it('a guard of the host that catches the error decides', async () => {
+    await get('/keycloak/key', 'Bearer garbage').set('x-key', 'good').expect(200, { isIn: true });
   });
 });

@@ -103,6 +103,7 @@ afterAll(async () => {
 beforeEach(async () => {
   await database.query('DELETE FROM auth_tokens');
   await database.query('DELETE FROM offline_tokens');
+  await database.query('DELETE FROM disconnected_accounts');
   keycloak.revokeRefreshToken = false;
   keycloak.redemptions = 0;
   keycloak.beforeRefreshing = undefined;
@@ -168,7 +169,7 @@ describe('without a realm in the options', () => {
     for (const call of [
       () => other.get(KeycloakSessions).getKeycloakTokens('code', REDIRECT_URI),
       () => other.get(KeycloakUsers).getUserIdFromUserEmail('ada@example.com'),
-      () => other.get(TokenManager).importIdpTokens('acme', 'ada', 'token'),
+      () => other.get(TokenManager).importIdpTokens('ada', 'acme', 'token'),
     ]) {
       const failure = await failureOf(call());
       expect(failure).toBeInstanceOf(TokensConfigurationError);
@@ -258,7 +259,7 @@ describe('a session', () => {
       for (const call of [
         () => sessions.getUserInfo(token),
         () => tokens.getIdpTokenForAccessToken(token, 'acme'),
-        () => tokens.importIdpTokens('acme', keycloak.users.ada.id, token),
+        () => tokens.importIdpTokens(keycloak.users.ada.id, 'acme', token),
       ]) {
         const failure = await failureOf(call());
         expect(failure).toBeInstanceOf(KeycloakSessionExpiredError);
@@ -303,7 +304,7 @@ describe('an outage', () => {
       () => sessions.getKeycloakTokens('code', REDIRECT_URI),
       () => sessions.getUserInfo(issued.accessToken),
       () => sessions.refresh(issued.refreshToken),
-      () => tokens.importIdpTokens('acme', user, issued.accessToken),
+      () => tokens.importIdpTokens(user, 'acme', issued.accessToken),
       () => tokens.validateOfflineToken(user),
       () => tokens.checkOfflineTokenIsActive(user),
       () => tokens.getIdpTokenForAccessToken(issued.accessToken, 'acme'),
@@ -351,14 +352,14 @@ describe('an import', () => {
   it('takes the pair over with the expiry that Keycloak names, and again only when it is newer', async () => {
     await keycloak.logInAtProvider(3600);
     const { accessToken } = await logIn();
-    await expect(tokens.importIdpTokens('acme', ada(), accessToken)).resolves.toBe(true);
+    await expect(tokens.importIdpTokens(ada(), 'acme', accessToken)).resolves.toBe(true);
     await expect(tokens.getIdpToken(ada(), 'acme')).resolves.toMatchObject({
       accessToken: keycloak.brokered.accessToken,
       expiresAt: keycloak.brokered.expiresAt,
     });
-    await expect(tokens.importIdpTokens('acme', ada(), accessToken)).resolves.toBe(false);
+    await expect(tokens.importIdpTokens(ada(), 'acme', accessToken)).resolves.toBe(false);
     await keycloak.logInAtProvider(3601);
-    await expect(tokens.importIdpTokens('acme', ada(), accessToken)).resolves.toBe(true);
+    await expect(tokens.importIdpTokens(ada(), 'acme', accessToken)).resolves.toBe(true);
     await expect(tokens.getIdpToken(ada(), 'acme')).resolves.toMatchObject({
       accessToken: keycloak.brokered.accessToken,
     });
@@ -367,16 +368,16 @@ describe('an import', () => {
   it('never overwrites what was refreshed here since, nor a newer login, nor ends the refresh under way', async () => {
     await keycloak.logInAtProvider(100);
     const { accessToken } = await logIn();
-    await tokens.importIdpTokens('acme', ada(), accessToken);
+    await tokens.importIdpTokens(ada(), 'acme', accessToken);
     const imported = await tokens.getIdpToken(ada(), 'acme');
     endpoint.answer = async () => {
-      await expect(tokens.importIdpTokens('acme', ada(), accessToken)).resolves.toBe(false);
+      await expect(tokens.importIdpTokens(ada(), 'acme', accessToken)).resolves.toBe(false);
       return newPair({ access_token: 'refreshed-here', expires_in: 7200 });
     };
     await expect(tokens.getIdpToken(ada(), 'acme', { rejectedVersion: imported.version })).resolves.toMatchObject({
       accessToken: 'refreshed-here',
     });
-    await expect(tokens.importIdpTokens('acme', ada(), accessToken)).resolves.toBe(false);
+    await expect(tokens.importIdpTokens(ada(), 'acme', accessToken)).resolves.toBe(false);
     await expect(tokens.getIdpToken(ada(), 'acme')).resolves.toMatchObject({ accessToken: 'refreshed-here' });
   });
 
@@ -385,13 +386,13 @@ describe('an import', () => {
     const bodies = ['access_token=from-a-form&scope=repo&token_type=bearer', '{"access_token":"from-json"}'];
     for (const body of bodies) {
       const fetches = jest.spyOn(globalThis, 'fetch').mockResolvedValueOnce(new Response(body));
-      await expect(tokens.importIdpTokens('acme', ada(), accessToken)).resolves.toBe(true);
+      await expect(tokens.importIdpTokens(ada(), 'acme', accessToken)).resolves.toBe(true);
       fetches.mockRestore();
     }
     await expect(tokens.getIdpToken(ada(), 'acme')).resolves.toMatchObject({ accessToken: 'from-json', expiresAt: 0 });
     await database.query('UPDATE auth_tokens SET parent_version = 1');
     const fetches = jest.spyOn(globalThis, 'fetch').mockResolvedValueOnce(new Response(bodies[0]));
-    await expect(tokens.importIdpTokens('acme', ada(), accessToken)).resolves.toBe(false);
+    await expect(tokens.importIdpTokens(ada(), 'acme', accessToken)).resolves.toBe(false);
     fetches.mockRestore();
   });
 
@@ -401,7 +402,7 @@ describe('an import', () => {
       'access_token=ghu_P1&expires_in=28800&refresh_token=ghr_R1&refresh_token_expires_in=15897600&token_type=bearer';
     const importForm = (body: string) => {
       answerNext(body);
-      return tokens.importIdpTokens('acme', ada(), accessToken);
+      return tokens.importIdpTokens(ada(), 'acme', accessToken);
     };
     await expect(importForm(form)).resolves.toBe(true);
     await database.query('UPDATE auth_tokens SET access_token_expires_at = access_token_expires_at - 100');
@@ -422,11 +423,11 @@ describe('an import', () => {
   it('never overwrites a refreshed pair that expires earlier than Keycloak’s copy of the one before', async () => {
     await keycloak.logInAtProvider(7200);
     const { accessToken } = await logIn();
-    await tokens.importIdpTokens('acme', ada(), accessToken);
+    await tokens.importIdpTokens(ada(), 'acme', accessToken);
     const { version } = await tokens.getIdpToken(ada(), 'acme');
     endpoint.answer = () => newPair({ access_token: 'short-lived', expires_in: 600 });
     await tokens.getIdpToken(ada(), 'acme', { rejectedVersion: version });
-    await expect(tokens.importIdpTokens('acme', ada(), accessToken)).resolves.toBe(false);
+    await expect(tokens.importIdpTokens(ada(), 'acme', accessToken)).resolves.toBe(false);
     await expect(tokens.getIdpToken(ada(), 'acme')).resolves.toMatchObject({ accessToken: 'short-lived' });
   });
 
@@ -434,7 +435,7 @@ describe('an import', () => {
     await tokens.storeIdpTokens(ada(), 'acme', { accessToken: 'old', refreshToken: 'offline' });
     const { accessToken } = await logIn();
     answerNext('{"access_token":"new"}');
-    await expect(tokens.importIdpTokens('acme', ada(), accessToken)).resolves.toBe(false);
+    await expect(tokens.importIdpTokens(ada(), 'acme', accessToken)).resolves.toBe(false);
     await expect(tokens.getIdpToken(ada(), 'acme')).resolves.toMatchObject({ accessToken: 'old' });
   });
 
@@ -442,7 +443,7 @@ describe('an import', () => {
     const { accessToken } = await logIn();
     const importToken = (token: string) => {
       answerNext(`{"access_token":"${token}"}`);
-      return tokens.importIdpTokens('acme', ada(), accessToken);
+      return tokens.importIdpTokens(ada(), 'acme', accessToken);
     };
     await importToken('first');
     const sequence = "SELECT last_value FROM pg_sequences WHERE sequencename = 'auth_tokens_id_seq'";
@@ -460,7 +461,7 @@ describe('an import', () => {
   ])('has nothing to take over when the broker answers %d "%s"', async (status, errorMessage) => {
     const { accessToken } = await logIn();
     answerNext(JSON.stringify({ errorMessage }), { status });
-    await expect(tokens.importIdpTokens('acme', ada(), accessToken)).resolves.toBe(false);
+    await expect(tokens.importIdpTokens(ada(), 'acme', accessToken)).resolves.toBe(false);
   });
 
   it('by itself is seen by all who share it, also when the transaction of the first is rolled back', async () => {
@@ -491,14 +492,14 @@ describe('an import', () => {
     const { accessToken } = await logIn();
     const { sid } = decodeJwt(accessToken);
     const lightweight = await keycloak.forge({ sid, sub: undefined });
-    await expect(tokens.importIdpTokens('acme', 'bob', lightweight)).rejects.toThrow(InvalidTokenInputError);
-    await expect(tokens.importIdpTokens('acme', ada(), lightweight)).resolves.toBe(true);
+    await expect(tokens.importIdpTokens('bob', 'acme', lightweight)).rejects.toThrow(InvalidTokenInputError);
+    await expect(tokens.importIdpTokens(ada(), 'acme', lightweight)).resolves.toBe(true);
   });
 
   it('joins a transaction', async () => {
     const { accessToken } = await logIn();
     const run = app.get(QueryRunnerScope).run(async () => {
-      await expect(tokens.importIdpTokens('acme', ada(), accessToken)).resolves.toBe(true);
+      await expect(tokens.importIdpTokens(ada(), 'acme', accessToken)).resolves.toBe(true);
       throw new Error('rolled back on purpose');
     });
     await expect(run).rejects.toThrow('rolled back on purpose');
@@ -508,15 +509,15 @@ describe('an import', () => {
 
   it('tells nothing to import from a missing role, an unknown alias and a foreign token', async () => {
     const local = await logIn('local');
-    await expect(tokens.importIdpTokens('acme', keycloak.users.local.id, local.accessToken)).resolves.toBe(false);
+    await expect(tokens.importIdpTokens(keycloak.users.local.id, 'acme', local.accessToken)).resolves.toBe(false);
     const unreadable = await logIn('unreadable');
-    const refused = tokens.importIdpTokens('acme', keycloak.users.unreadable.id, unreadable.accessToken);
+    const refused = tokens.importIdpTokens(keycloak.users.unreadable.id, 'acme', unreadable.accessToken);
     await expect(refused).rejects.toThrow(/Give the users the role read-token of the client broker/);
     await expect(refused).rejects.toThrow(KeycloakMisconfiguredError);
     const issued = await logIn();
-    await expect(tokens.importIdpTokens('nope', ada(), issued.accessToken)).rejects.toThrow(KeycloakUnavailableError);
-    await expect(tokens.importIdpTokens('acme', 'bob', issued.accessToken)).rejects.toThrow(InvalidTokenInputError);
-    await expect(tokens.importIdpTokens('acme', ada(), 'garbage')).rejects.toThrow(KeycloakSessionExpiredError);
+    await expect(tokens.importIdpTokens(ada(), 'nope', issued.accessToken)).rejects.toThrow(KeycloakUnavailableError);
+    await expect(tokens.importIdpTokens('bob', 'acme', issued.accessToken)).rejects.toThrow(InvalidTokenInputError);
+    await expect(tokens.importIdpTokens(ada(), 'acme', 'garbage')).rejects.toThrow(KeycloakSessionExpiredError);
   });
 
   it('asks the broker once for all who have nothing stored', async () => {

@@ -207,7 +207,7 @@ describe('a full run with every log switched on', () => {
     const issued = await login();
     if (!issued) throw new Error('No tokens were issued.');
     for (const token of Object.values(keycloak.brokered)) if (typeof token === 'string') secrets.add(token);
-    await tokens.importIdpTokens('acme', ada.id, issued.accessToken);
+    await tokens.importIdpTokens(ada.id, 'acme', issued.accessToken);
     await tokens.storeOfflineToken(ada.id, issued.refreshToken);
     record(await tokens.validateOfflineToken(ada.id));
     secrets.add((await tokens.loadOfflineToken(ada.id)) ?? '');
@@ -217,7 +217,7 @@ describe('a full run with every log switched on', () => {
       for (const call of [
         () => sessions.getUserInfo(issued.accessToken),
         () => sessions.refresh(issued.refreshToken),
-        () => tokens.importIdpTokens('acme', ada.id, issued.accessToken),
+        () => tokens.importIdpTokens(ada.id, 'acme', issued.accessToken),
         () => tokens.checkOfflineTokenIsActive(ada.id),
         () => sessions.logout(issued.refreshToken),
       ]) {
@@ -225,7 +225,7 @@ describe('a full run with every log switched on', () => {
         await failureOf(call());
       }
     }
-    await failureOf(tokens.importIdpTokens('acme', 'somebody else', issued.accessToken));
+    await failureOf(tokens.importIdpTokens('somebody else', 'acme', issued.accessToken));
     await failureOf(sessions.refresh(issued.refreshToken));
     for (const service of [sessions, app.get(KeycloakUsers)]) record(service);
   });

@@ -21,6 +21,9 @@ const CLIENT = { clientId: 'client', clientSecret: 'client-secret' };
 
 let database: TestDatabase;
 let endpoint: TokenEndpoint;
+/** A userinfo endpoint that calls every access token alive. */
+let witness: TokenEndpoint;
+let asked = 0;
 let app: INestApplication;
 let tokens: TokenManager;
 let store: AuthTokenStore;
@@ -30,6 +33,11 @@ let otherClient: INestApplication;
 beforeAll(async () => {
   database = await createTestDatabase();
   endpoint = await startTokenEndpoint();
+  witness = await startTokenEndpoint();
+  witness.answer = () => {
+    asked++;
+    return { status: 200 };
+  };
   const tokenEndpoint = endpoint.url;
   const keys = [{ id: 'test', secret: newKey() }];
   const options = (clientId: string) => ({
@@ -37,7 +45,13 @@ beforeAll(async () => {
     identityProviders: {
       acme: { ...CLIENT, clientId, tokenEndpoint },
       hourly: { ...CLIENT, clientId, tokenEndpoint, assumedLifetimeSeconds: HOUR },
-      ending: { ...CLIENT, clientId, tokenEndpoint, policy: { refreshEndsAccessToken: true } },
+      ending: {
+        ...CLIENT,
+        clientId,
+        tokenEndpoint,
+        userinfoEndpoint: `${witness.url}/userinfo`,
+        policy: { refreshEndsAccessToken: true, takeoverDelayMs: 0 },
+      },
     },
     refresh: { waitTimeoutMs: 3000, backoffBaseMs: 300 },
   });
@@ -51,6 +65,7 @@ afterAll(async () => {
   await app.close();
   await otherClient.close();
   await endpoint.close();
+  await witness.close();
   await database.drop();
 });
 
@@ -60,6 +75,7 @@ let users = 0;
 beforeEach(() => {
   user = `user-${++users}`;
   endpoint.redeemed.length = 0;
+  asked = 0;
   endpoint.answer = () => newPair();
 });
 
@@ -161,6 +177,7 @@ describe('An access token without an expiry', () => {
 
   it('is served for ever if no refresh token can replace it', async () => {
     await storePair('hourly', { accessTokenExpiresAt: 0, refreshToken: null });
+    await expect(tokens.getIdpToken(user, 'hourly')).resolves.toMatchObject({ expiresAt: 0 });
     await backdateIssue(2 * HOUR);
     await expect(tokens.getIdpToken(user, 'hourly')).resolves.toMatchObject({
       accessToken: 'access-old',
@@ -175,6 +192,19 @@ describe('An access token without an expiry', () => {
     await expect(tokens.getIdpToken(user, 'hourly')).resolves.toMatchObject({ accessToken: 'access-old' });
     await backdateIssue(10);
     await expect(tokens.getIdpToken(user, 'hourly')).rejects.toThrow(RefreshUnavailableError);
+  });
+
+  it('has the end of its lifetime for a refresh callback, which may take 0 for "never"', async () => {
+    await storePair('hourly', { accessTokenExpiresAt: 0 });
+    await backdateIssue(2 * HOUR);
+    const expiries: number[] = [];
+    const callback = (_idp: string, _token: SealedToken, accessTokenExpiresAt: number) => {
+      expiries.push(accessTokenExpiresAt);
+      return Promise.resolve(null);
+    };
+    await store.loadTokens({ keycloakUserId: user, idp: 'hourly' }, callback);
+    expect(expiries).toHaveLength(1);
+    expect(Math.abs((expiries[0] ?? 0) - epoch(-HOUR))).toBeLessThan(5);
   });
 
   it('is stored as it was given', async () => {
@@ -201,7 +231,7 @@ describe('A login without a refresh token', () => {
   it.each([
     ['left out', undefined],
     ['empty', ''],
-  ])('keeps the stored one with its expiry and its version: %s', async (_, refreshToken) => {
+  ])('keeps the stored one with its expiry: %s', async (_, refreshToken) => {
     const refreshTokenExpiresAt = epoch(DAY);
     await storePair('acme', { refreshTokenExpiresAt });
     const before = await row();
@@ -210,7 +240,6 @@ describe('A login without a refresh token', () => {
     expect(await row()).toMatchObject({
       refresh_token: before.refresh_token,
       refresh_token_expires_at: String(refreshTokenExpiresAt),
-      token_version: before.token_version,
       client_id: 'client',
       status: 'active',
     });
@@ -287,14 +316,48 @@ describe('A login without a refresh token', () => {
     expect(endpoint.redeemed).toEqual(['refresh-old', 'refresh-3']);
   });
 
-  it('is no witness of an exchange before it', async () => {
+  it('is not refreshed because of a late report about the access token before it', async () => {
+    await storePair('acme', { accessTokenExpiresAt: epoch(HOUR) });
+    const { version: rejectedVersion } = await tokens.getIdpToken(user, 'acme');
+    await again();
+    await expect(tokens.getIdpToken(user, 'acme', { rejectedVersion })).resolves.toMatchObject({
+      accessToken: 'access-2',
+    });
+    expect(endpoint.redeemed).toEqual([]);
+  });
+
+  it.each(['acme', 'ending'])('is served although the refresh before it is rejected at %s', async (idp) => {
+    await storePair(idp);
+    let answer = (): void => undefined;
+    const answered = new Promise<void>((resolve) => (answer = resolve));
+    endpoint.answer = async () => {
+      await answered;
+      return { status: 400, body: { error: 'invalid_grant' } };
+    };
+    const refreshed = tokens.getIdpToken(user, idp);
+    await until(() => endpoint.redeemed.length === 1);
+    await storePair(idp, { accessToken: 'access-2', refreshToken: undefined, accessTokenExpiresAt: epoch(HOUR) });
+    answer();
+    await expect(refreshed).resolves.toMatchObject({ accessToken: 'access-2' });
+    await expect(row()).resolves.toMatchObject({ status: 'active', refresh_token: '', open_leases: 0 });
+    await expire();
+    await expect(tokens.getIdpToken(user, idp)).rejects.toMatchObject({ reason: 'no_refresh_token' });
+    expect(endpoint.redeemed).toHaveLength(1);
+  });
+
+  it('is served although the outcome of the exchange before it is unknown, and is no witness of it', async () => {
     await storePair('ending', { accessTokenExpiresAt: epoch(HOUR) });
     await database.query(
       'UPDATE auth_tokens SET open_leases = 1, first_leased_at = now() WHERE keycloak_user_id = $1',
       [user],
     );
     await storePair('ending', { accessToken: 'access-2', refreshToken: undefined, accessTokenExpiresAt: epoch(HOUR) });
-    await expect(row()).resolves.toMatchObject({ access_token_rejected: true, open_leases: 1 });
+    await expect(tokens.getIdpToken(user, 'ending')).resolves.toMatchObject({ accessToken: 'access-2' });
+    expect(endpoint.redeemed).toEqual([]);
+    expect(asked).toBe(0);
+    await expire();
+    await tokens.getIdpToken(user, 'ending');
+    expect([endpoint.redeemed, asked]).toEqual([['refresh-old'], 0]);
   });
 
   it('is committed or rolled back with the transaction around it', async () => {

@@ -36,7 +36,7 @@ describe('runTokenMigrations', () => {
   });
 
   it('applies all or nothing', async () => {
-    // This constraint has the name that the last statement but one needs for its primary key.
+    // This constraint has the name that one of the last statements needs for its primary key.
     await database.query('CREATE TABLE other (id integer CONSTRAINT token_revocations_pkey PRIMARY KEY)');
     const log = jest.spyOn(console, 'log').mockImplementation(() => undefined); // TypeORM also reports the error there
     await expect(runTokenMigrations(dataSource)).rejects.toThrow(/SQLSTATE 42P07.*token_revocations_pkey/);
@@ -136,6 +136,18 @@ describe('the migrations', () => {
     ]);
   });
 
+  it('keep the notes of disconnected accounts when they are reverted, and use them when they are applied again', async () => {
+    await runTokenMigrations(dataSource);
+    await database.query(
+      `INSERT INTO disconnected_accounts (keycloak_user_id, identity_provider) VALUES ('ada', 'acme')`,
+    );
+    await undoAll();
+    await expect(runTokenMigrations(dataSource)).resolves.toEqual(NAMES);
+    await expect(database.query('SELECT identity_provider AS idp FROM disconnected_accounts')).resolves.toEqual([
+      { idp: 'acme' },
+    ]);
+  });
+
   it('revert to an empty database when no token is stored', async () => {
     await runTokenMigrations(dataSource);
     await undoAll();
@@ -157,6 +169,7 @@ describe('the migrations', () => {
       AND tablename <> 'migrations' ORDER BY 1`);
     expect(indexes.map(({ indexname }) => indexname)).toEqual([
       'auth_tokens_pkey',
+      'disconnected_accounts_pkey',
       'idx_auth_tokens_keycloak_user_id',
       'idx_auth_tokens_keycloak_user_identity_provider',
       'idx_token_revocations_next_attempt_at',

@@ -19,6 +19,9 @@ const CLIENT = { clientId: 'client', clientSecret: 'client-secret' };
 
 let database: TestDatabase;
 let endpoint: TokenEndpoint;
+/** A userinfo endpoint that calls every access token dead. */
+let witness: TokenEndpoint;
+let asked = 0;
 let app: INestApplication;
 let tokens: TokenManager;
 let users: string[] = [];
@@ -27,7 +30,17 @@ let rounds = 0;
 beforeAll(async () => {
   database = await createTestDatabase();
   endpoint = await startTokenEndpoint();
-  const entry = { ...CLIENT, tokenEndpoint: endpoint.url };
+  witness = await startTokenEndpoint();
+  witness.answer = () => {
+    asked++;
+    return { status: 401 };
+  };
+  const entry = {
+    ...CLIENT,
+    tokenEndpoint: endpoint.url,
+    userinfoEndpoint: witness.url,
+    policy: { refreshEndsAccessToken: true, takeoverDelayMs: 0 },
+  };
   ({ app } = await createTokensApp({
     databaseUrl: database.url,
     options: { identityProviders: { acme: entry, other: entry } },
@@ -38,6 +51,7 @@ beforeAll(async () => {
 afterAll(async () => {
   await app.close();
   await endpoint.close();
+  await witness.close();
   await database.drop();
 });
 
@@ -92,14 +106,15 @@ describe('Grants that ended by mistake', () => {
     expect(endpoint.redeemed).toHaveLength(1);
   });
 
-  it('have an open exchange if their access token was found dead', async () => {
+  it('are decided by the provider if their access token was found dead before its expiry', async () => {
     await database.query(
       `UPDATE auth_tokens SET last_error_code = 'ACCESS_TOKEN_DEAD', access_token_expires_at = 4102444800`,
     );
     await tokens.reactivateIdpTokens('acme');
-    await expect(database.query('SELECT DISTINCT open_leases, status FROM auth_tokens')).resolves.toEqual([
-      { open_leases: 1, status: 'active' },
-    ]);
+    const all = await Promise.all(users.map((user) => tokens.getIdpToken(user, 'acme')));
+    expect(all.every(({ accessToken }) => !users.includes(accessToken.replace('access-', '')))).toBe(true);
+    expect(endpoint.redeemed).toHaveLength(4);
+    expect(asked).toBe(0);
   });
 
   it('leave other providers, active grants and rows without a refresh token as they are', async () => {
@@ -132,12 +147,18 @@ describe('Grants that ended by mistake', () => {
 
   it('are not looked for with arguments that cannot be meant', async () => {
     await expect(tokens.reactivateIdpTokens('acmee')).rejects.toThrow(UnsupportedProviderError);
-    for (const which of [
+    const wrong: unknown[] = [
+      null,
       { userIds: [''] },
-      { userIds: 'user-1' as never },
+      { userIds: 'user-1' },
       { endedAfter: new Date('x') },
-      { endedAfter: '2026-11-01' as never },
-    ]) {
+      { endedAfter: '2026-11-01' },
+      { endedAfter: 0 },
+      { errorCode: '' },
+      { errorCode: 5 },
+      { userId: 'user-1' },
+    ];
+    for (const which of wrong as EndedGrants[]) {
       await expect(tokens.reactivateIdpTokens('acme', which)).rejects.toThrow(InvalidTokenInputError);
     }
   });

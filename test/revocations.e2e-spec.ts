@@ -1,10 +1,11 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, jest } from '@jest/globals';
 import { type INestApplication, Logger } from '@nestjs/common';
 
-import { QueryRunnerScope, TokenManager } from '../src/index.js';
+import { AuthTokenStore, QueryRunnerScope, TokenManager, TokensNotFoundError } from '../src/index.js';
+import { TokenRevocationsTable } from '../src/storage/token-revocations/token-revocations.table.js';
 import { TokenRevoker } from '../src/token-manager/token-revoker.js';
 import { createTestDatabase, type TestDatabase } from './support/test-database.js';
-import { type ScriptedAnswer, startTokenEndpoint, type TokenEndpoint } from './support/token-endpoint.js';
+import { newPair, type ScriptedAnswer, startTokenEndpoint, type TokenEndpoint } from './support/token-endpoint.js';
 import { createTokensApp } from './support/tokens-app.js';
 import { until } from './support/until.js';
 
@@ -112,6 +113,45 @@ describe('The outbox of revocations', () => {
     await until(() => endpoint.revoked.length === all.length);
   });
 
+  it('sends at most 20 requests at a time for pairs that are older than 30 days, too', async () => {
+    await tokens.storeIdpTokens('old', 'slow', { accessToken: 'a', refreshToken: 'r' });
+    await database.query(
+      `INSERT INTO token_revocations (keycloak_user_id, identity_provider, access_token, refresh_token, created_at)
+         SELECT 'old', 'slow', access_token, refresh_token, now() - interval '40 days'
+           FROM auth_tokens, generate_series(1, 70) WHERE keycloak_user_id = 'old'`,
+    );
+    await revokeOne('slow');
+    await until(() => heldBack.length === 20);
+    await revokeOne('healthy');
+    await until(() => endpoint.revoked.length === 1);
+    expect(heldBack).toHaveLength(20);
+    await database.query("DELETE FROM token_revocations WHERE keycloak_user_id = 'old'");
+  });
+
+  it('revokes the new pair of a refresh whose row was deleted meanwhile', async () => {
+    await tokens.storeIdpTokens('leaving', 'healthy', { accessToken: 'a', refreshToken: 'r', accessTokenExpiresAt: 1 });
+    endpoint.answer = async () => {
+      await app.get(AuthTokenStore).deleteTokens({ keycloakUserId: 'leaving', idp: 'healthy' });
+      return newPair({ refresh_token: 'successor' });
+    };
+    await expect(tokens.getIdpToken('leaving', 'healthy')).rejects.toThrow(TokensNotFoundError);
+    await until(() => endpoint.revoked.includes('successor'));
+  });
+
+  it('tries again soon after a statement of its own failed', async () => {
+    const table = app.get(TokenRevocationsTable, { strict: false });
+    const warn = jest.spyOn(Logger.prototype, 'warn').mockImplementation(() => undefined);
+    jest.spyOn(table, 'claim').mockRejectedValueOnce(new Error('connection lost'));
+    await revokeOne('healthy');
+    jest.spyOn(table, 'remove').mockRejectedValueOnce(new Error('connection lost'));
+    await until(() => endpoint.revoked.length === 1);
+    await until(async () => (await pending()).length === 1);
+    await revokeOne('healthy');
+    await until(() => endpoint.revoked.length === 2);
+    expect(warn.mock.calls.flat().join()).toContain('tries again: Error: connection lost');
+    await database.query('DELETE FROM token_revocations');
+  });
+
   it('revokes after the commit of the transaction in which a pair was noted', async () => {
     const scope = app.get(QueryRunnerScope);
     await scope.run(async () => {
@@ -147,11 +187,14 @@ describe('A revocation that the provider refuses', () => {
     expect(text).not.toContain(refreshToken);
   });
 
-  it('is an alarm if the provider cannot revoke such tokens', async () => {
+  it.each<[string, ScriptedAnswer]>([
+    ['unsupported_token_type', { status: 400, body: { error: 'unsupported_token_type' } }],
+    ['http_422', { status: 422 }],
+  ])('is an alarm if the refusal is not about ended tokens: %s', async (code, answer) => {
     const { error } = spies();
-    endpoint.answerRevocation = () => ({ status: 400, body: { error: 'unsupported_token_type' } });
+    endpoint.answerRevocation = () => answer;
     await revokeOne('healthy');
     await until(async () => endpoint.revoked.length === 1 && (await pending()).length === 0);
-    expect(error.mock.calls.flat().join()).toContain('are not revoked (unsupported_token_type)');
+    expect(error.mock.calls.flat().join()).toContain(`are not revoked (${code})`);
   });
 });

@@ -41,7 +41,9 @@ import {
   UsableIdpToken,
 } from '../src/index.js';
 import { sodium } from '../src/sealing/sodium.js';
+import { TokenRevocationsTable } from '../src/storage/token-revocations/token-revocations.table.js';
 import { idpToken, TestTokens, TokensTestingModule, type TokensTestingOptions } from '../src/testing/index.js';
+import { gate } from './support/gate.js';
 import { everythingPrinted } from './support/secrets.js';
 import { newKey } from './support/tokens-app.js';
 
@@ -430,5 +432,59 @@ describe('The query runner of TokensTestingModule', () => {
       expect(testing.get(TestTokens).stored('ada', 'github')).toBeNull();
     });
     expect(testing.get(TestTokens).stored('ada', 'github')).toMatchObject({ accessToken: 'x' });
+  });
+});
+
+describe('The tables of TokensTestingModule', () => {
+  it('tell the listener of the outbox what was added, and give each pair again after its backoff', async () => {
+    jest.useFakeTimers();
+    const outbox = (await compile()).get(TokenRevocationsTable);
+    const claim = async (revocable: string[] = ['acme']) => {
+      const claimed = await outbox.claim({ revocable, busy: [], limit: 10 });
+      return claimed.map(({ attempts }) => attempts);
+    };
+    let added = 0;
+    outbox.whenAdded(() => added++);
+    const sealed = { accessToken: 'a' as SealedToken, refreshToken: '', clientId: null } as const;
+    await outbox.add({ keycloakUserId: 'ada', idp: 'acme', ...sealed });
+    expect(added).toBe(1);
+
+    await expect(claim()).resolves.toEqual([1]);
+    jest.advanceTimersByTime(29_999);
+    await expect(claim()).resolves.toEqual([]);
+    jest.advanceTimersByTime(1);
+    await expect(claim()).resolves.toEqual([2]);
+    await outbox.postpone('1', 'http_503', 90_000);
+    jest.advanceTimersByTime(60_000);
+    await expect(claim()).resolves.toEqual([]);
+    jest.advanceTimersByTime(30_000);
+    await expect(claim()).resolves.toEqual([3]);
+    for (let attempts = 4; attempts < 12; attempts++) {
+      jest.advanceTimersByTime(3_600_000);
+      await expect(claim()).resolves.toEqual([attempts]);
+    }
+    await expect(claim([])).resolves.toEqual([]);
+    jest.advanceTimersByTime(30 * 24 * 3_600_000);
+    await expect(claim([])).resolves.toEqual([12]);
+  });
+
+  it('know a login that comes during a refresh, also when the clock of the test stands still', async () => {
+    jest.useFakeTimers();
+    const begun = gate();
+    const answered = gate();
+    const refresh: TokensTestingOptions['refresh'] = async () => {
+      begun.open();
+      await answered.passed;
+      return { kind: 'terminal', code: 'invalid_grant' };
+    };
+    const pair = { accessToken: 'old', refreshToken: 'refresh', accessTokenExpiresAt: 1 };
+    const testing = await compile({ refresh, tokens: { ada: { gitlab: pair } } });
+    const manager = testing.get(TokenManager);
+    const refreshed = manager.getIdpToken('ada', 'gitlab');
+    await begun.passed;
+    await manager.storeIdpTokens('ada', 'gitlab', { accessToken: 'of the login' });
+    answered.open();
+    await expect(refreshed).resolves.toMatchObject({ accessToken: 'of the login' });
+    expect(testing.get(TestTokens).stored('ada', 'gitlab')).toMatchObject({ refreshToken: '' });
   });
 });

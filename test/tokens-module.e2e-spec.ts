@@ -367,6 +367,7 @@ describe('The package', () => {
       'AuthTokenStore',
       'AuthTokens',
       'AuthenticationRequiredError',
+      'DisconnectedAccount',
       'IdpToken',
       'IdpTokenGuard',
       'InvalidTokenInputError',

@@ -92,7 +92,7 @@ export class KeycloakLoginController {
     const { sub } = await this.sessions.getUserInfo(tokens.accessToken);
     const userId = String(sub);
     await this.tokenManager.storeOfflineToken(userId, tokens.refreshToken);
-    const isImported = await this.tokenManager.importIdpTokens(IDP_ALIAS, userId, tokens.accessToken);
+    const isImported = await this.tokenManager.importIdpTokens(userId, IDP_ALIAS, tokens.accessToken);
     return new KeycloakLoginDto(userId, tokens.accessToken, isImported);
   }
 

@@ -35,11 +35,13 @@ export class KeycloakMissing extends Error {}
  *
  * @param realms returns the realm representations to import, for the URL of the server
  * @param port default: any free one
+ * @param hostname the fixed public URL of the server; default: the URL of each request
  * @throws {@link KeycloakMissing} without Keycloak and Maven, or without Java
  */
 export async function startKeycloak(
   realms: (url: string) => { realm: string }[],
   port?: number,
+  hostname?: string,
 ): Promise<KeycloakServer> {
   await assertJava();
   const release = process.env.KEYCLOAK_HOME ?? (await fetchedRelease());
@@ -53,7 +55,7 @@ export async function startKeycloak(
     await writeFile(join(home, 'data', 'import', `${realm.realm}-realm.json`), JSON.stringify(realm));
   }
 
-  let server = await launch(home, usedPort, url).catch(async (error: unknown) => {
+  let server = await launch(home, usedPort, url, hostname).catch(async (error: unknown) => {
     await rm(home, { recursive: true, force: true });
     throw error;
   });
@@ -62,7 +64,7 @@ export async function startKeycloak(
     admin: async (method, path, body) => administer(url, method, path, body),
     halt: () => end(server),
     async resume() {
-      server = await launch(home, usedPort, url);
+      server = await launch(home, usedPort, url, hostname);
     },
     async stop() {
       await end(server);
@@ -119,8 +121,9 @@ async function fetchedRelease(): Promise<string> {
   }
 }
 
-async function launch(home: string, port: number, url: string): Promise<ChildProcess> {
+async function launch(home: string, port: number, url: string, hostname?: string): Promise<ChildProcess> {
   const args = ['start-dev', '--import-realm', '--http-host=127.0.0.1', `--http-port=${port}`, '--log-level=warn'];
+  if (hostname !== undefined) args.push(`--hostname=${hostname}`);
   const child = spawn('sh', [join(home, 'bin', 'kc.sh'), ...args], {
     detached: true, // a process group of its own, so that end() ends all of its processes
     stdio: ['ignore', 'pipe', 'pipe'],

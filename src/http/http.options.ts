@@ -1,3 +1,5 @@
+import { property } from './request-of-call.js';
+
 /** Reads the id of the authenticated user from a request; `undefined` if there is none. */
 export type UserIdResolver = (request: unknown) => string | undefined;
 
@@ -10,8 +12,4 @@ export class HttpSettings {
 export function subjectOfUser(request: unknown): string | undefined {
   const subject = property(property(request, 'user'), 'sub');
   return typeof subject === 'string' ? subject : undefined;
-}
-
-function property(value: unknown, name: string): unknown {
-  return typeof value === 'object' && value !== null ? Reflect.get(value, name) : undefined;
 }

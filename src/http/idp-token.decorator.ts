@@ -1,21 +1,40 @@
+import 'reflect-metadata';
+
 import { createParamDecorator, type ExecutionContext } from '@nestjs/common';
 
 import type { IdpToken as UsableToken } from '../refresh/idp-token.js';
 import { TokensUsageError } from '../tokens.errors.js';
-import type { RequestWithIdpTokens } from './request-with-idp-tokens.js';
+import { findIdpToken } from './request-with-idp-tokens.js';
 
 /** A usable access token of a user at a provider. */
 export type IdpToken = UsableToken;
 
 /**
- * Gives the token that {@link IdpTokenGuard} got to a parameter of a handler.
+ * Gives the token that {@link IdpTokenGuard} got to a parameter of a handler. It finds the token where the guard put
+ * it, also if a subclass of the guard found the request. No `ValidationPipe` validates or copies the token, also with
+ * `validateCustomDecorators`.
  *
  * @throws {@link TokensUsageError} when the handler does not require a token of this provider
  */
-export const IdpToken = createParamDecorator((idp: string, context: ExecutionContext): UsableToken => {
-  const token = context.switchToHttp().getRequest<RequestWithIdpTokens>().idpTokens?.[idp];
-  if (token) return token;
-  throw new TokensUsageError(
-    `@IdpToken('${idp}') needs @RequireIdpToken('${idp}') and @UseGuards(IdpTokenGuard) on the same handler.`,
-  );
-});
+export const IdpToken = createParamDecorator(
+  (idp: string, context: ExecutionContext): UsableToken => {
+    const token = findIdpToken(context, idp);
+    if (token) return token;
+    throw new TokensUsageError(
+      `@IdpToken('${idp}') needs @RequireIdpToken('${idp}') and @UseGuards(IdpTokenGuard) on the same handler.`,
+    );
+  },
+  [hideTypeFromPipes],
+);
+
+/**
+ * Replaces the type of the parameter in the metadata by Object, which pipes leave alone. The compiler writes the
+ * decorator itself as the type, because both have the name IdpToken. A pipe that makes an object of this "type" fails.
+ * A pipe that copies the token loses it, because the token is a private field.
+ */
+function hideTypeFromPipes(target: object, method: string | symbol | undefined, index: number): void {
+  if (method === undefined) return;
+  const types: unknown = Reflect.getOwnMetadata('design:paramtypes', target, method);
+  if (!Array.isArray(types)) return; // the compiler writes no metadata
+  Reflect.defineMetadata('design:paramtypes', types.with(index, Object), target, method);
+}

@@ -10,15 +10,18 @@ import { Reflector } from '@nestjs/core';
 
 import { TokenManager } from '../token-manager/token-manager.js';
 import { HttpSettings, subjectOfUser } from './http.options.js';
-import { putIdpTokens, type RequestWithIdpTokens } from './request-with-idp-tokens.js';
+import { checkedRequest, requestOfCall } from './request-of-call.js';
+import { putIdpTokens } from './request-with-idp-tokens.js';
 import { REQUIRED_IDPS } from './require-idp-token.decorator.js';
 
 /**
  * Puts fresh tokens of the authenticated user on the request as `request.idpTokens`, one for each provider that {@link
- * RequireIdpToken} names. Use it after the guard that authenticates the user. It works on Express and on Fastify. A
- * singleton.
+ * RequireIdpToken} names. Use it after the guard that authenticates the user. It works on Express and on Fastify, for
+ * routes and for GraphQL resolvers. It refuses all other calls, because their arguments are what the caller wrote. For
+ * those, a subclass overrides {@link getRequest}. A singleton.
  *
  * @throws UnauthorizedException when the request has no user
+ * @throws {@link TokensUsageError} when the call has no request
  * @throws every error of {@link TokenManager.getIdpToken}; of several errors the one of the provider that is named
  * first. {@link TokensExceptionFilter} answers them
  */
@@ -39,7 +42,7 @@ export class IdpTokenGuard implements CanActivate {
       context.getClass(),
     ]);
     if (!idps) return true;
-    const request = context.switchToHttp().getRequest<RequestWithIdpTokens>();
+    const request = checkedRequest(this.getRequest(context), context, this);
     const userId = this.settings.userId(request);
     if (!userId) {
       // Only the log says this, because the client must not learn how the server is built.
@@ -51,14 +54,26 @@ export class IdpTokenGuard implements CanActivate {
     }
     const [only] = idps; // the usual case needs no list of promises
     if (only !== undefined && idps.length === 1) {
-      putIdpTokens(request, { [only]: await this.tokenManager.getIdpToken(userId, only) });
+      putIdpTokens(context, request, { [only]: await this.tokenManager.getIdpToken(userId, only) });
       return true;
     }
     const tokens = idps.map(async (idp) => [idp, await this.tokenManager.getIdpToken(userId, idp)] as const);
     // Waits for all of them first, so that no statement outlives the answer, and the answer does not depend on which
     // one fails first.
     await Promise.allSettled(tokens);
-    putIdpTokens(request, Object.fromEntries(await Promise.all(tokens)));
+    putIdpTokens(context, request, Object.fromEntries(await Promise.all(tokens)));
     return true;
+  }
+
+  /**
+   * Returns the object that has the authenticated user and gets `idpTokens`: the request of a route, or `req`,
+   * `reply.request` or `request` of a GraphQL context. Override it for messages of microservices and WebSockets, and
+   * for other GraphQL contexts. Return only what the application itself has made or authenticated. Never return the
+   * payload of a message, because its sender could name any user.
+   *
+   * @throws {@link TokensUsageError} when the call has no request
+   */
+  protected getRequest(context: ExecutionContext): object {
+    return requestOfCall(context, this);
   }
 }

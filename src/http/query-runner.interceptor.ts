@@ -6,8 +6,9 @@ import { QueryRunnerScope } from '../postgres/query-runner-scope.js';
 /**
  * Gives every request of a controller or handler one transaction, which all its token writes join. The transaction is
  * committed before the answer is sent, and rolled back if the handler throws. It takes a connection at its first
- * statement, not before. Guards run before interceptors, so they are outside of the transaction. Do not use it for a
- * handler that answers with a stream of events, because only the last value is sent.
+ * statement, not before. Guards run before interceptors, so they are outside of the transaction. In GraphQL each resolver
+ * has a transaction of its own, and in a microservice each message. Do not use it for a handler that answers with a
+ * stream, nor for a GraphQL subscription, because only the last value is sent.
  */
 @Injectable()
 export class QueryRunnerInterceptor implements NestInterceptor {

@@ -1,52 +1,24 @@
-import { STATUS_CODES } from 'node:http';
-
 import { type ArgumentsHost, Catch, type ExceptionFilter, Logger } from '@nestjs/common';
 import { HttpAdapterHost } from '@nestjs/core';
+import { type Observable, throwError } from 'rxjs';
 
-import { TokensError, type TokensErrorCode } from '../tokens.errors.js';
-
-interface Answer {
-  readonly status: number;
-  /** What the client may do. The client cannot see the message of the error. */
-  readonly detail: string;
-  /** The value of `WWW-Authenticate`. */
-  readonly challenge?: string;
-  /** The answer that replaces this one if trying again does not help. */
-  readonly ifLasting?: Answer;
-}
-
-/** The answer to each error. */
-const ANSWERS: Record<TokensErrorCode, Answer> = {
-  ERR_TOKENS_CONFIGURATION: { status: 500, detail: 'The server is not configured for this request.' },
-  ERR_TOKENS_USAGE: { status: 500, detail: 'The server uses its token store wrongly.' },
-  ERR_TOKENS_AUTHENTICATION_REQUIRED: { status: 401, detail: 'Log in first.', challenge: 'Bearer' },
-  ERR_TOKENS_INVALID_INPUT: { status: 400, detail: 'The user or the tokens of this request cannot be used.' },
-  ERR_TOKENS_NOT_FOUND: { status: 403, detail: 'Connect the account at the identity provider first.' },
-  ERR_TOKENS_REAUTHENTICATION_REQUIRED: { status: 403, detail: 'Connect the account at the identity provider again.' },
-  ERR_TOKENS_REFRESH_IN_PROGRESS: { status: 503, detail: 'The tokens are being refreshed. Try again shortly.' },
-  ERR_TOKENS_REFRESH_UNAVAILABLE: { status: 503, detail: 'The identity provider cannot be reached. Try again later.' },
-  ERR_TOKENS_PROVIDER_MISCONFIGURED: { status: 500, detail: 'The identity provider refuses this server.' },
-  ERR_TOKENS_UNSUPPORTED_PROVIDER: { status: 400, detail: 'This identity provider is not supported.' },
-  ERR_TOKENS_DECRYPTION: { status: 500, detail: 'The stored tokens cannot be read.' },
-  ERR_TOKENS_STORE_UNAVAILABLE: {
-    status: 503,
-    detail: 'The token store cannot be reached. Try again shortly.',
-    ifLasting: { status: 500, detail: 'The token store refuses this server.' },
-  },
-  ERR_TOKENS_KEYCLOAK_UNAVAILABLE: { status: 503, detail: 'Keycloak cannot be reached. Try again shortly.' },
-  ERR_TOKENS_KEYCLOAK_MISCONFIGURED: { status: 500, detail: 'Keycloak refuses this server.' },
-  ERR_TOKENS_KEYCLOAK_SESSION_EXPIRED: {
-    status: 401,
-    detail: 'The session has ended. Log in again.',
-    challenge: 'Bearer error="invalid_token"',
-  },
-};
+import { TokensError } from '../tokens.errors.js';
+import { type AnswerToError, answerToError } from './answer-to-error.js';
+import { property } from './request-of-call.js';
 
 /**
  * Answers every {@link TokensError} with `application/problem+json`: `type`, `title`, `status`, `detail`, `code`, and
  * also `idp` and `reason` if the error has them. The answer has `Retry-After` if trying again helps, and
  * `WWW-Authenticate` if a login helps, with the error `invalid_token` if the request had a bearer token. The message of
  * the error is for the operator. The filter logs it for statuses from 500 on, and never sends it.
+ *
+ * Outside of HTTP the caller gets the `detail` as the message, with `code`, `idp` and `reason` beside it:
+ *
+ * - A GraphQL resolver, and every other handler whose library formats errors by itself: the filter throws an error with
+ *   these `extensions`. Its `cause` is the {@link TokensError}.
+ * - A message of a microservice: the filter returns an observable that fails with an object of the form of NestJS,
+ *   `{ status: 'error', message, code, … }`. It logs every error, because the sender of an event gets no answer.
+ * - A message of a WebSocket: the client gets that object as the event `exception`.
  *
  * @see RFC 9457, RFC 6750 section 3
  */
@@ -56,40 +28,58 @@ export class TokensExceptionFilter implements ExceptionFilter<TokensError> {
 
   constructor(private readonly adapterHost: HttpAdapterHost) {}
 
-  catch(error: TokensError, host: ArgumentsHost): void {
-    const { ifLasting, ...transient } = ANSWERS[error.code];
-    const { status, detail, challenge } = error.retryable ? transient : (ifLasting ?? transient);
-    if (status >= 500) this.#logger.error(`${error.code}: ${error.message}`);
+  catch(error: TokensError, host: ArgumentsHost): Observable<never> | undefined {
+    const answer = answerToError(error);
+    const type = host.getType<string>();
+    if (answer.status >= 500) this.#logger.error(`${error.code}: ${error.message}`);
+    else if (type === 'rpc') this.#logger.warn(`${error.code}: ${error.message}`);
+    switch (type) {
+      case 'http':
+        this.#reply(host.switchToHttp().getResponse(), answer);
+        return undefined;
+      case 'rpc':
+        return throwError(() => messageOf(answer));
+      case 'ws':
+        emitException(host.switchToWs().getClient(), messageOf(answer));
+        return undefined;
+      default:
+        throw new PublicError(answer, error);
+    }
+  }
+
+  #reply(response: unknown, { status, headers, problem }: AnswerToError): void {
     const { httpAdapter } = this.adapterHost;
-    const response: unknown = host.switchToHttp().getResponse();
     if (httpAdapter.isHeadersSent(response)) {
       httpAdapter.end(response);
       return;
     }
     httpAdapter.setHeader(response, 'Content-Type', 'application/problem+json');
-    if (error.retryable) httpAdapter.setHeader(response, 'Retry-After', retryAfterSeconds(error));
-    if (challenge) httpAdapter.setHeader(response, 'WWW-Authenticate', challenge);
-    const problem = {
-      type: 'about:blank',
-      title: STATUS_CODES[status],
-      status,
-      detail,
-      code: error.code,
-      idp: idpOf(error),
-      reason: 'reason' in error ? error.reason : undefined,
-    };
+    for (const [name, value] of Object.entries(headers)) httpAdapter.setHeader(response, name, value);
     // Serialised here, because Fastify takes only text for a media type of its own.
     httpAdapter.reply(response, JSON.stringify(problem), status);
   }
 }
 
-function retryAfterSeconds(error: TokensError): string {
-  const retryAfterMs = 'retryAfterMs' in error && typeof error.retryAfterMs === 'number' ? error.retryAfterMs : 1000;
-  return String(Math.max(1, Math.ceil(retryAfterMs / 1000)));
+/** The form in which a GraphQL library finds what the client may learn: the message and the extensions. */
+class PublicError extends Error {
+  readonly extensions: object;
+
+  constructor({ problem: { detail, status, code, idp, reason } }: AnswerToError, cause: TokensError) {
+    super(detail, { cause });
+    this.name = cause.name;
+    this.extensions = { code, status, idp, reason };
+  }
 }
 
-function idpOf(error: TokensError): unknown {
-  if ('idp' in error) return error.idp;
-  const subject: unknown = 'subject' in error ? error.subject : undefined;
-  return typeof subject === 'object' && subject !== null && 'idp' in subject ? subject.idp : undefined;
+/** The form in which NestJS reports errors to the senders of messages. */
+function messageOf({ problem: { detail, code, idp, reason } }: AnswerToError): object {
+  return { status: 'error', message: detail, code, idp, reason };
+}
+
+/** Sends the event `exception`, as NestJS does. A client of `ws` has a `readyState`, and its `emit` sends nothing. */
+function emitException(client: unknown, body: object): void {
+  const isNative = typeof property(client, 'readyState') === 'number';
+  const send = property(client, isNative ? 'send' : 'emit');
+  if (typeof send !== 'function') return;
+  Reflect.apply(send, client, isNative ? [JSON.stringify({ event: 'exception', data: body })] : ['exception', body]);
 }

@@ -33,6 +33,8 @@ export interface ClientAssertionOptions {
   readonly algorithm?: ClientAssertionAlgorithm;
   /** The id by which the provider finds the public key, `kid` in the header of the JWT. */
   readonly keyId?: string;
+  /** The base64url of the SHA-256 of the client's certificate, `x5t#S256` in the header of the JWT. Entra needs it. */
+  readonly certificateThumbprint?: string;
   /** The audience of the JWT, `aud`. Default: the endpoint that the request goes to. */
   readonly audience?: string;
 }
@@ -81,9 +83,11 @@ export function clientAssertionFaults({
   if (given !== undefined && (typeof given !== 'object' || given === null || Array.isArray(given))) {
     return ['clientAssertion must be an object'];
   }
-  const { key, algorithm, keyId, audience, ...others } = { ...given } as Partial<Record<string, unknown>>;
+  const { key, algorithm, keyId, certificateThumbprint, audience, ...others } = { ...given } as Partial<
+    Record<string, unknown>
+  >;
   const faults = Object.keys(others).map((name) => `clientAssertion.${name} is not an option`);
-  for (const [name, value] of Object.entries({ keyId, audience })) {
+  for (const [name, value] of Object.entries({ keyId, certificateThumbprint, audience })) {
     if (value !== undefined && (typeof value !== 'string' || value === '')) {
       faults.push(`clientAssertion.${name} must be a non-empty string`);
     }
@@ -140,7 +144,7 @@ export function authenticatorOf(credentials: ClientCredentials): AuthenticateCli
 /** oauth4webapi names the issuer as the audience. The module knows the endpoint, which RFC 7523 section 3 allows. */
 function byAssertion(
   clientId: string,
-  { audience, keyId }: ClientAssertionOptions,
+  { audience, keyId, certificateThumbprint }: ClientAssertionOptions,
   authentication: (options: oauth.ModifyAssertionOptions) => oauth.ClientAuth,
 ): AuthenticateClient {
   return (endpoint, parameters, headers) => {
@@ -148,6 +152,7 @@ function byAssertion(
       [oauth.modifyAssertion]: (header, payload) => {
         payload.aud = audience ?? endpoint;
         if (keyId !== undefined) header.kid = keyId;
+        if (certificateThumbprint !== undefined) header['x5t#S256'] = certificateThumbprint;
       },
     });
     return authenticate({ issuer: endpoint }, { client_id: clientId }, parameters, headers);
@@ -169,7 +174,7 @@ function keyFaults(key: unknown, algorithm: ClientAssertionAlgorithm): string[] 
   }
   const { asymmetricKeyType, asymmetricKeyDetails: { namedCurve, modulusLength = 0 } = {} } = privateKey;
   if (asymmetricKeyType !== keyType)
-    return [`clientAssertion.key must be an ${keyType.toUpperCase()} key for ${algorithm}`];
+    return [`clientAssertion.key must be a key of the type "${keyType}" for ${algorithm}`];
   if (keyType === 'ec' && namedCurve !== 'prime256v1') {
     return [`clientAssertion.key must have the curve P-256 for ${algorithm}`];
   }

@@ -14,6 +14,7 @@ import {
   authenticatorOf,
   clientAssertionFaults,
   type ClientCredentials,
+  needsClientSecret,
 } from './client-authentication.js';
 import type {
   AccessTokenLife,
@@ -61,7 +62,8 @@ const RETRYABLE_OAUTH_ERRORS = new Set([
 /**
  * An OAuth 2.0 provider that a profile describes. Each attempt sends one request, with the client authentication of the
  * profile. A failed attempt is not repeated with another client authentication, because the provider could redeem the
- * refresh token twice. A host can put an instance, or one of a subclass, into `identityProviders`.
+ * refresh token twice. A host can put an instance, or one of a subclass, into `identityProviders`. A subclass gives
+ * `revocation` and `question` to the constructor, because `revoke` and `isAccessTokenAlive` are made of them.
  */
 export class OAuth2Provider extends SecretHolder implements IdentityProvider {
   readonly clientId: string;
@@ -69,13 +71,15 @@ export class OAuth2Provider extends SecretHolder implements IdentityProvider {
   readonly assumedLifetimeSeconds?: number;
   readonly #profile: OAuth2ProviderProfile;
   readonly #authenticate: AuthenticateClient;
-  readonly revoke?: (tokens: TokenPair) => Promise<RevocationAnswer>;
-  readonly isAccessTokenAlive?: (accessToken: string) => Promise<AccessTokenLife>;
+  declare readonly revoke?: (tokens: TokenPair) => Promise<RevocationAnswer>;
+  declare readonly isAccessTokenAlive?: (accessToken: string) => Promise<AccessTokenLife>;
 
-  /** @throws {@link TokensConfigurationError} when the key of the client assertion cannot be used */
+  /** @throws {@link TokensConfigurationError} when the client secret or the key of the client assertion is missing */
   constructor(profile: OAuth2ProviderProfile) {
     super();
     const faults = clientAssertionFaults(profile);
+    if (needsClientSecret(profile.clientAuthentication) && !profile.clientSecret)
+      faults.push('clientSecret is missing');
     if (faults.length > 0)
       throw new TokensConfigurationError(`The profile of a provider is wrong: ${faults.join('; ')}.`);
     this.#profile = profile;

@@ -38,8 +38,9 @@ const OWN_PARAMETERS = new Set([
 /** The longest lifetime that the options can assume: ten years, in seconds. */
 const MAX_ASSUMED_LIFETIME_SECONDS = 315_360_000;
 
-/** The codes of answers by which a provider says that it did not serve the request. */
-const NOT_SERVED = /^http_(408|429|503)$/;
+/** The codes by which a server says that it did not serve the request, or that it refuses the application. */
+const NOT_ABOUT_THE_GRANT =
+  /^(http_(408|429|502|503|504)|server_error|temporarily_unavailable|slow_down|invalid_client)$/;
 
 /** The options of every identity provider. */
 export class ProviderSettings {
@@ -52,7 +53,7 @@ export class ProviderSettings {
   @IsNotEmpty()
   clientId!: string;
 
-  /** Required, unless `clientAuthentication` is `none` or `private_key_jwt`. */
+  /** The secret of the client. Only `clientAuthentication` `none` and `private_key_jwt` do without it. */
   @ValidateIf(({ clientAuthentication }: ProviderSettings) => needsClientSecret(clientAuthentication))
   @IsString()
   @IsNotEmpty()
@@ -93,7 +94,9 @@ export class ProviderSettings {
 
   /**
    * Codes that end the grant in addition to those that end it at every provider: `error` codes, or `http_NNN` for an
-   * answer with this status and without `error`. A page of HTML never ends a grant.
+   * answer with this status that has fields without `error`, or no body. Some providers also answer so to a wrong
+   * client, and then a mistake in the options ends every grant. Prefer `readAnswer` where the answer has a code of its
+   * own. A page never ends a grant.
    */
   @IsOptional()
   @ValidateBy({
@@ -101,8 +104,9 @@ export class ProviderSettings {
     validator: {
       validate: isCodes,
       defaultMessage: () =>
-        "$property must be a list of error codes such as 'invalid_request', and of statuses from http_400 on without " +
-        'http_408, http_429 and http_503, by which a provider says that it did not serve the request',
+        "$property must be a list of error codes such as 'invalid_request', and of statuses from http_400 on. " +
+        'http_408, http_429, http_502, http_503, http_504, server_error, temporarily_unavailable, slow_down and ' +
+        'invalid_client are not allowed, because they say nothing about the grant',
     },
   })
   terminalErrorCodes?: readonly string[];
@@ -123,7 +127,7 @@ export class ProviderSettings {
    * return an object, not a promise. If it throws or returns something else, the answer counts as lost.
    */
   @IsOptional()
-  @IsFunction()
+  @IsFunction({ isAsyncAllowed: false })
   readAnswer?: ReadAnswer;
 
   /** Overrides the provider's refresh policy, field by field. */
@@ -234,6 +238,6 @@ function isCodes(value: unknown): boolean {
 }
 
 function isCode(code: unknown): boolean {
-  if (typeof code !== 'string' || !/^\w{1,64}$/.test(code) || NOT_SERVED.test(code)) return false;
+  if (typeof code !== 'string' || !/^\w{1,64}$/.test(code) || NOT_ABOUT_THE_GRANT.test(code)) return false;
   return !code.startsWith('http_') || /^http_[45]\d\d$/.test(code);
 }

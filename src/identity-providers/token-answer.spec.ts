@@ -264,6 +264,8 @@ describe('A page', () => {
     `x&access_token=stolen<br>`,
     `access_token=stolen\nrefresh_token=stolen`,
     `error=invalid_grant the token is gone`,
+    'https://sso.example/login?return=x&access_token=stolen&error=invalid_grant',
+    '/login?x&error=invalid_grant',
   ];
 
   it.each(PAGES)('is no form: %j', (page) => {
@@ -278,16 +280,20 @@ describe('A page', () => {
     const rules = { terminalErrorCodes: ['http_400', 'http_500', 'invalid_grant'] };
     expect(answer(400, '<html>', JSON_TYPE, rules)).toEqual({ kind: 'configuration', code: 'http_400' });
     expect(answer(500, ' <html>', JSON_TYPE, rules)).toEqual({ kind: 'ambiguous', code: 'http_500' });
+    const prose = 'Client sent an HTTP request to an HTTPS server.';
+    expect(answer(400, prose, JSON_TYPE, rules)).toEqual({ kind: 'configuration', code: 'http_400' });
+    expect(answer(500, 'upstream connect error', {}, rules)).toEqual({ kind: 'ambiguous', code: 'http_500' });
   });
 });
 
 describe('A code of terminalErrorCodes', () => {
-  const rules = { terminalErrorCodes: ['invalid_request', 'http_400', 'http_500', 'TOKEN_GONE'] };
+  const rules = { terminalErrorCodes: ['invalid_request', 'http_400', 'http_500', 'TOKEN_GONE', '40029'] };
 
   it.each<[string, number, unknown, string]>([
     ['an error at 400', 400, { error: 'invalid_request' }, 'invalid_request'],
     ['an error at 401', 401, { error: 'invalid_request' }, 'invalid_request'],
     ['an error in a 200', 200, { error: 'invalid_request' }, 'invalid_request'],
+    ['an error that is a number, as WeChat', 400, { error: 40029 }, '40029'],
     ['an error that is no OAuth code', 400, { error: 'TOKEN_GONE' }, 'TOKEN_GONE'],
     ['a 400 without an error, as HubSpot', 400, { status: 'BAD_REFRESH_TOKEN', message: 'x' }, 'http_400'],
     ['a 400 without an error, as Strava', 400, { message: 'Bad Request', errors: [{ code: 'invalid' }] }, 'http_400'],
@@ -334,6 +340,21 @@ describe('readAnswer', () => {
       kind: 'success',
       tokens: { accessToken: 'a', accessTokenExpiresIn: 60 },
     });
+  });
+
+  it('reads a refresh of Slack, whose pair is at the top level, and its login by one function', () => {
+    const readAnswer = (fields: Record<string, unknown>) => ({
+      ...fields,
+      ...(fields.authed_user as object | undefined),
+    });
+    const pair = { access_token: 'xoxe.xoxp', refresh_token: 'xoxe-1', expires_in: 43200 };
+    for (const body of [
+      { ok: true, ...pair },
+      { ok: true, access_token: 'xoxb', authed_user: pair },
+    ]) {
+      expect(read(readAnswer, body)).toMatchObject({ kind: 'success', tokens: { accessToken: 'xoxe.xoxp' } });
+    }
+    expect(read(readAnswer, { ok: false, error: 'invalid_refresh_token' })).toMatchObject({ kind: 'terminal' });
   });
 
   it('gives a lifetime its usual name', () => {

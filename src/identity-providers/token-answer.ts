@@ -1,11 +1,4 @@
-import {
-  type Fields,
-  isPage,
-  lifetime,
-  nonEmptyText,
-  oauthErrorCode,
-  parseFields,
-} from '../oauth-http/answer-fields.js';
+import { type Fields, lifetime, nonEmptyText, oauthErrorCode, parseFields } from '../oauth-http/answer-fields.js';
 import type { HttpOutcome } from '../oauth-http/http-exchange.js';
 import { retryAfter } from '../oauth-http/retry-after.js';
 import type { IssuedTokens, RefreshAnswer } from './identity-provider.js';
@@ -19,8 +12,8 @@ export type ReadAnswer = (fields: Record<string, unknown>) => Record<string, unk
 /** What a provider does otherwise in its answers. */
 export interface AnswerRules {
   /**
-   * Further codes that end the grant: the `error` of an answer, or `http_NNN` for an answer of this status without
-   * `error`.
+   * Further codes that end the grant: the `error` of an answer, or `http_NNN` for an answer of this status that has
+   * fields without `error`, or no body.
    */
   readonly terminalErrorCodes?: readonly string[];
   readonly readAnswer?: ReadAnswer;
@@ -43,7 +36,7 @@ const SERVER_ERROR = 'server_error';
 /**
  * Classifies the answer of a token endpoint to a refresh. Errors are recognised at any 2xx and 4xx status, because
  * GitHub and Slack send them with 200. A 5xx says nothing reliable about the refresh token, unless its code is one of
- * `terminalErrorCodes`. A page of HTML never ends a grant. The `code` of a failure is an OAuth error of the provider,
+ * `terminalErrorCodes`. A page, of HTML or of text, never ends a grant. The `code` of a failure is an OAuth error of the provider,
  * `http_NNN` for a status without such an error, or a failure of the transport or of the body in upper case. An answer
  * that `readAnswer` cannot read is ambiguous, because it may have a pair.
  *
@@ -70,7 +63,9 @@ export function classifyTokenAnswer(outcome: HttpOutcome, rules: AnswerRules = {
 
   const error = fields && errorCode(fields.error, terminalErrorCodes);
   const code = error ?? `http_${status}`;
-  if (terminalErrorCodes.includes(code) && !isPage(body)) return { kind: 'terminal', code };
+  // A body without fields is a page of a server in between, which knows nothing of the refresh token.
+  const isOfProvider = fields !== undefined || body.trim() === '';
+  if (isOfProvider && terminalErrorCodes.includes(code)) return { kind: 'terminal', code };
   if (status >= 500) return { kind: 'ambiguous', code: `http_${status}` };
   if (!error) return status < 300 ? { kind: 'ambiguous', code: 'UNREADABLE_ANSWER' } : refusal(code);
   if (TRANSIENT_ERRORS.has(error)) return { kind: 'not-redeemed', code: error, retryAfterMs };
@@ -99,9 +94,10 @@ function isRecord(value: unknown): value is Fields {
   return typeof Reflect.get(value, 'then') !== 'function';
 }
 
-/** Returns the error code of an answer. A code that the options name can have any form. */
+/** Returns the error code of an answer. A code that the options name may be a number, or have capitals and digits. */
 function errorCode(value: unknown, named: readonly string[]): string | undefined {
-  return typeof value === 'string' && named.includes(value) ? value : oauthErrorCode(value);
+  const text = typeof value === 'number' ? String(value) : value;
+  return typeof text === 'string' && named.includes(text) ? text : oauthErrorCode(value);
 }
 
 function refusal(code: string): RefreshAnswer {

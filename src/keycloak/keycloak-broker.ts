@@ -1,9 +1,16 @@
 import { Injectable } from '@nestjs/common';
 
 import type { TokenPair } from '../identity-providers/identity-provider.js';
-import { lifetime, nonEmptyText, parseFields } from '../oauth-http/answer-fields.js';
-import { KeycloakMisconfiguredError, KeycloakSessionExpiredError, KeycloakUnavailableError } from '../tokens.errors.js';
+import { isPage, lifetime, nonEmptyText, parseFields } from '../oauth-http/answer-fields.js';
+import type { TokenKey } from '../token-key.js';
+import {
+  KeycloakMisconfiguredError,
+  KeycloakSessionExpiredError,
+  KeycloakUnavailableError,
+  ReauthenticationRequiredError,
+} from '../tokens.errors.js';
 import { KeycloakClient } from './keycloak-client.js';
+import { type KeycloakAnswer, unavailable } from './keycloak-failure.js';
 
 /**
  * A token pair in plaintext that Keycloak's broker has stored. Times are in epoch seconds; 0 = does not expire, or not
@@ -21,6 +28,9 @@ const NOTHING_STORED = [
   /^No token stored for user/,
 ];
 
+/** Keycloak's own words for a refresh that failed at the provider. They come with status 502, which proxies use too. */
+const REFRESH_FAILED = 'Unable to refresh token';
+
 /** Reads the tokens of identity providers that Keycloak's broker has stored. */
 @Injectable()
 export class KeycloakBroker {
@@ -30,18 +40,23 @@ export class KeycloakBroker {
    * Returns the stored tokens of the user to whom the access token belongs; `null` if Keycloak has none. Keycloak from
    * version 26 on refreshes an expired pair before it answers.
    *
+   * @throws {@link ReauthenticationRequiredError} when Keycloak says that it could not refresh the pair at the provider
    * @throws {@link KeycloakSessionExpiredError} when Keycloak no longer accepts the access token
    * @throws {@link KeycloakMisconfiguredError} when the user does not have the role `read-token` of the client `broker`
    * @throws {@link KeycloakUnavailableError} when Keycloak does not answer or could not get the token from the provider
    */
-  async storedTokens(idp: string, accessToken: string): Promise<BrokeredTokens | null> {
+  async storedTokens(key: TokenKey, accessToken: string): Promise<BrokeredTokens | null> {
+    const { idp } = key;
     const url = new URL(`${this.client.realm.url}/broker/${encodeURIComponent(idp)}/token`);
     const askedAt = Math.floor(Date.now() / 1000);
-    const { status, body } = await this.client.get(url, accessToken);
+    const answer = await this.client.get(url, accessToken, isRefreshFailed);
+    const { status, body } = answer;
     if (status < 300) return readTokens(body, askedAt);
+    if (isRefreshFailed(answer)) throw new ReauthenticationRequiredError(key, 'broker_refresh_failed');
 
-    const message = nonEmptyText(parseFields(body)?.errorMessage) ?? '';
+    const message = messageIn(body);
     if (NOTHING_STORED.some((answer) => answer.test(message))) return null;
+    if (status === 401 && isPage(body)) throw unavailable('http_401'); // something in front of Keycloak answered
     if (status === 401 || message === 'Invalid token.') {
       throw new KeycloakSessionExpiredError(
         `Keycloak refused the access token for the tokens of "${idp}". Let the user log in again.`,
@@ -52,6 +67,15 @@ export class KeycloakBroker {
         `broker, for example by "Stored tokens readable" of the provider, and check that "${idp}" is its alias.`,
     );
   }
+}
+
+function isRefreshFailed({ status, body }: KeycloakAnswer): boolean {
+  return status === 502 && messageIn(body) === REFRESH_FAILED;
+}
+
+/** Returns Keycloak's own message. It is always in JSON, and a form is an answer of the provider. */
+function messageIn(body: string): string {
+  return (/^\s*{/.test(body) && nonEmptyText(parseFields(body)?.errorMessage)) || '';
 }
 
 /**

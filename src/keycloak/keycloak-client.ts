@@ -1,7 +1,7 @@
 import { Injectable } from '@nestjs/common';
 import * as oauth from 'oauth4webapi';
 
-import { type Fields, parseFields } from '../oauth-http/answer-fields.js';
+import { type Fields, isPage, parseFields } from '../oauth-http/answer-fields.js';
 import { exchange, type HttpOutcome, type HttpRequest } from '../oauth-http/http-exchange.js';
 import { KeycloakMisconfiguredError, TokensConfigurationError } from '../tokens.errors.js';
 import {
@@ -10,7 +10,9 @@ import {
   expired,
   type KeycloakAnswer,
   type KeycloakFailure,
+  otherHostAdvice,
   refusalOf,
+  unavailable,
 } from './keycloak-failure.js';
 import { type KeycloakMetadata, metadataOf } from './keycloak-metadata.js';
 import { KeycloakRealm } from './keycloak-realm.js';
@@ -27,6 +29,7 @@ import { type IssuedKeycloakTokens, type KeycloakRefreshAnswer, refreshAnswerOf 
 @Injectable()
 export class KeycloakClient {
   #metadata: Promise<KeycloakMetadata> | undefined;
+  #tokenEndpoint: string | undefined;
 
   constructor(private readonly configured: KeycloakRealm | null) {}
 
@@ -45,6 +48,11 @@ export class KeycloakClient {
   /** The client id of the options; null if the options name no realm. */
   get clientId(): string | null {
     return this.configured?.clientId ?? null;
+  }
+
+  /** What to set if the token endpoint cannot be reached and is not at the host of the options; otherwise undefined. */
+  get tokenEndpointAdvice(): string | undefined {
+    return this.#tokenEndpoint && otherHostAdvice(this.#tokenEndpoint, this.realm.url);
   }
 
   /**
@@ -84,9 +92,10 @@ export class KeycloakClient {
    * @see RFC 6749 section 5
    */
   async token(grantType: string, parameters: Record<string, string>): Promise<IssuedKeycloakTokens> {
-    const outcome = await this.#grant(await this.metadata(), grantType, parameters, this.#newDeadline());
+    const server = await this.metadata();
+    const outcome = await this.#grant(server, grantType, parameters, this.#newDeadline());
     if (outcome.kind === 'success') return outcome.tokens;
-    throw errorOf(outcome);
+    throw errorOf(outcome, server.token_endpoint, this.realm.url);
   }
 
   /**
@@ -99,7 +108,9 @@ export class KeycloakClient {
   async userInfo(accessToken: string): Promise<Fields> {
     assertBearer(accessToken);
     const server = await this.metadata();
-    const answer = answered(await this.#ask((http) => oauth.userInfoRequest(server, this.#client, accessToken, http)));
+    const outcome = await this.#ask((http) => oauth.userInfoRequest(server, this.#client, accessToken, http));
+    const answer = this.#answered(outcome, server.userinfo_endpoint);
+    if (answer.status === 401 && isPage(answer.body)) throw unavailable('http_401'); // a proxy answered
     if (answer.status === 401) throw expired('the access token is expired, revoked or not of this realm');
     if (answer.status === 403) {
       throw new KeycloakMisconfiguredError(
@@ -124,7 +135,7 @@ export class KeycloakClient {
         additionalParameters,
       }),
     );
-    const answer = answered(outcome);
+    const answer = this.#answered(outcome, server.introspection_endpoint);
     const fields = answer.status < 300 ? parseFields(answer.body) : undefined;
     if (typeof fields?.active === 'boolean') return { ...fields, active: fields.active };
     throw this.#refusal(answer, 'the introspection endpoint');
@@ -141,7 +152,7 @@ export class KeycloakClient {
       headers: { 'content-type': 'application/x-www-form-urlencoded' },
       body: form.toString(),
     });
-    const answer = answered(outcome);
+    const answer = this.#answered(outcome, endpoint);
     const isDone = answer.status === 204 || (answer.status < 300 && answer.body === '');
     if (!isDone) throw this.#refusal(answer, 'the logout endpoint');
   }
@@ -149,17 +160,20 @@ export class KeycloakClient {
   /**
    * Reads a URL with a bearer token.
    *
+   * @param isAnswer whether an answer of the server is also an answer of Keycloak if its status says otherwise
    * @throws {@link KeycloakSessionExpiredError} when the text cannot be a token
    */
-  async get(url: URL, accessToken: string): Promise<KeycloakAnswer> {
+  async get(url: URL, accessToken: string, isAnswer?: (answer: KeycloakAnswer) => boolean): Promise<KeycloakAnswer> {
     assertBearer(accessToken);
     const headers = { accept: 'application/json', authorization: `Bearer ${accessToken}` };
-    return answered(await this.#send({ url: url.href, method: 'GET', headers }));
+    const request = { url: url.href, method: 'GET', headers } as const;
+    return this.#answered(await this.#send(request, this.#newDeadline(), isAnswer), url.href);
   }
 
   /** Reads a URL that needs no token. */
   async getPublic(url: URL): Promise<KeycloakAnswer> {
-    return answered(await this.#send({ url: url.href, method: 'GET', headers: { accept: 'application/json' } }));
+    const request = { url: url.href, method: 'GET', headers: { accept: 'application/json' } } as const;
+    return this.#answered(await this.#send(request), url.href);
   }
 
   async #discover(): Promise<KeycloakMetadata> {
@@ -167,7 +181,9 @@ export class KeycloakClient {
     const outcome = await this.#ask((http) =>
       oauth.discoveryRequest(new URL(realm.url), { algorithm: 'oidc', ...http }),
     );
-    return metadataOf(answered(outcome), realm);
+    const server = await metadataOf(this.#answered(outcome, realm.url), realm);
+    this.#tokenEndpoint = server.token_endpoint;
+    return server;
   }
 
   async #grant(
@@ -211,15 +227,26 @@ export class KeycloakClient {
     throw new TypeError('oauth4webapi sent no request.');
   }
 
-  async #send(request: HttpRequest, deadline = this.#newDeadline()): Promise<KeycloakAnswer | KeycloakFailure> {
+  async #send(
+    request: HttpRequest,
+    deadline = this.#newDeadline(),
+    isAnswer?: (answer: KeycloakAnswer) => boolean,
+  ): Promise<KeycloakAnswer | KeycloakFailure> {
     const attempt = (): Promise<HttpOutcome> => exchange(request, Math.max(1, deadline - performance.now()));
     let outcome = await attempt();
     if (outcome.kind === 'not-sent' && performance.now() < deadline) outcome = await attempt();
+    if (outcome.kind === 'answered' && isAnswer?.(outcome)) return outcome;
     return answerOf(outcome, new URL(request.url));
   }
 
+  #answered(answer: KeycloakAnswer | KeycloakFailure, endpoint: string): KeycloakAnswer {
+    if (answer.kind === 'answered') return answer;
+    throw errorOf(answer, endpoint, this.realm.url);
+  }
+
   #refusal(answer: KeycloakAnswer, place: string): Error {
-    return errorOf(refusalOf(answer, place, this.realm.clientId));
+    const { clientId, url } = this.realm;
+    return errorOf(refusalOf(answer, place, clientId), url, url);
   }
 }
 
@@ -233,11 +260,6 @@ interface FetchInit {
 function sentBy(send: (url: string, init: FetchInit) => Promise<Response>, isUnencrypted: boolean) {
   // eslint-disable-next-line @typescript-eslint/no-deprecated -- deprecated only as a warning; oauth4webapi refuses http without it
   return { [oauth.customFetch]: send, [oauth.allowInsecureRequests]: isUnencrypted };
-}
-
-function answered(answer: KeycloakAnswer | KeycloakFailure): KeycloakAnswer {
-  if (answer.kind === 'answered') return answer;
-  throw errorOf(answer);
 }
 
 /**

@@ -24,6 +24,8 @@ export type KeycloakFailure =
  * Too Early, Too Many Requests, Service Unavailable: the server did not serve the request, and a later one can succeed.
  */
 const PUT_OFF = new Set([425, 429, 503]);
+/** The code of an answer that has not the expected content. */
+export const UNREADABLE = 'UNREADABLE_ANSWER';
 /** Faults that Keycloak also calls `invalid_grant`, although a new login of the user does not correct them. */
 const CONFIGURATION_GRANTS: readonly [RegExp, string][] = [
   [/redirect_uri/i, 'the redirect URI is not the one that the login was started with'],
@@ -59,7 +61,7 @@ export function answerOf(outcome: HttpOutcome, url: URL): KeycloakAnswer | Keycl
  * @see RFC 6749 section 5.2
  */
 export function refusalOf({ status, headers, body }: KeycloakAnswer, place: string, clientId: string): KeycloakFailure {
-  if (status < 400) return { kind: 'ambiguous', code: 'UNREADABLE_ANSWER' };
+  if (status < 400) return { kind: 'ambiguous', code: UNREADABLE };
   const fields = parseFields(body);
   const code = oauthErrorCode(fields?.error) ?? `http_${status}`;
   if (code === 'temporarily_unavailable') return { kind: 'not-redeemed', code, retryAfterMs: retryAfter(headers) };
@@ -74,9 +76,16 @@ export function refusalOf({ status, headers, body }: KeycloakAnswer, place: stri
   return { kind: 'configuration', code, error };
 }
 
-/** Returns the error that a caller gets for a failure. */
+/**
+ * Returns the error that a caller gets for a failure.
+ *
+ * @param endpoint the URL to which the request was sent
+ * @param realmUrl the URL of the realm below `keycloak.serverUrl`
+ */
 export function errorOf(
   failure: KeycloakFailure,
+  endpoint: string,
+  realmUrl: string,
 ): KeycloakSessionExpiredError | KeycloakMisconfiguredError | KeycloakUnavailableError {
   switch (failure.kind) {
     case 'terminal':
@@ -84,17 +93,44 @@ export function errorOf(
     case 'configuration':
       return failure.error;
     case 'not-redeemed':
-      return unavailable(failure.code, failure.retryAfterMs);
+      return unavailable(failure.code, failure.retryAfterMs, adviceFor(failure.code, endpoint, realmUrl));
     case 'ambiguous':
-      return unavailable(failure.code);
+      return unavailable(failure.code, undefined, adviceFor(failure.code, endpoint, realmUrl));
   }
 }
 
-/** Makes the error for a request without a usable answer. Its message names the cause. */
-export function unavailable(cause: string, retryAfterMs?: number): KeycloakUnavailableError {
-  return new KeycloakUnavailableError(
-    `Keycloak gave no usable answer (${cause}). Check that it is up; try again shortly.`,
-    retryAfterMs,
+/**
+ * Makes the error for a request without a usable answer. Its message names the cause.
+ *
+ * @param advice what to check, in whole sentences
+ */
+export function unavailable(
+  cause: string,
+  retryAfterMs?: number,
+  advice = 'Check that it is up; try again shortly.',
+): KeycloakUnavailableError {
+  return new KeycloakUnavailableError(`Keycloak gave no usable answer (${cause}). ${advice}`, retryAfterMs);
+}
+
+/** Says what to check if no answer came from an endpoint; undefined if an answer came. */
+function adviceFor(code: string, endpoint: string, realmUrl: string): string | undefined {
+  const isUnanswered = /^[A-Z]/.test(code) && code !== UNREADABLE;
+  if (!isUnanswered) return undefined;
+  const { origin } = new URL(endpoint);
+  const advice = [
+    `Check that ${origin} is up and that this process reaches it; try again shortly.`,
+    otherHostAdvice(endpoint, realmUrl),
+  ];
+  return advice.filter((each) => each !== undefined).join(' ');
+}
+
+/** Says what to set if an endpoint is not at the host of the options; undefined if it is. */
+export function otherHostAdvice(endpoint: string, realmUrl: string): string | undefined {
+  const { origin } = new URL(endpoint);
+  if (origin === new URL(realmUrl).origin) return undefined;
+  return (
+    `The metadata of the realm name the host ${origin}, not that of keycloak.serverUrl. Set ` +
+    'hostname-backchannel-dynamic to true in Keycloak, or set keycloak.issuer to the issuer of the realm.'
   );
 }
 

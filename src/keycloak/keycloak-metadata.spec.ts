@@ -69,3 +69,49 @@ describe('The metadata of a realm', () => {
     },
   );
 });
+
+describe('The metadata of a realm with another public URL', () => {
+  const OUTSIDE = 'https://login.example/auth/realms/app';
+  const split = { url: 'http://keycloak:8080/realms/app', issuer: OUTSIDE };
+  const endpointFor = async (named: string) =>
+    (await metadataOf(answer({ ...metadataAt('https://login.example/auth'), token_endpoint: named }), split))
+      .token_endpoint;
+
+  it('name every endpoint below the URL that the process reaches', async () => {
+    const named = { ...metadataAt('https://login.example/auth'), authorization_endpoint: `${OUTSIDE}/auth` };
+    await expect(metadataOf(answer(named), split)).resolves.toEqual({
+      ...metadataAt('http://keycloak:8080'),
+      issuer: OUTSIDE,
+      authorization_endpoint: `${OUTSIDE}/auth`, // for browsers
+    });
+  });
+
+  it.each([
+    [`${OUTSIDE}/token?a=b`, 'http://keycloak:8080/realms/app/token?a=b'],
+    ['https://LOGIN.example:443/auth/realms/app/token', 'http://keycloak:8080/realms/app/token'],
+    [`${OUTSIDE}/./a/../token`, 'http://keycloak:8080/realms/app/token'],
+    [`${OUTSIDE}//evil.example/token`, 'http://keycloak:8080/realms/app//evil.example/token'],
+    [`${OUTSIDE}/@evil.example/token`, 'http://keycloak:8080/realms/app/@evil.example/token'],
+  ])('turn %s into %s', async (named, reached) => {
+    await expect(endpointFor(named)).resolves.toBe(reached);
+  });
+
+  it.each([
+    `${OUTSIDE}/../other/token`,
+    `${OUTSIDE}/%2e%2e/other/token`,
+    `${OUTSIDE}/..\\other/token`,
+    `${OUTSIDE}-other/token`,
+    OUTSIDE,
+    'https://login.example/token',
+    'https://login.example:8443/auth/realms/app/token',
+    'https://other.example/auth/realms/app/token',
+    'http://keycloak:8080/realms/app/token',
+    'https://user:pass@login.example/auth/realms/app/token',
+  ])('leave %s as it is, because it is not below the issuer', async (named) => {
+    await expect(endpointFor(named)).resolves.toBe(named);
+  });
+
+  it('are taken as they are if the issuer is the URL that the process reaches', async () => {
+    await expect(metadataOf(answer(metadata), { url: realm.url, issuer: realm.url })).resolves.toEqual(metadata);
+  });
+});

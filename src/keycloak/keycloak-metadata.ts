@@ -1,7 +1,7 @@
 import * as oauth from 'oauth4webapi';
 
 import { KeycloakMisconfiguredError } from '../tokens.errors.js';
-import { type KeycloakAnswer, unavailable } from './keycloak-failure.js';
+import { type KeycloakAnswer, unavailable, UNREADABLE } from './keycloak-failure.js';
 import type { KeycloakRealm } from './keycloak-realm.js';
 
 const ENDPOINTS = [
@@ -19,6 +19,9 @@ export type KeycloakMetadata = oauth.AuthorizationServer & Record<(typeof ENDPOI
  * Reads the metadata of a realm. Every endpoint must be a URL. It must be encrypted if the realm's own URL is, because
  * the endpoint gets tokens and the client secret.
  *
+ * A Keycloak with a fixed hostname names its endpoints below its issuer, also to a process that cannot reach this host.
+ * The function returns such an endpoint with the same path below the realm's own URL, which the process reaches.
+ *
  * @throws {@link KeycloakMisconfiguredError} when there is no such realm, when it has another issuer, when it refuses
  * the request, and when an endpoint is missing or not encrypted
  * @throws {@link KeycloakUnavailableError} when the answer cannot be read
@@ -26,7 +29,7 @@ export type KeycloakMetadata = oauth.AuthorizationServer & Record<(typeof ENDPOI
  */
 export async function metadataOf(
   { status, body }: KeycloakAnswer,
-  { url, issuer }: KeycloakRealm,
+  { url, issuer }: Pick<KeycloakRealm, 'url' | 'issuer'>,
 ): Promise<KeycloakMetadata> {
   if (status === 404) {
     throw new KeycloakMisconfiguredError(
@@ -39,14 +42,19 @@ export async function metadataOf(
     );
   }
   const server = await read(status === 200 ? body : '', url, issuer);
+  const endpoints: Partial<Record<(typeof ENDPOINTS)[number], string>> = {};
   for (const name of ENDPOINTS) {
-    if (isAllowed(server[name], url)) continue;
+    const endpoint = reachable(server[name], url, issuer);
+    if (isAllowed(endpoint, url)) {
+      endpoints[name] = endpoint;
+      continue;
+    }
     throw new KeycloakMisconfiguredError(
       `Keycloak at ${url} names no usable ${name} in its metadata. Check keycloak.serverUrl, and the hostname and proxy ` +
         'settings of Keycloak.',
     );
   }
-  return server as KeycloakMetadata;
+  return { ...server, ...endpoints } as KeycloakMetadata;
 }
 
 async function read(body: string, url: string, issuer: string): Promise<oauth.AuthorizationServer> {
@@ -62,12 +70,24 @@ async function read(body: string, url: string, issuer: string): Promise<oauth.Au
           'of Keycloak.',
       );
     }
-    if (error instanceof oauth.OperationProcessingError) throw unavailable('UNREADABLE_ANSWER');
+    if (error instanceof oauth.OperationProcessingError) throw unavailable(UNREADABLE);
     throw error;
   }
 }
 
-function isAllowed(endpoint: unknown, realmUrl: string): boolean {
+/** Returns an endpoint below the issuer as the same endpoint below the realm's own URL, and every other one as it is. */
+function reachable(endpoint: unknown, realmUrl: string, issuer: string): unknown {
+  if (issuer === realmUrl || typeof endpoint !== 'string' || !URL.canParse(endpoint)) return endpoint;
+  const named = new URL(endpoint);
+  const outside = new URL(issuer);
+  const prefix = `${outside.pathname.replace(/\/+$/, '')}/`;
+  if (named.origin !== outside.origin || named.username || named.password || named.hash) return endpoint;
+  // The URL has no dot segments any more, so the rest of the path cannot leave the realm.
+  if (!named.pathname.startsWith(prefix)) return endpoint;
+  return `${realmUrl}/${named.pathname.slice(prefix.length)}${named.search}`;
+}
+
+function isAllowed(endpoint: unknown, realmUrl: string): endpoint is string {
   if (typeof endpoint !== 'string' || !URL.canParse(endpoint)) return false;
   const { protocol } = new URL(endpoint);
   return protocol === 'https:' || (protocol === 'http:' && new URL(realmUrl).protocol === 'http:');

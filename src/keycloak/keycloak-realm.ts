@@ -13,6 +13,8 @@ export class KeycloakRealm extends SecretHolder {
   readonly audience: string;
   readonly refreshOwner: RefreshOwner;
   readonly timeoutMs: number;
+  /** Name of the user attribute with the id at a provider, with `{idp}` in it; undefined if the link decides. */
+  readonly idpUserIdAttribute: string | undefined;
   readonly #clientSecret: string;
 
   constructor({ serverUrl, realm, issuer, clientId, clientSecret, audience, ...rest }: KeycloakSettings) {
@@ -25,6 +27,7 @@ export class KeycloakRealm extends SecretHolder {
     this.audience = audience ?? clientId;
     this.refreshOwner = rest.refreshOwner;
     this.timeoutMs = rest.timeoutMs;
+    this.idpUserIdAttribute = rest.idpUserIdAttribute;
     this.#clientSecret = clientSecret;
   }
 

@@ -1,4 +1,5 @@
-import { describe, expect, it, jest } from '@jest/globals';
+import { afterEach, beforeEach, describe, expect, it, jest } from '@jest/globals';
+import { exportJWK, generateKeyPair, SignJWT } from 'jose';
 
 import { KeycloakMisconfiguredError, KeycloakSessionExpiredError, KeycloakUnavailableError } from '../tokens.errors.js';
 import { KeycloakClient } from './keycloak-client.js';
@@ -59,4 +60,104 @@ describe('A token that is not good', () => {
     const verifier = verifierWith(() => Promise.resolve({ status: 200, body: '{"keys":[]}' }));
     await expect(verifier.verify(token)).rejects.toThrow(KeycloakSessionExpiredError);
   });
+});
+
+describe('The keys of the realm', () => {
+  const MINUTE_MS = 60_000;
+  let clock: jest.SpiedFunction<() => number>;
+  let passed: number;
+  let answers: { status: number; body: string }[];
+  let asked: number;
+
+  beforeEach(() => {
+    const start = performance.now();
+    passed = 0;
+    asked = 0;
+    clock = jest.spyOn(performance, 'now').mockImplementation(() => start + passed);
+  });
+
+  afterEach(() => {
+    clock.mockRestore();
+  });
+
+  /** Returns a verifier that has good keys, and a good token. */
+  async function known(): Promise<{ verifier: KeycloakTokenVerifier; token: string; sign: Sign }> {
+    const { publicKey, privateKey } = await generateKeyPair('RS256');
+    const key = { ...(await exportJWK(publicKey)), kid: 'a', alg: 'RS256', use: 'sig' };
+    answers = [{ status: 200, body: JSON.stringify({ keys: [key] }) }];
+    const verifier = verifierWith(() => {
+      asked++;
+      return Promise.resolve(answers.length > 1 ? (answers.shift() ?? GARBAGE) : (answers[0] ?? GARBAGE));
+    });
+    const sign: Sign = (claims = {}, kid = 'a') =>
+      new SignJWT({ typ: 'Bearer', sub: 'ada', ...claims })
+        .setProtectedHeader({ alg: 'RS256', kid })
+        .setIssuer('https://keycloak.example/realms/app')
+        .setAudience('backend')
+        .setExpirationTime('1d')
+        .sign(privateKey);
+    const token = await sign();
+    await expect(verifier.verify(token)).resolves.toMatchObject({ sub: 'ada' });
+    return { verifier, token, sign };
+  }
+
+  type Sign = (claims?: Record<string, unknown>, kid?: string) => Promise<string>;
+  const GARBAGE = { status: 200, body: '<!DOCTYPE html>' };
+
+  it.each(['<!DOCTYPE html>', '{}', '{"keys":{}}', '{"keys":[1]}', '{"keys":[{}]}', '{"keys":[{"kty":7}]}', '[]', ''])(
+    'are not trusted for longer because Keycloak answers 200 with %j',
+    async (body) => {
+      const { verifier, token } = await known();
+      answers = [{ status: 200, body }];
+      for (const minutes of [20, 40, 59]) {
+        passed = minutes * MINUTE_MS;
+        await expect(verifier.verify(token)).resolves.toBeDefined();
+      }
+      passed = 61 * MINUTE_MS;
+      await expect(verifier.verify(token)).rejects.toThrow(KeycloakUnavailableError);
+      expect(asked).toBeGreaterThan(1);
+    },
+  );
+
+  it('are asked for every 5 s at most when they are too old and Keycloak is away', async () => {
+    const { verifier, token } = await known();
+    const good = answers;
+    answers = [{ status: 503, body: '' }];
+    passed = 61 * MINUTE_MS;
+    asked = 0;
+    for (let call = 0; call < 50; call++)
+      await expect(verifier.verify(token)).rejects.toThrow(KeycloakUnavailableError);
+    expect(asked).toBe(1);
+    passed += 5001;
+    await expect(verifier.verify(token)).rejects.toThrow(KeycloakUnavailableError);
+    expect(asked).toBe(2);
+    passed += 5001;
+    answers = good;
+    await expect(verifier.verify(token)).resolves.toBeDefined();
+    expect(asked).toBe(3);
+  });
+
+  it('are asked for every 5 s at most when tokens name unknown keys and Keycloak is away', async () => {
+    const { verifier, sign } = await known();
+    const unknown = await sign({}, 'b');
+    const dates = jest.spyOn(Date, 'now').mockReturnValue(Date.now() + MINUTE_MS); // jose's own pause is over
+    answers = [{ status: 503, body: '' }];
+    passed = MINUTE_MS;
+    asked = 0;
+    for (let call = 0; call < 20; call++) {
+      await expect(verifier.verify(unknown)).rejects.toThrow(KeycloakUnavailableError);
+    }
+    dates.mockRestore();
+    expect(asked).toBe(1);
+  });
+
+  it.each([{ jkt: 'thumbprint' }, { 'x5t#S256': 'thumbprint' }, {}])(
+    'do not make a bearer token of one that is bound to a key: %j',
+    async (cnf) => {
+      const { verifier, sign } = await known();
+      const failure = verifier.verify(await sign({ cnf }));
+      await expect(failure).rejects.toThrow(KeycloakSessionExpiredError);
+      await expect(failure).rejects.toThrow(/bound to a key of its holder/);
+    },
+  );
 });

@@ -1,8 +1,10 @@
 import { Injectable, Logger } from '@nestjs/common';
 import { createRemoteJWKSet, customFetch, errors, type JWTPayload, jwtVerify } from 'jose';
 
+import { parseFields } from '../oauth-http/answer-fields.js';
 import { KeycloakSessionExpiredError, KeycloakUnavailableError, TokensError } from '../tokens.errors.js';
 import { KeycloakClient } from './keycloak-client.js';
+import { assertUnbound } from './token-claims.js';
 
 /**
  * Only algorithms with a public key. If one with a shared secret were allowed, an attacker could sign with the public
@@ -18,8 +20,8 @@ const KEY_FAULTS: ReadonlySet<string> = new Set([
 ]);
 
 /**
- * The shortest time, in milliseconds, between two fetches because of an unknown key, and between two tries of a
- * renewal.
+ * The shortest time, in milliseconds, between two fetches because of an unknown key, and between two fetches of which
+ * the first one failed.
  */
 const UNKNOWN_KEY_EVERY_MS = 5000;
 /**
@@ -39,16 +41,16 @@ export class KeycloakTokenVerifier {
   readonly #logger = new Logger(KeycloakTokenVerifier.name);
   #keys: ReturnType<typeof createRemoteJWKSet> | undefined;
   #fetchedAt = -Infinity;
-  #renewedAt = -Infinity;
+  #failedAt = -Infinity;
 
   constructor(private readonly client: KeycloakClient) {}
 
   /**
    * Returns the claims of an access token with a good signature, issuer, audience and expiry. The verifier fetches the
    * keys when a token names an unknown key, every 5 s at most, and every ten minutes in the background. While Keycloak
-   * is away, it uses the known keys for up to an hour.
+   * is away, it uses the known keys for up to an hour, and asks for new ones every 5 s at most.
    *
-   * @throws {@link KeycloakSessionExpiredError} when the token is not good
+   * @throws {@link KeycloakSessionExpiredError} when the token is not good, or is bound to a key of its holder
    * @throws {@link KeycloakUnavailableError} when the keys cannot be fetched
    * @throws {@link KeycloakMisconfiguredError} when the realm is not the one of the options
    * @see RFC 7519 section 7.2, RFC 8725 section 3.1
@@ -64,6 +66,7 @@ export class KeycloakTokenVerifier {
       });
       // The same realm also signs ID tokens and refresh tokens.
       if (payload.typ !== undefined && payload.typ !== 'Bearer') throw new errors.JWTInvalid('not an access token');
+      assertUnbound(payload, 'The access token');
       return payload;
     } catch (error) {
       // A failure of Keycloak is a TokensError already, and a fault of the program must not look like a bad token.
@@ -82,19 +85,14 @@ export class KeycloakTokenVerifier {
       timeoutDuration: this.client.realm.timeoutMs,
       cooldownDuration: UNKNOWN_KEY_EVERY_MS,
       cacheMaxAge: Infinity, // the code below renews the keys
-      [customFetch]: async (url: string) => {
-        const { status, body } = await this.client.getPublic(new URL(url));
-        if (status === 200) this.#fetchedAt = performance.now();
-        return new Response(status === 200 ? body : null, { status });
-      },
+      [customFetch]: (url: string) => this.#fetch(new URL(url)),
     });
     const keys = this.#keys;
     const age = performance.now() - this.#fetchedAt;
     if (!keys.jwks() || age < RENEWED_AFTER_MS) return keys;
     if (age > TRUSTED_FOR_MS) {
       await keys.reload();
-    } else if (performance.now() - this.#renewedAt > UNKNOWN_KEY_EVERY_MS) {
-      this.#renewedAt = performance.now();
+    } else if (!this.#hasJustFailed()) {
       void keys.reload().catch((error: unknown) => {
         if (error instanceof TokensError || error instanceof errors.JOSEError) return; // the verifier uses the known keys
         this.#logger.error(`The public keys of the realm are not renewed: ${String(error)}`);
@@ -102,4 +100,35 @@ export class KeycloakTokenVerifier {
     }
     return keys;
   }
+
+  /** Fetches the keys. Only keys that can be used renew the trust in them. */
+  async #fetch(url: URL): Promise<Response> {
+    // The first fetch has no pause, because without keys the verifier can verify no token.
+    if (this.#keys?.jwks() && this.#hasJustFailed()) {
+      throw new KeycloakUnavailableError(
+        `Keycloak's public keys could not be fetched a moment ago. Try again shortly.`,
+        UNKNOWN_KEY_EVERY_MS,
+      );
+    }
+    const startedAt = performance.now();
+    this.#failedAt = startedAt;
+    const { status, body } = await this.client.getPublic(url);
+    if (status !== 200 || !isKeySet(body)) return new Response(null, { status: 502 });
+    this.#fetchedAt = startedAt;
+    this.#failedAt = -Infinity;
+    return new Response(body, { status });
+  }
+
+  #hasJustFailed(): boolean {
+    return performance.now() - this.#failedAt < UNKNOWN_KEY_EVERY_MS;
+  }
+}
+
+/** Returns whether a body is a set of keys. An unknown kind of key is one too. @see RFC 7517 section 5 */
+function isKeySet(body: string): boolean {
+  const keys = parseFields(body)?.keys;
+  return (
+    Array.isArray(keys) &&
+    keys.every((key: unknown) => typeof key === 'object' && key !== null && 'kty' in key && typeof key.kty === 'string')
+  );
 }

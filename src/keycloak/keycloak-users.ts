@@ -1,3 +1,5 @@
+import { randomUUID } from 'node:crypto';
+
 import { Injectable } from '@nestjs/common';
 
 import type { Fields } from '../oauth-http/answer-fields.js';
@@ -22,22 +24,22 @@ export class KeycloakUsers {
   constructor(private readonly client: KeycloakClient) {}
 
   /**
-   * Returns the id of the user whose attribute `{idp}_id` is this id at an identity provider; `null` if there is none.
-   * A mapper of the provider in Keycloak sets the attribute.
+   * Returns the id of the one user whose account in Keycloak is linked with this id at an identity provider; `null` for
+   * no user and for several. The name of the provider is its alias in Keycloak. With `keycloak.idpUserIdAttribute` an
+   * attribute of the user decides instead of the link.
    *
    * @throws {@link InvalidTokenInputError} when the id is empty, contains a double quote or ends in a backslash
    */
   async getUserIdFromIdpUserId(idpUserId: string, idp: string): Promise<string | null> {
-    const attribute = `${idp}_id`;
-    // Between quotes Keycloak takes every character as it is, except a quote and a backslash before the closing quote.
-    if (!idpUserId || !idp || /"|\\$/.test(attribute + idpUserId)) {
+    const attribute = this.client.realm.idpUserIdAttribute?.replaceAll('{idp}', () => idp);
+    // Between quotes Keycloak takes every character of `q` as it is, except a quote and a backslash before the closing
+    // quote.
+    if (!idpUserId || !idp || /"|\\$/.test(`${attribute ?? idp}${idpUserId}`)) {
       throw new InvalidTokenInputError(
         'The id of a user at a provider must be a text without double quotes that does not end in a backslash.',
       );
     }
-    const users = await this.#find({ q: `"${attribute}":"${idpUserId}"`, briefRepresentation: 'false' });
-    const user = users.find(({ attributes }) => valuesOf(attributes, attribute).includes(idpUserId));
-    return idOf(user);
+    return attribute === undefined ? this.#linkedUser(idpUserId, idp) : this.#userWith(attribute, idpUserId);
   }
 
   /**
@@ -59,10 +61,39 @@ export class KeycloakUsers {
     return isFields(user) && user.id === userId ? user : null;
   }
 
+  /**
+   * Finds the user by the link of the account. Keycloak ignores a parameter that it does not know, so an old version
+   * answers with any user of the realm. The links of the user show whether this is the one.
+   */
+  async #linkedUser(idpUserId: string, idp: string): Promise<string | null> {
+    const users = await this.#find({ idpAlias: idp, idpUserId, max: '2' });
+    const id = users.length === 1 ? idOf(users[0]) : null;
+    if (id === null) return null;
+    const links = await this.#get(`/users/${encodeURIComponent(id)}/federated-identity`);
+    if (links === undefined) return (await this.#searchesByLink(idp)) ? id : null;
+    if (!Array.isArray(links)) throw notAList();
+    const isLinked = links.some((link) => isFields(link) && link.identityProvider === idp && link.userId === idpUserId);
+    return isLinked ? id : null;
+  }
+
+  /**
+   * Returns whether the search finds nobody for an id that nobody has. It answers the question for a gateway that
+   * publishes only the search of users.
+   */
+  async #searchesByLink(idp: string): Promise<boolean> {
+    return (await this.#find({ idpAlias: idp, idpUserId: randomUUID(), max: '1' })).length === 0;
+  }
+
+  async #userWith(attribute: string, idpUserId: string): Promise<string | null> {
+    const users = await this.#find({ q: `"${attribute}":"${idpUserId}"`, briefRepresentation: 'false' });
+    const matching = users.filter(({ attributes }) => valuesOf(attributes, attribute).includes(idpUserId));
+    return matching.length === 1 ? idOf(matching[0]) : null;
+  }
+
   async #find(criteria: Record<string, string>): Promise<Fields[]> {
     const users = await this.#get(`/users?${new URLSearchParams(criteria).toString()}`);
     if (Array.isArray(users)) return users.filter((user) => isFields(user));
-    throw new KeycloakUnavailableError('Keycloak answered the search for a user with JSON that is not a list.');
+    throw notAList();
   }
 
   /** Returns the answer of the administration; undefined for 404. */
@@ -95,6 +126,12 @@ export class KeycloakUsers {
     this.#admin = { token: accessToken, validUntil: askedAt + (expiresIn - EXPIRY_MARGIN_SECONDS) * 1000 };
     return accessToken;
   }
+}
+
+function notAList(): KeycloakUnavailableError {
+  return new KeycloakUnavailableError(
+    'Keycloak answered the search for a user with JSON that is not a list. Try again shortly.',
+  );
 }
 
 function idOf(user: Fields | undefined): string | null {

@@ -1,4 +1,4 @@
-import { IsIn, IsInt, IsNotEmpty, IsOptional, IsString, Max, Min } from 'class-validator';
+import { Contains, IsIn, IsInt, IsNotEmpty, IsOptional, IsString, Max, Min } from 'class-validator';
 
 import { IsBaseUrl } from '../oauth-http/endpoint-url.js';
 import type { OptionsOf } from '../options-validation.js';
@@ -57,6 +57,18 @@ export class KeycloakSettings {
    */
   @IsIn(['module', 'keycloak'])
   refreshOwner: RefreshOwner = 'module';
+
+  /**
+   * Name of the user attribute that has the user's id at a provider, for `getUserIdFromIdpUserId`. `{idp}` in it is the
+   * name of the provider: `{idp}_id`. Default: none. Keycloak's link of the account decides then.
+   *
+   * Set it only for a realm whose users have the attribute and no link. If users may write the attribute, one of them can
+   * pass for another by writing that user's id.
+   */
+  @IsOptional()
+  @IsString()
+  @Contains('{idp}', { message: "$property must contain {idp}, in the place of the provider's name" })
+  idpUserIdAttribute?: string;
 
   /** How long Keycloak may take for a request, its second try included, in milliseconds. */
   @IsInt()

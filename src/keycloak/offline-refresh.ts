@@ -66,7 +66,7 @@ export function offlineTarget(
     }),
     // The new token is not revoked, because a deletion here does not end the session at Keycloak.
     disown: () => Promise.resolve(),
-    errorOf: (refusal) => errorOf(userId, refusal, clientId),
+    errorOf: (refusal) => errorOf(userId, refusal, client),
   };
 }
 
@@ -93,14 +93,30 @@ async function redeem(
   };
 }
 
-function errorOf(userId: string, refusal: Refusal, clientId: string): Error {
+/** Makes the error for a stored offline token that only another client can redeem. */
+export function issuedToOtherClient(userId: string, issuedTo: string, clientId: string): KeycloakMisconfiguredError {
+  return new KeycloakMisconfiguredError(
+    `The offline token of user "${userId}" was issued to client "${issuedTo}", but the options name client ` +
+      `"${clientId}". Keycloak does not accept it from another client. Correct keycloak.clientId, or let the user log ` +
+      'in again.',
+  );
+}
+
+function errorOf(userId: string, refusal: Refusal, client: KeycloakClient): Error {
+  const { clientId } = client.realm;
   const subject = `The offline token of user "${userId}"`;
   switch (refusal.reason) {
     case 'in_progress':
       return new KeycloakUnavailableError(`${subject} is in a refresh that has not ended yet. Try again shortly.`);
     case 'unavailable':
       return new KeycloakUnavailableError(
-        `${subject} cannot be redeemed now, because ${refusal.cause}. Try again shortly.`,
+        [
+          `${subject} cannot be redeemed now, because ${refusal.cause}.`,
+          client.tokenEndpointAdvice,
+          'Try again shortly.',
+        ]
+          .filter((each) => each !== undefined)
+          .join(' '),
         refusal.retryAfterMs,
       );
     case 'misconfigured':
@@ -109,10 +125,7 @@ function errorOf(userId: string, refusal: Refusal, clientId: string): Error {
           `keycloak.clientSecret, and what the client may do. ${subject} is untouched.`,
       );
     case 'other_client':
-      return new KeycloakMisconfiguredError(
-        `${subject} was issued to client "${refusal.issuedTo}", but the options name client "${clientId}". Keycloak ` +
-          'does not accept it from another client. Correct keycloak.clientId, or let the user log in again.',
-      );
+      return issuedToOtherClient(userId, refusal.issuedTo, clientId);
     default:
       return new KeycloakSessionExpiredError(
         `Keycloak does not accept the offline token of user "${userId}" any more. The Keycloak session is over. ` +

@@ -11,8 +11,9 @@ import { KeycloakSessionExpiredError, KeycloakUnavailableError, TokenDecryptionE
 import { within } from '../within.js';
 import { KeycloakClient } from './keycloak-client.js';
 import type { KeycloakTokens } from './keycloak-tokens.js';
-import { offlineTarget } from './offline-refresh.js';
+import { issuedToOtherClient, offlineTarget } from './offline-refresh.js';
 import { OfflineTokenVault } from './offline-token-vault.js';
+import { clientOf } from './token-claims.js';
 
 /** In milliseconds. It is shorter than every lifetime that a realm gives to its access tokens. */
 const GOOD_FOR_MS = 30_000;
@@ -80,15 +81,27 @@ export class OfflineSessions {
   }
 
   /**
+   * Stores the offline token of a user that has none, outside of every transaction. Does not change a stored token.
+   *
+   * @throws {@link KeycloakUnavailableError} when the current transaction has deleted the token, because the statement
+   * would wait for its commit
+   */
+  async storeFirst(userId: string, offlineToken: string): Promise<void> {
+    if (await this.table.load(userId)) return;
+    await this.#assertCommitted(userId, true);
+    const token = { offlineToken: this.vault.seal(userId, offlineToken) };
+    await this.table.storeFirst(userId, token, this.client.realm.clientId);
+  }
+
+  /**
    * As {@link refresh} for a caller that has an offline token which Keycloak calls active. The token is stored if none
    * is stored, or if Keycloak no longer accepts the stored one. Otherwise the stored token is redeemed, because its row
    * can take the successor.
    */
   async refreshWith(userId: string, offlineToken: string): Promise<KeycloakTokens> {
     await this.#assertCommitted(userId, true);
-    const token = { offlineToken: this.vault.seal(userId, offlineToken) };
     const { clientId } = this.client.realm;
-    await this.table.storeFirst(userId, token, clientId);
+    await this.storeFirst(userId, offlineToken);
     const before = await this.table.loadCommitted(userId);
     try {
       return await this.refresh(userId);
@@ -98,18 +111,30 @@ export class OfflineSessions {
       // Only the token that was stored before the verdict is replaced, because a token stored since may be the
       // successor of this very token.
       const rejected = await this.table.loadCommitted(userId);
-      if (rejected?.version === before.version)
+      if (rejected?.version === before.version) {
+        const token = { offlineToken: this.vault.seal(userId, offlineToken) };
         await this.table.replace(userId, rejected.offlineToken, token, clientId);
+      }
       return this.refresh(userId);
     }
   }
 
   /**
    * Returns whether Keycloak says that the stored offline token is active; false if none is stored. It redeems nothing.
+   *
+   * @throws {@link KeycloakMisconfiguredError} when Keycloak issued the active token to another client, because this
+   * client cannot redeem it
    */
   async isActive(userId: string): Promise<boolean> {
     const stored = await this.table.load(userId);
-    return stored !== null && (await this.client.introspect(this.vault.open(userId, stored.offlineToken))).active;
+    if (!stored) return false;
+    const offlineToken = this.vault.open(userId, stored.offlineToken);
+    const claims = await this.client.introspect(offlineToken);
+    if (!claims.active) return false;
+    const { clientId } = this.client.realm;
+    const issuedTo = clientOf(offlineToken, claims, clientId) ?? clientId;
+    if (issuedTo !== clientId) throw issuedToOtherClient(userId, issuedTo, clientId);
+    return true;
   }
 
   /**

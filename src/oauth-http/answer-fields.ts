@@ -6,8 +6,8 @@ export type Fields = Record<string, unknown>;
 
 /**
  * Reads the fields of a JSON body or of a form. The body itself decides which of them it is, because a `Content-Type`
- * can be wrong, and then the pair in the body would be lost. A form has no white space and no `<`, because its encoding
- * escapes both. So a page with a link to `?access_token=…` is no form.
+ * can be wrong, and then the pair in the body would be lost. A form begins with a field, and has no white space and no
+ * `<`, because its encoding escapes both. So neither a page with a link to `?access_token=…` nor the link is a form.
  *
  * @see https://url.spec.whatwg.org/#application/x-www-form-urlencoded
  */
@@ -17,7 +17,7 @@ export function parseFields(body: string): Fields | undefined {
     const parsed: unknown = JSON.parse(text);
     return typeof parsed === 'object' && parsed !== null ? { ...parsed } : undefined;
   } catch {
-    const isForm = /(^|&)(access_token|error)=/.test(text) && !/[<\s]/.test(text);
+    const isForm = /^[\w.~%+*-]+=/.test(text) && /(^|&)(access_token|error)=/.test(text) && !/[<\s]/.test(text);
     return isForm ? Object.fromEntries(new URLSearchParams(text)) : undefined;
   }
 }

@@ -52,4 +52,21 @@ describe('A request', () => {
   ])('may have been sent before %s', async (_, cause, code) => {
     await expect(rejectedFor(cause)).resolves.toEqual({ kind: 'lost', code });
   });
+
+  it('is not sent after its deadline by a process that was stopped while it connected', async () => {
+    const taken: number[] = [];
+    globalThis.fetch = async (_, init) => {
+      const reader = (init?.body as ReadableStream<Uint8Array>).getReader();
+      const take = async () => taken.push((await reader.read()).value?.length ?? 0);
+      await take();
+      const stoppedUntil = performance.now() + 60;
+      while (performance.now() < stoppedUntil); // as a stopped process, in which no timer fires
+      await take();
+      return new Response();
+    };
+    const request = { method: 'POST', url: 'http://127.0.0.1/', headers: {}, body: 'a=1' } as const;
+    await expect(exchange(request, 50)).resolves.toMatchObject({ kind: 'not-sent' });
+    await expect(exchange(request, 5000)).resolves.toMatchObject({ kind: 'answered' });
+    expect(taken).toEqual([0, 0, 3]);
+  });
 });

@@ -1,6 +1,6 @@
-import { type SendingTrace, traced } from './sending-trace.js';
-
 const BODY_LIMIT_BYTES = 1024 * 1024;
+/** The message of undici for a proxy that opens no tunnel. Neither undici nor Node.js has a code for it. */
+const PROXY_REFUSAL = /^Proxy response \((\d{3})\)/;
 
 /** One HTTP request of the module. */
 export interface HttpRequest {
@@ -25,22 +25,21 @@ export type HttpOutcome =
  */
 export async function exchange({ url, method, headers, body }: HttpRequest, timeoutMs: number): Promise<HttpOutcome> {
   const { signal, clear } = deadline(timeoutMs);
-  const trace: SendingTrace = { isQueued: false, isSent: false };
+  const payload = body === undefined ? undefined : new ReadOnceBody(body, performance.now() + timeoutMs);
   let isServed = false;
   try {
-    const payload = body === undefined ? { headers } : readOnce(headers, body, performance.now() + timeoutMs);
     // Without `credentials: 'omit'`, the fetch of newer Node versions sends a request again after a 401. It would then
     // fail, because it cannot read the body twice.
-    const init: RequestInit = { method, ...payload, redirect: 'manual', credentials: 'omit', signal };
-    const response = await traced(trace, () => fetch(url, init));
+    const init = { method, headers, redirect: 'manual', credentials: 'omit', signal } as const;
+    const response = await fetch(url, payload ? payload.addTo(init) : init);
     isServed = true;
     const text = await readBody(response);
     if (text === undefined) return { kind: 'lost', code: 'BODY_TOO_LARGE' };
     return { kind: 'answered', status: response.status, headers: response.headers, body: text };
   } catch (error) {
     const code = signal.aborted ? 'TIMEOUT' : transportCode(error);
-    // Without a trace, because fetch refused the request or the host has a dispatcher of its own, the error must tell.
-    const isUnsent = trace.isQueued ? !trace.isSent : !signal.aborted && isBeforeSending(property(error, 'cause'));
+    // If fetch did not look at the body, or there is none, only the error tells how far the request came.
+    const isUnsent = payload?.isSeen ? !payload.isTaken : !signal.aborted && isBeforeSending(property(error, 'cause'));
     return { kind: isUnsent && !isServed ? 'not-sent' : 'lost', code };
   } finally {
     clear();
@@ -71,26 +70,58 @@ function deadline(timeoutMs: number): { signal: AbortSignal; clear: () => void }
 }
 
 /**
- * Returns a body that fetch can read only once and not after the deadline. Only once, because after a 421 fetch sends a
- * request again if it still has the body. Not after the deadline, because a process that was stopped while it connected
- * may not hold its lease any more.
+ * A body that fetch can read only once and not after the deadline. Only once, because after a 421 fetch sends a request
+ * again if it still has the body. Not after the deadline, because a process that was stopped while it connected may not
+ * hold its lease any more.
+ *
+ * The first chunk is empty, because fetch reads one chunk ahead. It reads the second chunk when a connection is ready,
+ * with its TLS session, and writes the request to it. So the server has nothing that it can serve before that.
  */
-function readOnce(headers: Record<string, string>, body: string, deadlineAt: number): RequestInit {
-  const bytes = new TextEncoder().encode(body);
-  const stream = new ReadableStream<Uint8Array>(
-    {
-      pull(controller) {
-        if (performance.now() >= deadlineAt) {
-          controller.error(new Error('The deadline passed before the request was sent.'));
-          return;
-        }
-        controller.enqueue(bytes);
-        controller.close();
+class ReadOnceBody {
+  /** Whether fetch has looked at the body. A fetch of the host that fails by itself may not do so. */
+  isSeen = false;
+  /** Whether fetch has taken the content, so that a connection may have sent it. */
+  isTaken = false;
+  readonly #bytes: Uint8Array;
+  readonly #stream: ReadableStream<Uint8Array>;
+
+  constructor(text: string, deadlineAt: number) {
+    this.#bytes = new TextEncoder().encode(text);
+    let isAhead = true;
+    this.#stream = new ReadableStream<Uint8Array>(
+      {
+        pull: (controller) => {
+          if (isAhead) {
+            isAhead = false;
+            controller.enqueue(new Uint8Array(0));
+          } else if (performance.now() >= deadlineAt) {
+            controller.error(new Error('The deadline passed before the request was sent.'));
+          } else {
+            this.isTaken = true;
+            controller.enqueue(this.#bytes);
+            controller.close();
+          }
+        },
       },
-    },
-    { highWaterMark: 0 },
-  );
-  return { headers: { ...headers, 'content-length': String(bytes.length) }, body: stream, duplex: 'half' };
+      { highWaterMark: 0 },
+    );
+  }
+
+  /** Returns the settings of a request with this body. */
+  addTo({ headers, ...init }: Omit<RequestInit, 'headers'> & Pick<HttpRequest, 'headers'>): RequestInit {
+    const see = (): ReadableStream<Uint8Array> => {
+      this.isSeen = true;
+      return this.#stream;
+    };
+    return {
+      ...init,
+      headers: { ...headers, 'content-length': String(this.#bytes.length) },
+      duplex: 'half',
+      get body() {
+        return see();
+      },
+    };
+  }
 }
 
 async function readBody(response: Response): Promise<string | undefined> {
@@ -108,6 +139,8 @@ async function readBody(response: Response): Promise<string | undefined> {
 function transportCode(error: unknown): string {
   const cause = property(error, 'cause');
   if (property(cause, 'message') === 'bad port') return 'BLOCKED_PORT'; // fetch itself refuses this port
+  const refusal = PROXY_REFUSAL.exec(String(property(property(cause, 'cause'), 'message')));
+  if (refusal) return `PROXY_${refusal[1] ?? ''}`;
   const code = property(cause, 'code');
   return typeof code === 'string' && /^[A-Z0-9_]{1,64}$/.test(code) ? code : 'NETWORK_ERROR';
 }
@@ -121,8 +154,8 @@ function property(value: unknown, name: string): unknown {
 }
 
 /**
- * Returns whether a request failed in the name resolution, the connection or the TLS handshake. Nothing of the request
- * was sent then. An attempt at several addresses fails with the errors of all of them.
+ * Returns whether a request failed in the name resolution, the connection, the tunnel of a proxy or the TLS handshake.
+ * Nothing of the request was sent then. An attempt at several addresses fails with the errors of all of them.
  */
 function isBeforeSending(cause: unknown): boolean {
   const errors = property(cause, 'errors');
@@ -133,7 +166,8 @@ function isBeforeSending(cause: unknown): boolean {
     ['connect', 'getaddrinfo'].includes(property(cause, 'syscall') as string) ||
     property(cause, 'message') === 'bad port' ||
     ['ECONNREFUSED', 'ENOTFOUND', 'EAI_AGAIN', 'EAI_FAIL', 'ENETUNREACH', 'EHOSTUNREACH'].includes(text) ||
-    text === 'UND_ERR_CONNECT_TIMEOUT' ||
+    ['UND_ERR_CONNECT_TIMEOUT', 'UND_ERR_PRX_TLS'].includes(text) ||
+    PROXY_REFUSAL.test(String(property(property(cause, 'cause'), 'message'))) ||
     /CERT|SELF_SIGNED|UNABLE_TO_|^ERR_(SSL|TLS)_|^EPROTO$|^HOSTNAME_MISMATCH$/.test(text)
   );
 }

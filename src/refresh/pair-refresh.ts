@@ -1,6 +1,6 @@
 import type { AccessTokenLife, IdentityProvider } from '../identity-providers/identity-provider.js';
 import type { RefreshPolicy } from '../identity-providers/refresh-policy.js';
-import { type AuthTokensRow, secondsUntil } from '../storage/auth-tokens/auth-tokens-row.js';
+import { type AuthTokensRow, secondsUntil, withAssumedLifetime } from '../storage/auth-tokens/auth-tokens-row.js';
 import type { AuthTokensTable } from '../storage/auth-tokens/auth-tokens.table.js';
 import type { Lease } from '../storage/leases/lease.js';
 import { freshlyStored } from '../storage/leases/leased-row.js';
@@ -64,7 +64,7 @@ export function pairTarget(
     load: () => table.loadCommitted(key),
     redeem: (lease) => redeemer.redeem(lease),
     askWitness: redeemer.askWitness?.bind(redeemer),
-    committed: committedRow,
+    committed: (tokens, now) => withAssumedLifetime(committedRow(tokens, now), provider?.assumedLifetimeSeconds),
     async disown({ successor: { accessToken, refreshToken, clientId: issuedTo } }) {
       if (provider?.revoke) await revocations.add({ ...key, clientId: issuedTo, accessToken, refreshToken });
     },

@@ -134,7 +134,14 @@ export function isUsable(row: RefreshableRow, demand: RefreshDemand, policy: Ref
 
 /** Whether an exchange that did not end in an answer may have ended the access token. */
 function mayBeEnded(row: LeasedRow, policy: RefreshPolicy): boolean {
-  return policy.refreshEndsAccessToken && row.openLeases > 0;
+  return policy.refreshEndsAccessToken && row.openLeases > 0 && !isYoungerThanExchange(row);
+}
+
+/** Whether a login has stored the access token since the first open exchange began. So the token is no witness of it. */
+export function isYoungerThanExchange(
+  row: Pick<LeasedRow, 'openLeases' | 'firstLeasedMsAgo' | 'issuedSecondsAgo'>,
+): boolean {
+  return row.openLeases > 0 && row.issuedSecondsAgo * 1000 < row.firstLeasedMsAgo;
 }
 
 /**
@@ -154,7 +161,8 @@ function takeoverOf(row: RefreshableRow, demand: RefreshDemand, rules: RefreshRu
   const delayMs = isHolderGone ? 0 : policy.takeoverDelayMs;
   const isExpired = row.accessTokenValidForSeconds * 1000 <= elapsedMs;
   if (isExpired) return { delayMs, asksWitness: false };
-  if (policy.refreshEndsAccessToken && canAskWitness && !row.wasRejected) return { delayMs, asksWitness: true };
+  const isWitness = !row.wasRejected && !isYoungerThanExchange(row);
+  if (policy.refreshEndsAccessToken && canAskWitness && isWitness) return { delayMs, asksWitness: true };
   const isNeverDecided = mayBeEnded(row, policy) && row.accessTokenValidForSeconds === Infinity;
   return demand.isRejected || row.wasRejected || isNeverDecided ? { delayMs, asksWitness: false } : null;
 }

@@ -5,7 +5,7 @@ import { Injectable } from '@nestjs/common';
 import type { AccessTokenLife } from '../identity-providers/identity-provider.js';
 import type { Lease } from '../storage/leases/lease.js';
 import { LeaseEnding } from './lease-ending.js';
-import type { Takeover } from './refresh-decision.js';
+import { isYoungerThanExchange, type Takeover } from './refresh-decision.js';
 import { RefreshDrain } from './refresh-drain.js';
 import { type RefreshKind, type RefreshResult, type RefreshTarget, shuttingDown } from './refresh-target.js';
 
@@ -54,7 +54,8 @@ export class RefreshTakeover {
    * has expired, or if the shutdown has begun. Returns `unknown` for a dead access token that expired meanwhile.
    */
   async ask<Kind extends RefreshKind>(target: RefreshTarget<Kind>, row: Kind['row']): Promise<AccessTokenLife> {
-    const proves = target.rules.policy.refreshEndsAccessToken && !row.wasRejected && !hasExpired(row);
+    const isWitness = !row.wasRejected && !isYoungerThanExchange(row);
+    const proves = target.rules.policy.refreshEndsAccessToken && isWitness && !hasExpired(row);
     if (!target.askWitness || !proves || !this.drain.mayStart()) return 'unknown';
     const life = await target.askWitness(row);
     return life === 'dead' && hasExpired(row) ? 'unknown' : life;

@@ -9,11 +9,16 @@ import {
   secondsUntil,
   withAssumedLifetime,
 } from '../storage/auth-tokens/auth-tokens-row.js';
-import type { Reactivation } from '../storage/auth-tokens/auth-tokens-write.statements.js';
+import type {
+  DisconnectRules,
+  ImportRules,
+  Reactivation,
+} from '../storage/auth-tokens/auth-tokens-write.statements.js';
 import type { AuthTokensTable } from '../storage/auth-tokens/auth-tokens.table.js';
 import { ACCESS_TOKEN_DEAD } from '../storage/leases/leased.entity.js';
 import type { SealedTokens, StoredTokens } from '../storage/stored-tokens.js';
 import { keyName, type TokenKey } from '../token-key.js';
+import { MemoryDisconnectedAccountsTable } from './memory-disconnected-accounts.table.js';
 import { CLEARED, MemoryLeases, type MemoryLeasedRow, readLeasedRow } from './memory-leases.js';
 import { MemoryRows } from './memory-rows.js';
 import { MemoryTokenRevocationsTable } from './memory-token-revocations.table.js';
@@ -31,10 +36,9 @@ interface Failure {
 
 /**
  * The table `auth_tokens` in memory. Each method has the effect of the method of its name in {@link AuthTokensTable}.
- * There is no import, because it needs a Keycloak realm.
  */
 @Injectable()
-export class MemoryAuthTokensTable implements Omit<Pick<AuthTokensTable, keyof AuthTokensTable>, 'leases' | 'import'> {
+export class MemoryAuthTokensTable implements Omit<Pick<AuthTokensTable, keyof AuthTokensTable>, 'leases'> {
   readonly isReading = false;
   readonly leases: MemoryLeases<TokenKey, SealedTokens, Pair, AuthTokensRow>;
   readonly #rows: MemoryRows<Pair>;
@@ -45,6 +49,7 @@ export class MemoryAuthTokensTable implements Omit<Pick<AuthTokensTable, keyof A
     scope: QueryRunnerScope,
     private readonly providers: IdentityProviderRegistry,
     private readonly revocations: MemoryTokenRevocationsTable,
+    private readonly disconnected: MemoryDisconnectedAccountsTable,
   ) {
     this.#rows = new MemoryRows(scope);
     this.leases = new MemoryLeases(this.#rows, {
@@ -54,6 +59,7 @@ export class MemoryAuthTokensTable implements Omit<Pick<AuthTokensTable, keyof A
         ...pair,
         tokens: { accessToken, refreshToken, accessTokenExpiresAt, refreshTokenExpiresAt },
       }),
+      dropRefreshToken: (pair) => ({ ...pair, tokens: { ...pair.tokens, refreshToken: '', refreshTokenExpiresAt: 0 } }),
     });
   }
 
@@ -86,48 +92,70 @@ export class MemoryAuthTokensTable implements Omit<Pick<AuthTokensTable, keyof A
 
   async store(key: TokenKey, pair: SealedTokens, clientId: string | null, keepsRefreshToken: boolean): Promise<void> {
     await this.#write(key, (stored) => {
-      const isKept = keepsRefreshToken && pair.refreshToken === '' && stored && mayKeep(stored, clientId);
-      if (!isKept) return this.#stored(key, pair, clientId, stored?.id);
+      if (!stored || !keepsRefreshToken || !lacksRefreshToken(pair, stored, clientId)) {
+        return this.#stored(key, pair, clientId, { id: stored?.id });
+      }
       const { accessToken, accessTokenExpiresAt } = pair;
       return {
         ...stored,
+        // An exchange under way stores its successor by the version.
+        ...(stored.openLeases > 0 ? {} : { ...CLEARED, version: randomId() }),
         tokens: { ...stored.tokens, accessToken, accessTokenExpiresAt },
-        wasRejected: stored.openLeases > 0,
+        wasRejected: false,
         rejections: 0,
-        issuedAt: Date.now(),
+        // The exchange began earlier, but the clock can have the same millisecond, or be the fake of a test.
+        issuedAt: Math.max(Date.now(), stored.firstLeasedAt + 1),
         updatedAt: Date.now(),
       };
     });
   }
 
-  async delete(key: TokenKey): Promise<StoredTokens | null> {
-    const deleted = await this.#delete(key);
-    return deleted ? storedTokens(deleted) : null;
+  async import(key: TokenKey, pair: SealedTokens & ImportRules, clientId: string | null): Promise<boolean> {
+    const { accessToken, refreshToken, accessTokenExpiresAt, refreshTokenExpiresAt, issuedAt, isExplicit } = pair;
+    const tokens = { accessToken, refreshToken, accessTokenExpiresAt, refreshTokenExpiresAt };
+    const mayInsert = isExplicit || !(await this.disconnected.has(key));
+    let isImported = false;
+    await this.#write(key, (stored) => {
+      isImported = stored ? isNewer(pair, stored, clientId) : mayInsert;
+      if (!isImported) return stored;
+      return this.#stored(key, tokens, clientId, { id: stored?.id, issuedAt: issuedAt * 1000 || Date.now() });
+    });
+    if (isExplicit) await this.disconnected.forget(key);
+    return isImported;
   }
 
-  async deleteForRevocation(key: TokenKey): Promise<boolean> {
+  async delete(key: TokenKey): Promise<StoredTokens | null> {
     const deleted = await this.#delete(key);
-    if (!deleted) return false;
-    const { accessToken, refreshToken } = deleted.tokens;
-    await this.revocations.add({ ...key, accessToken, refreshToken, clientId: deleted.clientId });
-    return true;
+    if (!deleted) return null;
+    await this.disconnected.forget(key);
+    return storedTokens(deleted);
+  }
+
+  async deleteForRevocation(key: TokenKey, { isRevocable, isNoted }: DisconnectRules): Promise<boolean> {
+    const deleted = await this.#delete(key);
+    if (deleted && isRevocable) {
+      const { accessToken, refreshToken } = deleted.tokens;
+      await this.revocations.add({ ...key, accessToken, refreshToken, clientId: deleted.clientId });
+    }
+    if (isNoted) await this.disconnected.note(key);
+    return deleted !== null;
   }
 
   async reactivate({ idp, userIds, endedAfter, errorCode }: Reactivation): Promise<number> {
+    const isChosen = (pair: Pair | undefined): pair is Pair =>
+      pair !== undefined &&
+      pair.isEnded &&
+      pair.key.idp === idp &&
+      pair.tokens.refreshToken !== '' &&
+      (!userIds || userIds.includes(pair.key.keycloakUserId)) &&
+      (!endedAfter || pair.updatedAt >= endedAfter.getTime()) &&
+      (errorCode === null || pair.lastErrorCode === errorCode);
     let reactivated = 0;
-    for (const { key } of this.#rows.committed.values()) {
-      if (key.idp !== idp || (userIds && !userIds.includes(key.keycloakUserId))) continue;
+    for (const { key } of [...this.#rows.committed.values()].filter(isChosen)) {
       await this.#rows.write(keyName(key), (pair) => {
-        if (!pair?.isEnded || pair.tokens.refreshToken === '') return pair;
-        if (endedAfter && pair.updatedAt < endedAfter.getTime()) return pair;
-        if (errorCode !== null && pair.lastErrorCode !== errorCode) return pair;
+        if (!isChosen(pair)) return pair;
         reactivated++;
-        const { openLeases, firstLeasedAt } = pair;
-        const exchange =
-          pair.lastErrorCode === ACCESS_TOKEN_DEAD
-            ? { openLeases: Math.max(openLeases, 1), firstLeasedAt: firstLeasedAt || Date.now() }
-            : { openLeases, firstLeasedAt };
-        return { ...pair, ...CLEARED, ...exchange, rejections: 0, updatedAt: Date.now() };
+        return reactivatedPair(pair);
       });
     }
     return reactivated;
@@ -163,10 +191,14 @@ export class MemoryAuthTokensTable implements Omit<Pick<AuthTokensTable, keyof A
     throw failure.error;
   }
 
-  #stored(key: TokenKey, tokens: SealedTokens, clientId: string | null, id = String(++this.#ids)): Pair {
-    const now = Date.now();
+  #stored(
+    key: TokenKey,
+    tokens: SealedTokens,
+    clientId: string | null,
+    { id = String(++this.#ids), issuedAt = Date.now() }: { readonly id?: string; readonly issuedAt?: number },
+  ): Pair {
     const names = { id, version: randomId(), parentVersion: null, clientId };
-    return { ...CLEARED, ...names, key, tokens, rejections: 0, issuedAt: now, updatedAt: now };
+    return { ...CLEARED, ...names, key, tokens, rejections: 0, issuedAt, updatedAt: Date.now() };
   }
 
   #read(pair: Pair): AuthTokensRow {
@@ -204,8 +236,35 @@ function storedTokens({ tokens, version }: Pair): StoredTokens {
   return { ...tokens, version };
 }
 
-/** Whether a store without a refresh token keeps the stored one. */
-function mayKeep({ tokens, isEnded, clientId: issuedTo }: Pair, clientId: string | null): boolean {
-  const isOfThisClient = issuedTo === null || clientId === null || issuedTo === clientId;
-  return tokens.refreshToken !== '' && !isEnded && isOfThisClient;
+/** Whether the new pair has no refresh token, and the stored one has a refresh token that may be alive. */
+function lacksRefreshToken(pair: SealedTokens, stored: Pair, clientId: string | null): boolean {
+  const isOfThisClient = stored.clientId === null || clientId === null || stored.clientId === clientId;
+  return pair.refreshToken === '' && stored.tokens.refreshToken !== '' && !stored.isEnded && isOfThisClient;
+}
+
+/** Whether an import may replace the stored pair. */
+function isNewer(pair: SealedTokens & ImportRules, stored: Pair, clientId: string | null): boolean {
+  if (!pair.mayDropRefreshToken && lacksRefreshToken(pair, stored, clientId)) return false;
+  const isOfLogin = stored.parentVersion === null;
+  const issuedAt = pair.issuedAt * 1000;
+  if (issuedAt === 0) return isOfLogin || stored.isEnded;
+  return issuedAt > stored.issuedAt || (issuedAt === stored.issuedAt && isOfLogin);
+}
+
+/** Returns the pair with its grant active again. The provider decides if a dead access token had ended the grant. */
+function reactivatedPair(pair: Pair): Pair {
+  const now = Date.now();
+  const active: Pair = {
+    ...pair,
+    ...{ isEnded: false, quarantinedUntil: 0, retryAt: 0, rejections: 0, updatedAt: now },
+    ...{ failureCount: 0, failureKind: null, lastErrorCode: null },
+  };
+  if (pair.lastErrorCode !== ACCESS_TOKEN_DEAD) return active;
+  const { openLeases, firstLeasedAt } = pair;
+  return {
+    ...active,
+    openLeases: Math.max(openLeases, 1),
+    firstLeasedAt: firstLeasedAt || now,
+    wasRejected: true,
+  };
 }

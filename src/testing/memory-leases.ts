@@ -1,3 +1,4 @@
+import { randomId } from '../postgres/random-id.js';
 import { type Lease, leaseOf } from '../storage/leases/lease.js';
 import type { LeaseEnd, LeaseRequest, Rejection, Successor } from '../storage/leases/lease.statements.js';
 import type { LeasedRow, LeaseState } from '../storage/leases/leased-row.js';
@@ -84,6 +85,8 @@ interface Shape<Key, Tokens, Stored, Row> {
   readonly nameOf: (key: Key) => string;
   readonly read: (stored: Stored) => Row;
   readonly replaceTokens: (stored: Stored, tokens: Tokens) => Stored;
+  /** Drops the refresh token beside an access token; absent = there is no access token. */
+  readonly dropRefreshToken?: (stored: Stored) => Stored;
 }
 
 /** The leases of a table in memory. Each method has the effect of the statement of its name in `lease.statements.ts`. */
@@ -181,9 +184,14 @@ export class MemoryLeases<
     const { leaseId, seenVersion, quarantineMs, errorCode, isCertain } = rejection;
     const rejected = await this.#change(key, (stored) => {
       if (stored.leaseId !== leaseId || stored.version !== seenVersion) return undefined;
-      const isEnded = isCertain || stored.openLeases <= 1 || stored.quarantinedUntil > 0;
-      const verdict = { isEnded, quarantinedUntil: isEnded ? 0 : Date.now() + quarantineMs };
-      return { ...closed(stored), ...verdict, failureKind: 'transient', lastErrorCode: errorCode };
+      const isVerdict = isCertain || stored.openLeases <= 1 || stored.quarantinedUntil > 0;
+      const failure = { failureKind: 'transient', lastErrorCode: errorCode } as const;
+      const quarantinedUntil = isVerdict ? 0 : Date.now() + quarantineMs;
+      if (isVerdict && this.shape.dropRefreshToken && stored.issuedAt > stored.firstLeasedAt) {
+        const ended = { ...NO_LEASE, openLeases: 0, firstLeasedAt: 0, version: randomId() };
+        return { ...this.shape.dropRefreshToken(stored), ...ended, ...failure, quarantinedUntil };
+      }
+      return { ...closed(stored), ...failure, isEnded: isVerdict, quarantinedUntil };
     });
     return rejected && (rejected.isEnded ? 'ended' : 'quarantined');
   }

@@ -43,8 +43,10 @@ export class MemoryRows<Row> {
 
   /**
    * Changes a row in the surrounding transaction, in one step. Waits while another transaction has it locked.
+   * Locks only a row that it changes.
    *
-   * @param change gets the row, or undefined if there is none; returns the new row, or undefined to delete the row
+   * @param change gets the row, or undefined if there is none; returns the new row, the same row to change nothing,
+   * or undefined to delete the row
    * @throws {@link TokenStoreUnavailableError} when the row stays locked, or when the transaction is lost
    */
   async write(name: string, change: (row: Row | undefined) => Row | undefined): Promise<void> {
@@ -55,7 +57,8 @@ export class MemoryRows<Row> {
       return;
     }
     const row = open.changes.has(name) ? open.changes.get(name) : this.#committed.get(name);
-    open.changes = new Map([...open.changes, [name, change(row)]]);
+    const changed = change(row);
+    if (changed !== row) open.changes = new Map([...open.changes, [name, changed]]);
   }
 
   /** Changes a row as {@link write} does, but outside of every transaction. */

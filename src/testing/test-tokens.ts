@@ -62,7 +62,10 @@ export class TestTokens {
     return stored && opened(stored, () => this.vault.open(userId, stored));
   }
 
-  /** The pairs that {@link TokenManager.revokeIdpTokens} deleted, in the order of their deletion. */
+  /**
+   * The pairs that {@link TokenManager.revokeIdpTokens} deleted, in the order of their deletion, and the new pairs of
+   * refreshes that were under way then.
+   */
   get revoked(): RevokedPair[] {
     return this.revocations.committed.map((pair) => ({
       userId: pair.keycloakUserId,

@@ -9,6 +9,7 @@ import { RefreshTokenRedeemer } from '../refresh/refresh-token-redeemer.js';
 import { TokenRefresher } from '../refresh/token-refresher.js';
 import { TokenCipher } from '../sealing/token-cipher.js';
 import { AuthTokensTable } from '../storage/auth-tokens/auth-tokens.table.js';
+import { DisconnectedAccountsTable } from '../storage/disconnected-accounts/disconnected-accounts.table.js';
 import { OfflineTokensTable } from '../storage/offline-tokens/offline-tokens.table.js';
 import { TokenRevocationsTable } from '../storage/token-revocations/token-revocations.table.js';
 import { checkKey } from '../token-input.js';
@@ -18,6 +19,7 @@ import { TokenRevoker } from '../token-manager/token-revoker.js';
 import { TokensModule } from '../tokens.module.js';
 import { TOKENS_SETTINGS } from '../tokens.options.js';
 import { MemoryAuthTokensTable } from './memory-auth-tokens.table.js';
+import { MemoryDisconnectedAccountsTable } from './memory-disconnected-accounts.table.js';
 import { MemoryOfflineTokensTable } from './memory-offline-tokens.table.js';
 import { memoryDataSource, MemoryQueryRunnerScope } from './memory-query-runner.js';
 import { MemoryTokenRevocationsTable } from './memory-token-revocations.table.js';
@@ -57,9 +59,11 @@ function replacements(options: TokensTestingOptions): Provider[] {
     { provide: TOKENS_DATA_SOURCE, useFactory: memoryDataSource },
     { provide: QueryRunnerScope, useClass: MemoryQueryRunnerScope },
     MemoryTokenRevocationsTable,
+    MemoryDisconnectedAccountsTable,
     MemoryOfflineTokensTable,
     MemoryAuthTokensTable,
     { provide: TokenRevocationsTable, useExisting: MemoryTokenRevocationsTable },
+    { provide: DisconnectedAccountsTable, useExisting: MemoryDisconnectedAccountsTable },
     { provide: OfflineTokensTable, useExisting: MemoryOfflineTokensTable },
     { provide: AuthTokensTable, useExisting: MemoryAuthTokensTable },
     { provide: RefreshTokenRedeemer, useClass: RedeemerForTesting },

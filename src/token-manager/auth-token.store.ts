@@ -13,7 +13,7 @@ import type { TokenKey } from '../token-key.js';
 export interface TokensToStore extends Omit<SealedTokens, 'refreshToken'> {
   /**
    * If it is absent or empty, because the login brought none, the stored refresh token and its expiry are kept. `null`
-   * drops the stored one.
+   * drops the stored one. Pass `null` if the pair can be of another account of the user at the provider.
    */
   readonly refreshToken?: SealedTokens['refreshToken'] | null;
 }
@@ -60,8 +60,7 @@ export class AuthTokenStore {
    * Inserts or replaces the pair of a user at a provider, in one atomic statement. It stores the texts as they are
    * given. A grant that had ended is active again.
    *
-   * A pair without a refresh token replaces the access token only, and the row keeps its refresh token, its version and
-   * the state of its refresh. The old refresh token is dropped if its grant has ended, if it was issued to another
+   * A pair without a refresh token replaces the access token only, and the row keeps its refresh token. The old refresh token is dropped if its grant has ended, if it was issued to another
    * client, or if `refreshToken` is `null`.
    *
    * @throws {@link InvalidTokenInputError} for an empty access token, and for an expiry that is no whole epoch second
@@ -186,10 +185,10 @@ export class UserAuthTokens {
 function callbackRedeemer(checkExpirationAndRefresh: CheckExpirationAndRefresh, idp: string): Redeemer {
   return {
     source: 'callback',
-    async redeem({ row: { tokens } }) {
+    async redeem({ row: { tokens, accessTokenExpiresAt } }) {
       if (!tokens.refreshToken) return { kind: 'unchanged' }; // no process gets a lease for such a row
       try {
-        const { refreshToken, accessTokenExpiresAt, refreshTokenExpiresAt } = tokens;
+        const { refreshToken, refreshTokenExpiresAt } = tokens;
         const refreshed = await checkExpirationAndRefresh(
           idp,
           refreshToken,

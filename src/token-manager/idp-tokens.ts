@@ -9,7 +9,7 @@ export interface IdpTokens {
   accessToken: string;
   /**
    * If it is absent or empty, because the login brought none, the stored refresh token and its expiry are kept. `null`
-   * drops the stored one.
+   * drops the stored one. Pass `null` if the tokens can be of another account of the user at the provider.
    */
   refreshToken?: string | null;
   /** Epoch seconds; 0 or absent = the token does not expire. */

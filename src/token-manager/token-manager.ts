@@ -11,21 +11,11 @@ import type { FreshTokenRequest } from '../refresh/token-refresher.js';
 import { TokenCipher } from '../sealing/token-cipher.js';
 import { AuthTokensTable } from '../storage/auth-tokens/auth-tokens.table.js';
 import { OfflineTokensTable } from '../storage/offline-tokens/offline-tokens.table.js';
-import { checkDate, checkKey, checkUserId, checkUserIds } from '../token-input.js';
+import { checkEndedGrants, checkKey, checkUserId, type EndedGrants } from '../token-input.js';
 import { KeycloakSessionExpiredError } from '../tokens.errors.js';
 import { AuthTokenStore } from './auth-token.store.js';
 import { type IdpTokens, sealIdpTokens } from './idp-tokens.js';
 import { TokenRevoker } from './token-revoker.js';
-
-/** Which grants {@link TokenManager.reactivateIdpTokens} makes active again. Each condition narrows the choice. */
-export interface EndedGrants {
-  /** Default: all users. */
-  readonly userIds?: readonly string[];
-  /** Only grants that ended at this time or later. */
-  readonly endedAfter?: Date;
-  /** Only grants that ended with this code, which the log line of the end has. */
-  readonly errorCode?: string;
-}
 
 /** The demands on a token that {@link TokenManager.getIdpToken} takes. */
 export type GetIdpTokenOptions = FreshTokenRequest;
@@ -87,9 +77,13 @@ export class TokenManager {
 
   /**
    * Deletes the tokens of a user at a provider, and has them revoked there. The deletion joins the surrounding
-   * transaction. After its commit one of the processes that run the module sends the revocation. The process sends it again while
-   * the provider is down. If the provider cannot revoke tokens, they are only deleted. A refresh under way does not
-   * restore the tokens. Its new pair is revoked too.
+   * transaction. After its commit one of the processes that run the module sends the revocation. The process sends it
+   * again while the provider is down. If the provider cannot revoke tokens, they are only deleted. A refresh under way
+   * does not restore the tokens. Its new pair is revoked too.
+   *
+   * With `keycloak` in the options the account stays disconnected, also if there were no tokens, until
+   * {@link storeIdpTokens} or {@link importIdpTokens} stores tokens. No other method imports the copy of Keycloak's
+   * broker meanwhile.
    *
    * @returns whether there were tokens to delete
    * @throws {@link UnsupportedProviderError} when the provider is not configured
@@ -97,9 +91,10 @@ export class TokenManager {
   async revokeIdpTokens(userId: string, idp: string): Promise<boolean> {
     const key = checkKey({ keycloakUserId: userId, idp });
     const isRevocable = this.providers.get(idp).revoke !== undefined;
-    if (!isRevocable) return (await this.table.delete(key)) !== null;
-    const isDeleted = await this.table.deleteForRevocation(key);
-    if (isDeleted) this.revoker.wakeAfterCommit();
+    // Without a realm there are no imports that a note could keep away.
+    const isNoted = this.keycloakClient.clientId !== null;
+    const isDeleted = await this.table.deleteForRevocation(key, { isRevocable, isNoted });
+    if (isDeleted && isRevocable) this.revoker.wakeAfterCommit();
     return isDeleted;
   }
 
@@ -113,32 +108,34 @@ export class TokenManager {
    */
   async reactivateIdpTokens(idp: string, which: EndedGrants = {}): Promise<number> {
     this.providers.get(idp);
-    const { userIds = null, endedAfter = null, errorCode = null } = which;
-    checkUserIds(userIds ?? []);
-    if (endedAfter) checkDate(endedAfter, 'endedAfter');
-    return this.table.reactivate({ idp, userIds, endedAfter, errorCode });
+    return this.table.reactivate({ idp, ...checkEndedGrants(which) });
   }
 
   /**
-   * Imports the pair that Keycloak's broker has stored for a user. Call it right after a login. It replaces the stored
+   * Imports the pair that Keycloak's broker has stored for a user. Call it right after a login. It connects an account
+   * again that {@link revokeIdpTokens} disconnected. It replaces the stored
    * pair only if Keycloak issued its copy later. So it never overwrites a pair that was refreshed here since. With
    * `keycloak.refreshOwner: 'keycloak'` it imports only the access token.
    *
    * @param keycloakAccessToken an access token of this user
    * @returns whether something was stored; false if Keycloak has nothing, or nothing newer
    * @throws {@link InvalidTokenInputError} when the access token belongs to another user
-   * @throws {@link KeycloakSessionExpiredError} when Keycloak does not accept the access token
+   * @throws {@link KeycloakSessionExpiredError} when Keycloak does not accept the access token, or the token is bound to
+   * a key of its holder
+   * @throws {@link ReauthenticationRequiredError} when Keycloak could not refresh its copy at the provider
    * @throws {@link KeycloakUnavailableError} when Keycloak gives no usable answer
    * @throws {@link KeycloakMisconfiguredError} when the user may not read stored tokens
    */
-  importIdpTokens(idp: string, userId: string, keycloakAccessToken: string): Promise<boolean> {
-    return this.keycloak.import(idp, userId, keycloakAccessToken);
+  importIdpTokens(userId: string, idp: string, keycloakAccessToken: string): Promise<boolean> {
+    return this.keycloak.import(userId, idp, keycloakAccessToken);
   }
 
   /**
    * As {@link getIdpToken} for the user of a Keycloak access token. If no token is stored here, it first imports the
-   * one of Keycloak's broker. With `refreshOwner: 'keycloak'` it also does this for a stale one.
+   * one of Keycloak's broker. With `refreshOwner: 'keycloak'` it also does this for a stale one. It imports nothing for
+   * an account that the user disconnected.
    *
+   * @throws {@link TokensNotFoundError} when the user disconnected the account by {@link revokeIdpTokens}
    * @throws every error of {@link getIdpToken} and of {@link importIdpTokens}
    */
   getIdpTokenForAccessToken(keycloakAccessToken: string, idp: string): Promise<IdpToken> {
@@ -146,11 +143,12 @@ export class TokenManager {
   }
 
   /**
-   * As {@link getIdpTokenForAccessToken} for the user of an offline token, which Keycloak must call active. It redeems
-   * the offline token that is stored for the user, and stores the successor. If none is stored, it stores the given one
-   * first.
+   * As {@link getIdpTokenForAccessToken} for the user of an offline token. Keycloak must call it active, and must have
+   * issued it to the client of the options. If none is stored for the user, the given one is stored. Only for an import
+   * does the method redeem the offline token that is stored, and store the successor.
    *
-   * @throws {@link KeycloakSessionExpiredError} when the offline token is not active
+   * @throws {@link KeycloakSessionExpiredError} when the offline token is not active, was issued to another client, or
+   * is bound to a key of its holder
    * @throws every error of {@link getIdpTokenForAccessToken}
    */
   getIdpTokenFromOfflineToken(offlineToken: string, idp: string): Promise<IdpToken> {
@@ -158,11 +156,11 @@ export class TokenManager {
   }
 
   /**
-   * As {@link getIdpTokenFromOfflineToken} for the user who has this id at the provider. It redeems the stored offline
-   * token.
+   * As {@link getIdpTokenFromOfflineToken} for the user who has this id at the provider, by the stored offline token.
    *
    * @throws {@link TokensNotFoundError} when Keycloak knows no such user
-   * @throws {@link KeycloakSessionExpiredError} when no offline token is stored, or when Keycloak no longer accepts it
+   * @throws {@link KeycloakSessionExpiredError} when an import is needed and no offline token is stored, or Keycloak no
+   * longer accepts it
    * @throws every error of {@link getIdpTokenForAccessToken}
    */
   getIdpTokenFromIdpUserId(idpUserId: string, idp: string): Promise<IdpToken> {
@@ -208,6 +206,7 @@ export class TokenManager {
    *
    * @throws {@link KeycloakUnavailableError} when Keycloak gives no usable answer, because an outage does not mean
    * "inactive"
+   * @throws {@link KeycloakMisconfiguredError} when Keycloak issued the active token to another client
    */
   checkOfflineTokenIsActive(userId: string): Promise<boolean> {
     return this.offlineSessions.isActive(checkUserId(userId));

@@ -19,8 +19,10 @@ const BATCH = 20;
  * With a backoff of up to an hour these attempts take most of a day. After the last one the tokens are left to expire.
  */
 const MAX_ATTEMPTS = 24;
-/** The codes of a refusal that says nothing about the tokens. */
-const NOT_ABOUT_THE_TOKENS = new Set(['NOT_SUPPORTED', 'unsupported_token_type']);
+/** The pause after the first failure of a statement on the outbox, in milliseconds. Later ones wait for the interval. */
+const RETRY_PAUSE_MS = 1000;
+/** The codes by which providers refuse tokens that have ended already. */
+const ENDED_ALREADY = new Set(['invalid_request', 'invalid_token', 'invalid_grant', 'http_400']);
 
 /**
  * Revokes deleted pairs at their providers, from the outbox table, in every process that runs the module. One process
@@ -37,6 +39,8 @@ export class TokenRevoker implements OnApplicationBootstrap, OnModuleDestroy {
   #timer: NodeJS.Timeout | undefined;
   #isClaiming = false;
   #isWoken = false;
+  /** Whether a statement has failed since the last one that did not. */
+  #hasFailed = false;
 
   constructor(
     private readonly revocations: TokenRevocationsTable,
@@ -47,6 +51,9 @@ export class TokenRevoker implements OnApplicationBootstrap, OnModuleDestroy {
   ) {}
 
   onApplicationBootstrap(): void {
+    this.revocations.whenAdded(() => {
+      this.wake();
+    });
     this.#timer = setInterval(() => {
       this.wake();
     }, POLL_INTERVAL_MS);
@@ -88,8 +95,9 @@ export class TokenRevoker implements OnApplicationBootstrap, OnModuleDestroy {
       // the pair.
       while (this.#isWoken) {
         this.#isWoken = false;
-        const idle = this.providers.revocable.filter((idp) => !this.#busy.has(idp));
-        const claimed = await this.revocations.claim(idle, BATCH);
+        const { revocable } = this.providers;
+        const claimed = await this.revocations.claim({ revocable, busy: [...this.#busy], limit: BATCH });
+        this.#hasFailed = false;
         if (!this.drain.mayStart()) return; // another process takes the pairs up after their backoff
         for (const idp of new Set(claimed.map((each) => each.idp))) {
           this.drain.track(
@@ -102,7 +110,7 @@ export class TokenRevoker implements OnApplicationBootstrap, OnModuleDestroy {
         if (claimed.length === BATCH) this.#isWoken = true;
       }
     } catch (error) {
-      this.#warn(error);
+      this.#tryAgain(error);
     } finally {
       this.#isClaiming = false;
     }
@@ -114,12 +122,17 @@ export class TokenRevoker implements OnApplicationBootstrap, OnModuleDestroy {
     const ends = await Promise.allSettled(batch.map((revocation) => this.#revoke(revocation)));
     this.#busy.delete(idp);
     const failed = ends.find((end) => end.status === 'rejected');
-    if (failed) this.#warn(failed.reason);
+    if (failed) this.#tryAgain(failed.reason);
     else this.wake();
   }
 
-  #warn(error: unknown): void {
+  #tryAgain(error: unknown): void {
     this.#logger.warn(`The module could not process the outbox of revocations and tries again: ${String(error)}`);
+    if (this.#hasFailed) return;
+    this.#hasFailed = true;
+    setTimeout(() => {
+      this.wake();
+    }, RETRY_PAUSE_MS).unref();
   }
 
   async #revoke(revocation: ClaimedRevocation): Promise<void> {
@@ -130,14 +143,14 @@ export class TokenRevoker implements OnApplicationBootstrap, OnModuleDestroy {
       return;
     }
     const subject = `The tokens of user "${keycloakUserId}" at "${idp}"`;
+    if (answer.kind === 'refused' && ENDED_ALREADY.has(answer.code)) {
+      // Level `log`: at some providers this is the usual answer to a spent pair, and nothing is wrong then.
+      this.#logger.log(`${subject}: the provider refused the revocation (${answer.code}), as for ended tokens.`);
+      await this.revocations.remove(id);
+      return;
+    }
     if (answer.kind === 'refused' || attempts >= MAX_ATTEMPTS) {
-      if (answer.kind === 'refused' && !NOT_ABOUT_THE_TOKENS.has(answer.code)) {
-        this.#logger.log(
-          `${subject}: the provider refused the revocation (${answer.code}). Providers refuse it for tokens that have ended already.`,
-        );
-      } else {
-        this.#logger.error(`${subject} are not revoked (${answer.code}) and stay valid until they expire.`);
-      }
+      this.#logger.error(`${subject} are not revoked (${answer.code}) and stay valid until they expire.`);
       await this.revocations.remove(id);
       return;
     }

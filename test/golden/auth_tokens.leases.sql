@@ -170,7 +170,7 @@ UPDATE "auth_tokens" AS stored SET lease_outcome_unknown = true, failure_kind = 
          WHERE own.keycloak_user_id = $2 AND own.identity_provider = $3 FOR NO KEY UPDATE NOWAIT) AND stored.lease_id = $4 RETURNING stored.lease_id;
 
 -- reject: record a rejected refresh token
--- idp_tokens_reject_tokens_238894e527f9, repeated when its connection breaks
+-- idp_tokens_reject_tokens_c9dac2857fe3, repeated when its connection breaks
 --   $1 errorCode: character varying
 --   $2 isCertain: boolean
 --   $3 quarantineMs: double precision
@@ -179,12 +179,9 @@ UPDATE "auth_tokens" AS stored SET lease_outcome_unknown = true, failure_kind = 
 --   $6 leaseId: bigint
 --   $7 seenVersion: bigint
 UPDATE "auth_tokens" AS stored SET lease_id = NULL, lease_expires_at = NULL, last_error_code = $1,
-           failure_kind = 'transient', open_leases = greatest(stored.open_leases - 1, 0), updated_at = now(),
-           first_leased_at = CASE WHEN stored.open_leases > 1 THEN stored.first_leased_at END,
-           status = CASE WHEN $2::boolean OR stored.open_leases <= 1 OR stored.quarantined_until IS NOT NULL
-             THEN 'reauthentication_required' ELSE stored.status END,
-           quarantined_until = CASE WHEN $2::boolean OR stored.open_leases <= 1 OR stored.quarantined_until IS NOT NULL
-             THEN NULL ELSE now() + $3::float8 * interval '1 ms' END
+           failure_kind = 'transient', updated_at = now(),
+           open_leases = CASE WHEN ($2::boolean OR stored.open_leases <= 1 OR stored.quarantined_until IS NOT NULL) AND stored.issued_at > stored.first_leased_at THEN 0 ELSE greatest(stored.open_leases - 1, 0) END, first_leased_at = CASE WHEN ($2::boolean OR stored.open_leases <= 1 OR stored.quarantined_until IS NOT NULL) AND stored.issued_at > stored.first_leased_at THEN NULL ELSE CASE WHEN stored.open_leases > 1 THEN stored.first_leased_at END END, token_version = CASE WHEN ($2::boolean OR stored.open_leases <= 1 OR stored.quarantined_until IS NOT NULL) AND stored.issued_at > stored.first_leased_at THEN (uuid_hash_extended(gen_random_uuid(), (0)) & '9223372036854775807') ELSE stored.token_version END, status = CASE WHEN ($2::boolean OR stored.open_leases <= 1 OR stored.quarantined_until IS NOT NULL) AND stored.issued_at > stored.first_leased_at THEN stored.status ELSE CASE WHEN ($2::boolean OR stored.open_leases <= 1 OR stored.quarantined_until IS NOT NULL) THEN 'reauthentication_required' ELSE stored.status END END, refresh_token = CASE WHEN ($2::boolean OR stored.open_leases <= 1 OR stored.quarantined_until IS NOT NULL) AND stored.issued_at > stored.first_leased_at THEN '' ELSE stored.refresh_token END, refresh_token_expires_at = CASE WHEN ($2::boolean OR stored.open_leases <= 1 OR stored.quarantined_until IS NOT NULL) AND stored.issued_at > stored.first_leased_at THEN 0 ELSE stored.refresh_token_expires_at END,
+           quarantined_until = CASE WHEN ($2::boolean OR stored.open_leases <= 1 OR stored.quarantined_until IS NOT NULL) THEN NULL ELSE now() + $3::float8 * interval '1 ms' END
          WHERE stored.id = (SELECT own.id FROM "auth_tokens" AS own
          WHERE own.keycloak_user_id = $4 AND own.identity_provider = $5 FOR NO KEY UPDATE NOWAIT) AND stored.lease_id = $6 AND stored.token_version = $7
          RETURNING stored.status;

@@ -8,16 +8,17 @@ import { tablePathOf } from '../../src/postgres/table-path.js';
 import { authTokensLeases } from '../../src/storage/auth-tokens/auth-tokens-lease.statements.js';
 import { authTokensLookups } from '../../src/storage/auth-tokens/auth-tokens-lookup.statements.js';
 import { authTokensWrites } from '../../src/storage/auth-tokens/auth-tokens-write.statements.js';
+import { disconnectedAccountsStatements } from '../../src/storage/disconnected-accounts/disconnected-accounts.statements.js';
 import { offlineTokensStatements } from '../../src/storage/offline-tokens/offline-tokens.statements.js';
 import { tokenRevocationsStatements } from '../../src/storage/token-revocations/token-revocations.statements.js';
 import { tokensEntities } from '../../src/storage/tokens-entities.js';
 import { createTestDatabase, openDataSource, type TestDatabase } from '../support/test-database.js';
 
 const FOLDER = 'test/golden';
-const TABLES = ['auth_tokens', 'offline_tokens', 'token_revocations'];
+const TABLES = ['auth_tokens', 'offline_tokens', 'token_revocations', 'disconnected_accounts'];
 /** The quoted paths by which the module names its tables in a data source without a schema. */
 const PATHS = TABLES.map((table) => `"${table}"`);
-const [AUTH_TOKENS = '', OFFLINE_TOKENS = '', TOKEN_REVOCATIONS = ''] = PATHS;
+const [AUTH_TOKENS = '', OFFLINE_TOKENS = '', TOKEN_REVOCATIONS = '', DISCONNECTED_ACCOUNTS = ''] = PATHS;
 
 type AnyStatement = Statement<never, unknown>;
 
@@ -34,10 +35,11 @@ function lookups(): Record<string, AnyStatement> {
 
 const statements: Record<string, Record<string, AnyStatement>> = {
   'auth_tokens.lookups': lookups(),
-  'auth_tokens.writes': { ...authTokensWrites(AUTH_TOKENS, TOKEN_REVOCATIONS) },
+  'auth_tokens.writes': { ...authTokensWrites(AUTH_TOKENS, TOKEN_REVOCATIONS, DISCONNECTED_ACCOUNTS) },
   'auth_tokens.leases': { ...authTokensLeases(AUTH_TOKENS) },
   offline_tokens: { ...offlineTokensStatements(OFFLINE_TOKENS) },
   token_revocations: { ...tokenRevocationsStatements(TOKEN_REVOCATIONS) },
+  disconnected_accounts: { ...disconnectedAccountsStatements(DISCONNECTED_ACCOUNTS) },
 };
 
 let database: TestDatabase;

@@ -152,7 +152,7 @@ UPDATE "offline_tokens" AS stored SET lease_outcome_unknown = true, failure_kind
          WHERE own.user_id = $2 FOR NO KEY UPDATE NOWAIT) AND stored.lease_id = $3 RETURNING stored.lease_id;
 
 -- reject: record a rejected refresh token
--- idp_tokens_reject_offline_e032e949120e, repeated when its connection breaks
+-- idp_tokens_reject_offline_96787036e679, repeated when its connection breaks
 --   $1 errorCode: character varying
 --   $2 isCertain: boolean
 --   $3 quarantineMs: double precision
@@ -160,12 +160,9 @@ UPDATE "offline_tokens" AS stored SET lease_outcome_unknown = true, failure_kind
 --   $5 leaseId: bigint
 --   $6 seenVersion: bigint
 UPDATE "offline_tokens" AS stored SET lease_id = NULL, lease_expires_at = NULL, last_error_code = $1,
-           failure_kind = 'transient', open_leases = greatest(stored.open_leases - 1, 0), updated_at = now(),
-           first_leased_at = CASE WHEN stored.open_leases > 1 THEN stored.first_leased_at END,
-           status = CASE WHEN $2::boolean OR stored.open_leases <= 1 OR stored.quarantined_until IS NOT NULL
-             THEN 'reauthentication_required' ELSE stored.status END,
-           quarantined_until = CASE WHEN $2::boolean OR stored.open_leases <= 1 OR stored.quarantined_until IS NOT NULL
-             THEN NULL ELSE now() + $3::float8 * interval '1 ms' END
+           failure_kind = 'transient', updated_at = now(),
+           open_leases = greatest(stored.open_leases - 1, 0), first_leased_at = CASE WHEN stored.open_leases > 1 THEN stored.first_leased_at END, token_version = stored.token_version, status = CASE WHEN ($2::boolean OR stored.open_leases <= 1 OR stored.quarantined_until IS NOT NULL) THEN 'reauthentication_required' ELSE stored.status END,
+           quarantined_until = CASE WHEN ($2::boolean OR stored.open_leases <= 1 OR stored.quarantined_until IS NOT NULL) THEN NULL ELSE now() + $3::float8 * interval '1 ms' END
          WHERE stored.user_id = (SELECT own.user_id FROM "offline_tokens" AS own
          WHERE own.user_id = $4 FOR NO KEY UPDATE NOWAIT) AND stored.lease_id = $5 AND stored.token_version = $6
          RETURNING stored.status;

@@ -70,3 +70,9 @@ TABLE token_revocations ()
   created_at timestamp with time zone NOT NULL DEFAULT now()
   CONSTRAINT token_revocations_pkey PRIMARY KEY (id)
   CREATE INDEX idx_token_revocations_next_attempt_at ON token_revocations USING btree (next_attempt_at)
+
+TABLE disconnected_accounts ()
+  keycloak_user_id character varying NOT NULL
+  identity_provider character varying NOT NULL
+  disconnected_at timestamp with time zone NOT NULL DEFAULT now()
+  CONSTRAINT disconnected_accounts_pkey PRIMARY KEY (keycloak_user_id, identity_provider)

@@ -9,14 +9,16 @@ INSERT INTO "token_revocations" (keycloak_user_id, identity_provider, client_id,
         VALUES ($1, $2, $3, $4, $5);
 
 -- claim: take up revocations
--- idp_tokens_claim_revocations_03a5e92c1067, repeated when its connection breaks
---   $1 idps: text[]
---   $2 limit: bigint
+-- idp_tokens_claim_revocations_b198bea29cf6, repeated when its connection breaks
+--   $1 revocable: text[]
+--   $2 busy: text[]
+--   $3 limit: bigint
 UPDATE "token_revocations" AS stored SET attempts = stored.attempts + 1,
            next_attempt_at = now() + least(30 * 2 ^ stored.attempts, 3600) * interval '1 second'
          WHERE stored.id IN (SELECT due.id FROM "token_revocations" AS due WHERE due.next_attempt_at <= now()
              AND (due.identity_provider = ANY($1::text[]) OR due.created_at < now() - interval '30 days')
-           ORDER BY due.next_attempt_at LIMIT $2 FOR UPDATE SKIP LOCKED)
+             AND due.identity_provider <> ALL($2::text[])
+           ORDER BY due.next_attempt_at LIMIT $3 FOR UPDATE SKIP LOCKED)
          RETURNING stored.id::text AS id, stored.keycloak_user_id, stored.identity_provider, stored.client_id,
            stored.access_token, stored.refresh_token, stored.attempts;
 

@@ -2,12 +2,13 @@ import { createHmac, createPublicKey } from 'node:crypto';
 import { readFile, writeFile } from 'node:fs/promises';
 import { setTimeout as delay } from 'node:timers/promises';
 
-import { afterAll, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
+import { afterAll, beforeAll, beforeEach, describe, expect, it, jest } from '@jest/globals';
 import type { INestApplication } from '@nestjs/common';
 import { decodeJwt } from 'jose';
 import request from 'supertest';
 
 import { authorize, type BrowserUser } from '../../examples/support/authorization-code-flow.js';
+import { freePort } from '../../examples/support/free-port.js';
 import { type KeycloakServer, startKeycloak } from '../../examples/support/keycloak.js';
 import {
   InvalidTokenInputError,
@@ -18,6 +19,7 @@ import {
   type KeycloakTokens,
   KeycloakUnavailableError,
   KeycloakUsers,
+  ReauthenticationRequiredError,
   TokenManager,
   TokensNotFoundError,
 } from '../../src/index.js';
@@ -86,11 +88,15 @@ afterAll(async () => {
 beforeEach(async () => {
   await database.query('DELETE FROM auth_tokens');
   await database.query('DELETE FROM offline_tokens');
+  await database.query('DELETE FROM disconnected_accounts');
 });
 
 /** Logs in on the pages of Keycloak and returns the code. A user of another realm logs in at the brokered provider. */
-async function logIn(user: BrowserUser, { scope = 'openid', client = CLIENT.clientId } = {}): Promise<string> {
-  const url = new URL(`${keycloak.url}/realms/app/protocol/openid-connect/auth`);
+async function logIn(
+  user: BrowserUser,
+  { scope = 'openid', client = CLIENT.clientId, server = keycloak.url } = {},
+): Promise<string> {
+  const url = new URL(`${server}/realms/app/protocol/openid-connect/auth`);
   const parameters = { client_id: client, response_type: 'code', redirect_uri: REDIRECT_URI, scope };
   url.search = new URLSearchParams(parameters).toString();
   if (user === ADA) url.searchParams.set('kc_idp_hint', 'acme');
@@ -101,6 +107,13 @@ async function tokensOf(user: BrowserUser, scope = 'openid'): Promise<KeycloakTo
   const issued = await sessions.getKeycloakTokens(await logIn(user, { scope }), REDIRECT_URI);
   if (!issued) throw new Error('Keycloak issued no tokens.');
   return issued;
+}
+
+/** Ends the session of Ada at the provider, and waits until the broker's access token has expired. */
+async function endSessionAtProvider(): Promise<void> {
+  const found = (await keycloak.admin('GET', `provider/users?username=${ADA.login}&exact=true`)) as { id: string }[];
+  await keycloak.admin('POST', `provider/users/${found[0]?.id ?? ''}/logout`);
+  await delay(11_000); // the lifetime of the provider's access tokens in realms.json, and a second
 }
 
 function subject({ accessToken }: KeycloakTokens): string {
@@ -169,7 +182,7 @@ describe('a session', () => {
     const issued = await tokensOf(ADA);
     await keycloak.admin('POST', `app/users/${subject(issued)}/logout`);
     await expect(sessions.refresh(issued.refreshToken)).rejects.toThrow(KeycloakSessionExpiredError);
-    await expect(tokens.importIdpTokens('acme', subject(issued), issued.accessToken)).rejects.toThrow(
+    await expect(tokens.importIdpTokens(subject(issued), 'acme', issued.accessToken)).rejects.toThrow(
       KeycloakSessionExpiredError,
     );
   });
@@ -178,38 +191,38 @@ describe('a session', () => {
 describe('an import', () => {
   it('takes the stored pair over with its absolute expiry, once', async () => {
     const issued = await tokensOf(ADA);
-    await expect(tokens.importIdpTokens('acme', subject(issued), issued.accessToken)).resolves.toBe(true);
+    await expect(tokens.importIdpTokens(subject(issued), 'acme', issued.accessToken)).resolves.toBe(true);
     const { accessToken, expiresAt } = await tokens.getIdpToken(subject(issued), 'acme');
     const claims = decodeJwt(accessToken);
     expect(claims).toMatchObject({ iss: `${keycloak.url}/realms/provider`, exp: expiresAt });
-    await expect(tokens.importIdpTokens('acme', subject(issued), issued.accessToken)).resolves.toBe(false);
+    await expect(tokens.importIdpTokens(subject(issued), 'acme', issued.accessToken)).resolves.toBe(false);
   });
 
   it('never overwrites a pair that was refreshed here since, and gives way to a newer login', async () => {
     const issued = await tokensOf(ADA);
     const user = subject(issued);
-    await tokens.importIdpTokens('acme', user, issued.accessToken);
+    await tokens.importIdpTokens(user, 'acme', issued.accessToken);
     const imported = await tokens.getIdpToken(user, 'acme');
     await delay(1100); // expiries are in whole seconds
     const refreshed = await tokens.getIdpToken(user, 'acme', { rejectedVersion: imported.version });
     expect(refreshed.accessToken).not.toBe(imported.accessToken);
-    await expect(tokens.importIdpTokens('acme', user, issued.accessToken)).resolves.toBe(false);
+    await expect(tokens.importIdpTokens(user, 'acme', issued.accessToken)).resolves.toBe(false);
     await expect(tokens.getIdpToken(user, 'acme')).resolves.toMatchObject({ version: refreshed.version });
 
     await delay(1100);
     const again = await tokensOf(ADA);
-    await expect(tokens.importIdpTokens('acme', user, again.accessToken)).resolves.toBe(true);
+    await expect(tokens.importIdpTokens(user, 'acme', again.accessToken)).resolves.toBe(true);
   });
 
   it('has nothing to take over for a user without the brokered identity', async () => {
     const issued = await tokensOf(LOCAL);
-    await expect(tokens.importIdpTokens('acme', subject(issued), issued.accessToken)).resolves.toBe(false);
+    await expect(tokens.importIdpTokens(subject(issued), 'acme', issued.accessToken)).resolves.toBe(false);
     await expect(tokens.getIdpTokenForAccessToken(issued.accessToken, 'acme')).rejects.toThrow(TokensNotFoundError);
   });
 
   it('says which role is missing', async () => {
     const issued = await tokensOf(UNREADABLE);
-    const failure = tokens.importIdpTokens('acme', subject(issued), issued.accessToken);
+    const failure = tokens.importIdpTokens(subject(issued), 'acme', issued.accessToken);
     await expect(failure).rejects.toThrow(/role read-token/);
     await expect(failure).rejects.toThrow(KeycloakMisconfiguredError);
   });
@@ -221,14 +234,43 @@ describe('an import', () => {
     });
     apps.push(other);
     const issued = await tokensOf(ADA);
-    await expect(other.get(TokenManager).importIdpTokens('nope', subject(issued), issued.accessToken)).rejects.toThrow(
+    await expect(other.get(TokenManager).importIdpTokens(subject(issued), 'nope', issued.accessToken)).rejects.toThrow(
       KeycloakUnavailableError,
     );
   });
 
+  it('says that the user must connect the account again when the provider refuses the refresh, and keeps the row', async () => {
+    const other = (await startApp({ refreshOwner: 'keycloak' })).get(TokenManager);
+    const issued = await tokensOf(ADA);
+    await other.getIdpTokenForAccessToken(issued.accessToken, 'acme');
+    await endSessionAtProvider();
+    for (const call of [
+      () => other.getIdpTokenForAccessToken(issued.accessToken, 'acme'),
+      () => other.importIdpTokens(subject(issued), 'acme', issued.accessToken),
+    ]) {
+      const failure = call();
+      await expect(failure).rejects.toThrow(ReauthenticationRequiredError);
+      await expect(failure).rejects.toMatchObject({ reason: 'broker_refresh_failed' });
+    }
+    await expect(database.query('SELECT FROM auth_tokens')).resolves.toHaveLength(1);
+    await other.importIdpTokens(subject(issued), 'acme', (await tokensOf(ADA)).accessToken);
+    await expect(other.getIdpToken(subject(issued), 'acme')).resolves.toBeDefined();
+  });
+
+  it('does not happen by itself for an account that its user disconnected', async () => {
+    const issued = await tokensOf(ADA, 'openid offline_access');
+    const user = subject(issued);
+    await tokens.importIdpTokens(user, 'acme', issued.accessToken);
+    await expect(tokens.revokeIdpTokens(user, 'acme')).resolves.toBe(true);
+    await expect(tokens.getIdpTokenForAccessToken(issued.accessToken, 'acme')).rejects.toThrow(TokensNotFoundError);
+    await expect(tokens.getIdpTokenFromOfflineToken(issued.refreshToken, 'acme')).rejects.toThrow(TokensNotFoundError);
+    await expect(tokens.importIdpTokens(user, 'acme', issued.accessToken)).resolves.toBe(true);
+    await expect(tokens.getIdpTokenForAccessToken(issued.accessToken, 'acme')).resolves.toBeDefined();
+  });
+
   it('refuses the access token of another user', async () => {
     const issued = await tokensOf(ADA);
-    await expect(tokens.importIdpTokens('acme', 'somebody else', issued.accessToken)).rejects.toThrow(
+    await expect(tokens.importIdpTokens('somebody else', 'acme', issued.accessToken)).rejects.toThrow(
       InvalidTokenInputError,
     );
   });
@@ -350,7 +392,11 @@ describe('users', () => {
     for (const id of [idpUserId.slice(0, -1), 'nobody', `${idpUserId} other:thing`, 'a b', ':']) {
       await expect(users.getUserIdFromIdpUserId(id, 'acme')).resolves.toBeNull();
     }
+    await expect(users.getUserIdFromIdpUserId(idpUserId, 'nope')).resolves.toBeNull();
     await expect(users.getUserIdFromIdpUserId('a"b', 'acme')).rejects.toThrow(InvalidTokenInputError);
+    const byAttribute = (await startApp({ idpUserIdAttribute: '{idp}_id' })).get(KeycloakUsers);
+    await expect(byAttribute.getUserIdFromIdpUserId(idpUserId, 'acme')).resolves.toBe(subject(issued));
+    await expect(byAttribute.getUserIdFromIdpUserId('nobody', 'acme')).resolves.toBeNull();
   });
 
   it('tell what Keycloak keeps about them', async () => {
@@ -394,7 +440,7 @@ describe.each(httpPlatforms)('KeycloakAuthGuard on $platform', ({ createApplicat
     const issued = await tokensOf(ADA);
     await get('/me', issued.accessToken).expect(200, { sub: subject(issued) });
     await get('/acme', issued.accessToken).expect(403);
-    await tokens.importIdpTokens('acme', subject(issued), issued.accessToken);
+    await tokens.importIdpTokens(subject(issued), 'acme', issued.accessToken);
     await get('/acme', issued.accessToken).expect(200);
   });
 
@@ -423,7 +469,7 @@ describe.each(httpPlatforms)('KeycloakAuthGuard on $platform', ({ createApplicat
     await keycloak.admin('PUT', 'app', { accessTokenLifespan: 1 });
     const brief = await tokensOf(ADA);
     await keycloak.admin('PUT', 'app', { accessTokenLifespan: 300 });
-    await tokens.importIdpTokens('acme', subject(issued), issued.accessToken);
+    await tokens.importIdpTokens(subject(issued), 'acme', issued.accessToken);
     const { accessToken: ofProvider } = await tokens.getIdpToken(subject(issued), 'acme');
     await delay(2000);
 
@@ -489,7 +535,7 @@ describe('Keycloak', () => {
   it('may stop: an outage is an error that loses nothing, and everything goes on when it is back', async () => {
     const user = await adaOffline();
     const issued = await tokensOf(ADA);
-    await tokens.importIdpTokens('acme', user, issued.accessToken);
+    await tokens.importIdpTokens(user, 'acme', issued.accessToken);
     const offlineToken = (await tokens.loadOfflineToken(user)) ?? '';
     await keycloak.halt();
     try {
@@ -499,7 +545,7 @@ describe('Keycloak', () => {
         () => sessions.getUserInfo(issued.accessToken),
         () => sessions.refresh(issued.refreshToken),
         () => sessions.logout(issued.refreshToken),
-        () => tokens.importIdpTokens('acme', user, issued.accessToken),
+        () => tokens.importIdpTokens(user, 'acme', issued.accessToken),
         () => tokens.getIdpTokenForAccessToken(issued.accessToken, 'acme'),
         () => tokens.getIdpTokenFromOfflineToken(offlineToken, 'acme'),
         () => tokens.getIdpTokenFromIdpUserId('anybody', 'acme'),
@@ -529,10 +575,68 @@ describe('Keycloak', () => {
   }, 120_000);
 });
 
+describe('a Keycloak with a fixed hostname', () => {
+  it.each(httpPlatforms.slice(0, 1))(
+    'is asked by its serverUrl only, and its tokens are good by their issuer',
+    async (platform) => {
+      const port = await freePort();
+      const publicUrl = `http://localhost:${port}`; // another host for fetch, and the same server
+      const fixed = await startKeycloak(realms, port, publicUrl);
+      const split = { serverUrl: fixed.url, issuer: `${publicUrl}/realms/app` };
+      const asked: string[] = [];
+      const { fetch } = globalThis;
+      let spy: { mockRestore(): void } | undefined;
+      try {
+        const { app: host, url } = await startHttpHost({
+          databaseUrl: database.url,
+          options: {
+            encryption: { keys },
+            keycloak: { ...realm(), ...split },
+            identityProviders: options().identityProviders,
+          },
+          createApplication: platform.createApplication,
+          controllers: [KeycloakMeController],
+        });
+        apps.push(host);
+        const code = await logIn(LOCAL, { scope: 'openid offline_access', server: publicUrl });
+        spy = jest.spyOn(globalThis, 'fetch').mockImplementation((...request) => {
+          asked.push(new URL(request[0]).origin);
+          return fetch(...request);
+        });
+        const issued = await host.get(KeycloakSessions).getKeycloakTokens(code, REDIRECT_URI);
+        const { accessToken = '', refreshToken = '' } = issued ?? {};
+        expect(decodeJwt(accessToken).iss).toBe(split.issuer);
+        await request(url)
+          .get('/me')
+          .set({ authorization: `Bearer ${accessToken}` })
+          .expect(200);
+        await expect(host.get(KeycloakSessions).getUserInfo(accessToken)).resolves.toBeDefined();
+        const user = decodeJwt(accessToken).sub ?? '';
+        await host.get(TokenManager).storeOfflineToken(user, refreshToken);
+        await expect(host.get(TokenManager).checkOfflineTokenIsActive(user)).resolves.toBe(true);
+        await expect(host.get(TokenManager).validateOfflineToken(user)).resolves.toBe(true);
+        await expect(host.get(KeycloakUsers).getUserIdFromUserEmail('local@example.com')).resolves.toBe(user);
+        const stored = (await host.get(TokenManager).loadOfflineToken(user)) ?? '';
+        await host.get(KeycloakSessions).logout(stored);
+        await expect(host.get(TokenManager).validateOfflineToken(user)).resolves.toBe(false);
+        expect(new Set(asked)).toEqual(new Set([fixed.url]));
+      } finally {
+        spy?.mockRestore();
+        await fixed.stop();
+      }
+    },
+    200_000,
+  );
+});
+
 describe('the answers of Keycloak', () => {
   it('are those of answers.json, by which the stand-in of the other suites goes', async () => {
     const who = { ada: ADA, local: LOCAL, unreadable: UNREADABLE };
-    const answers = await askEverything({ url: keycloak.url, logIn: (user, scope) => logIn(who[user], { scope }) });
+    const answers = await askEverything({
+      url: keycloak.url,
+      logIn: (user, scope, client) => logIn(who[user], { scope, client }),
+      endSessionAtProvider,
+    });
     const file = new URL('./answers.json', import.meta.url);
     if (process.env.KEYCLOAK_RECORD) await writeFile(file, `${JSON.stringify(answers, null, 2)}\n`);
     expect(answers).toEqual(JSON.parse(await readFile(file, 'utf8')));

@@ -222,11 +222,8 @@ describe('a refresh under way gives way', () => {
     answer(newPair({ refresh_token: 'refresh-successor' }));
     await expect(call).resolves.toMatchObject({ accessToken: 'access-of-login' });
     await expect(tokens.getIdpToken(user, 'acme')).resolves.toMatchObject({ accessToken: 'access-of-login' });
-    await until(async () => (await database.query('SELECT FROM token_revocations')).length === 1);
-    await tokens.storeIdpTokens(`${user}-other`, 'acme', { accessToken: 'a', refreshToken: 'refresh-other' });
-    await tokens.revokeIdpTokens(`${user}-other`, 'acme'); // wakes the outbox
-    await until(() => endpoint.revoked.length === 3);
-    expect([...endpoint.revoked].sort()).toEqual(['refresh-old', 'refresh-other', 'refresh-successor']);
+    await until(() => endpoint.revoked.length === 2);
+    expect([...endpoint.revoked].sort()).toEqual(['refresh-old', 'refresh-successor']);
     recovered('delete and re-link during a refresh');
   });
 
@@ -238,9 +235,6 @@ describe('a refresh under way gives way', () => {
     answer(newPair({ refresh_token: 'refresh-successor' }));
     await expect(call).rejects.toThrow(TokensNotFoundError);
     await expect(row()).resolves.toBeUndefined();
-    await until(async () => (await database.query('SELECT FROM token_revocations')).length === 1);
-    await storeExpired();
-    await tokens.revokeIdpTokens(user, 'acme'); // wakes the outbox
     await until(() => endpoint.revoked.includes('refresh-successor'));
   });
 

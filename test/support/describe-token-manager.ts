@@ -9,8 +9,12 @@ import {
   TokenManager,
   type TokensToStore,
 } from '../../src/index.js';
+import { describeEndedGrants } from './describe-ended-grants.js';
+import { describeLogins } from './describe-logins.js';
+import { describeTables } from './describe-tables.js';
 import { describeTransactions } from './describe-transactions.js';
 import { failureOf } from './failure-of.js';
+import { gate } from './gate.js';
 import type { ManagerUnderTest, ProviderAnswer } from './manager-under-test.js';
 import { until } from './until.js';
 
@@ -18,15 +22,6 @@ const HOUR = 3600;
 
 function seconds(): number {
   return Math.floor(Date.now() / 1000);
-}
-
-/** A promise that the test settles. */
-function gate(): { readonly passed: Promise<void>; readonly open: () => void } {
-  let open = (): void => undefined;
-  const passed = new Promise<void>((resolve) => {
-    open = resolve;
-  });
-  return { passed, open };
 }
 
 /**
@@ -104,18 +99,6 @@ export function describeTokenManager(name: string, setUp: () => Promise<ManagerU
         }
         expect(versions.size).toBe(3);
       });
-
-      it.each([undefined, ''])(
-        'keep their refresh token and version when a login brings %j as one',
-        async (refreshToken) => {
-          await store();
-          const { version } = await get();
-          await store({ accessToken: 'a later access token', refreshToken });
-          await expect(get()).resolves.toMatchObject({ accessToken: 'a later access token', version });
-          await rejected();
-          expect(rig.redeemed).toEqual([user]);
-        },
-      );
 
       it('lose their refresh token by null', async () => {
         await store();
@@ -214,23 +197,6 @@ export function describeTokenManager(name: string, setUp: () => Promise<ManagerU
         const ended = reauthentication('the provider rejected the refresh token');
         expect(await failureOf(rejected())).toEqual(ended);
         expect(await failureOf(get())).toEqual(ended);
-      });
-
-      it('that ended a grant by mistake is undone by reactivateIdpTokens', async () => {
-        const answer = rig.answer;
-        rig.answer = () => ({ status: 400, error: 'invalid_grant' });
-        await store({ accessTokenExpiresAt: 1 });
-        await failureOf(get());
-        rig.answer = answer;
-        const of = { userIds: [user] };
-        await expect(manager.reactivateIdpTokens('github', of)).resolves.toBe(0);
-        await expect(manager.reactivateIdpTokens('acme', { ...of, errorCode: 'another' })).resolves.toBe(0);
-        await expect(
-          manager.reactivateIdpTokens('acme', { ...of, endedAfter: new Date(Date.now() + 1e6) }),
-        ).resolves.toBe(0);
-        await expect(manager.reactivateIdpTokens('acme', { ...of, errorCode: 'invalid_grant' })).resolves.toBe(1);
-        await expect(manager.reactivateIdpTokens('acme', of)).resolves.toBe(0);
-        await expect(get()).resolves.toMatchObject({ accessToken: `access of ${user}` });
       });
 
       it('that fails for a while is an error if the access token has expired', async () => {
@@ -335,6 +301,14 @@ clientId, clientSecret and the URLs in identityProviders.acme. The tokens of use
         await rig.revocationOf(user);
       });
 
+      it('of tokens that are not there does nothing, and keeps no later login away', async () => {
+        await expect(manager.revokeIdpTokens(user, 'acme')).resolves.toBe(false);
+        expect(await failureOf(get())).toEqual(notFound());
+        await expect(manager.revokeIdpTokens(user, 'acme')).resolves.toBe(false);
+        await store({ accessTokenExpiresAt: 1 });
+        await expect(get()).resolves.toMatchObject({ accessToken: `access of ${user}` });
+      });
+
       it('also has the pair revoked that a refresh under way brings', async () => {
         const { passed, open } = gate();
         const begun = gate();
@@ -385,16 +359,6 @@ clientId, clientSecret and the URLs in identityProviders.acme. The tokens of use
           /minValiditySeconds must be/,
         ],
         [
-          'no list of users',
-          () => manager.reactivateIdpTokens('acme', { userIds: 'ada' as never }),
-          'The user ids must be a list.',
-        ],
-        [
-          'no date',
-          () => manager.reactivateIdpTokens('acme', { endedAfter: 'now' as never }),
-          'endedAfter must be a valid Date.',
-        ],
-        [
           'an empty offline token',
           () => manager.storeOfflineToken('ada', ''),
           /The offline token must be a non-empty string/,
@@ -434,14 +398,14 @@ clientId, clientSecret and the URLs in identityProviders.acme. The tokens of use
           name: 'UnsupportedProviderError',
           code: 'ERR_TOKENS_UNSUPPORTED_PROVIDER',
           message:
-            'Identity provider "gitlab" is not configured. Configured: acme, github. Add it to identityProviders in the ' +
+            'Identity provider "azure_devops" is not configured. Configured: acme, github, gitlab. Add it to identityProviders in the ' +
             'options of TokensModule.',
           retryable: false,
         };
-        expect(await failureOf(manager.storeIdpTokens(user, 'gitlab', tokens))).toEqual(failure);
-        expect(await failureOf(manager.getIdpToken(user, 'gitlab'))).toEqual(failure);
-        expect(await failureOf(manager.revokeIdpTokens(user, 'gitlab'))).toEqual(failure);
-        expect(await failureOf(manager.reactivateIdpTokens('gitlab'))).toEqual(failure);
+        expect(await failureOf(manager.storeIdpTokens(user, 'azure_devops', tokens))).toEqual(failure);
+        expect(await failureOf(manager.getIdpToken(user, 'azure_devops'))).toEqual(failure);
+        expect(await failureOf(manager.revokeIdpTokens(user, 'azure_devops'))).toEqual(failure);
+        expect(await failureOf(manager.reactivateIdpTokens('azure_devops'))).toEqual(failure);
       });
 
       it('calls that need Keycloak are refused without a realm', async () => {
@@ -555,6 +519,9 @@ clientId, clientSecret and the URLs in identityProviders.acme. The tokens of use
       });
     });
 
+    describeLogins(() => rig);
+    describeEndedGrants(() => rig);
     describeTransactions(() => rig);
+    describeTables(() => rig);
   });
 }

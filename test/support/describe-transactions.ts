@@ -203,6 +203,16 @@ in the current transaction, which must be committed first. Try again in 1 s.`,
       expect(await read()).toBe('outside');
     });
 
+    it('let others write a row that they only looked for', async () => {
+      const storeOutside = outside(() => store('outside'));
+      await scope.run(async () => {
+        await expect(manager.revokeIdpTokens(user, 'acme')).resolves.toBe(false);
+        await storeOutside();
+        expect(await read()).toBe('outside');
+      });
+      expect(await read()).toBe('outside');
+    });
+
     it('make a refresh of the same row wait for their end', async () => {
       const { redeemed } = rigOf();
       redeemed.length = 0;

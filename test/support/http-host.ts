@@ -20,6 +20,8 @@ export interface HttpHostSetup extends Pick<ModuleMetadata, 'controllers' | 'pro
   databaseUrl: string;
   options?: Partial<TokensModuleOptions>;
   createApplication: (testing: TestingModule) => Promise<INestApplication>;
+  /** Whether the host registers the module's exception filter for all routes. Default: true. */
+  hasFilter?: boolean;
 }
 
 /** A host that listens on a port of its own. */
@@ -31,9 +33,9 @@ export interface HttpHost {
   readonly logged: { readonly error: string[]; readonly debug: string[] };
 }
 
-/** Starts a host with the module and its exception filter. The caller closes it with `app.close()`. */
+/** Starts a host with the module and, unless the setup says otherwise, its exception filter. The caller closes it with `app.close()`. */
 export async function startHttpHost(setup: HttpHostSetup): Promise<HttpHost> {
-  const { databaseUrl, options, createApplication, controllers = [], providers = [] } = setup;
+  const { databaseUrl, options, createApplication, controllers = [], providers = [], hasFilter = true } = setup;
   const testing = await Test.createTestingModule({
     imports: [
       TypeOrmModule.forRoot({ type: 'postgres', url: databaseUrl, entities: tokensEntities, retryAttempts: 0 }),
@@ -44,7 +46,7 @@ export async function startHttpHost(setup: HttpHostSetup): Promise<HttpHost> {
       }),
     ],
     controllers,
-    providers: [{ provide: APP_FILTER, useClass: TokensExceptionFilter }, ...providers],
+    providers: [...(hasFilter ? [{ provide: APP_FILTER, useClass: TokensExceptionFilter }] : []), ...providers],
   }).compile();
   const logged: HttpHost['logged'] = { error: [], debug: [] };
   testing.useLogger(loggerInto(logged));

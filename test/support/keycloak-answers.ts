@@ -4,8 +4,10 @@ import { decodeJwt } from 'jose';
 export interface AskableRealm {
   /** URL of the server. */
   readonly url: string;
-  /** Logs in a user of realms.json and returns the code. */
-  logIn(user: 'ada' | 'local' | 'unreadable', scope?: string): Promise<string>;
+  /** Logs in a user of realms.json at a client and returns the code. The client is `backend` by default. */
+  logIn(user: 'ada' | 'local' | 'unreadable', scope?: string, client?: string): Promise<string>;
+  /** Ends the session of ada at the provider, and waits until the access token expires that the broker has stored. */
+  endSessionAtProvider(): Promise<void>;
 }
 
 /** The part of an answer that is the same in every run. A value that changes is replaced by its kind. */
@@ -64,12 +66,23 @@ export async function askEverything(realm: AskableRealm): Promise<Record<string,
 
   await note('userinfo', `${oidc}/userinfo`, bearer(ada.access_token));
   await note('userinfo: garbage', `${oidc}/userinfo`, bearer('garbage'));
+  const atOther = { client_id: 'other', client_secret: 'other-secret' };
+  const foreign = await token('code of another client', {
+    grant_type: 'authorization_code',
+    code: await realm.logIn('local', 'openid', 'other'),
+    ...REDIRECT,
+    ...atOther,
+  });
   const introspect = (name: string, fields: Record<string, string>) =>
     note(`introspection: ${name}`, `${oidc}/token/introspect`, form({ ...CLIENT, ...fields }));
   await introspect('offline token', { token: ada.refresh_token ?? '', token_type_hint: 'refresh_token' });
   await introspect('offline token without a hint', { token: ada.refresh_token ?? '' });
   await introspect('refresh token of a session', {
     token: local.refresh_token ?? '',
+    token_type_hint: 'refresh_token',
+  });
+  await introspect('refresh token of another client', {
+    token: foreign.refresh_token ?? '',
     token_type_hint: 'refresh_token',
   });
   await introspect('garbage', { token: 'garbage', token_type_hint: 'refresh_token' });
@@ -84,13 +97,21 @@ export async function askEverything(realm: AskableRealm): Promise<Record<string,
   await broker('garbage', 'garbage');
 
   const { access_token: service } = await token('client credentials', { grant_type: 'client_credentials' });
-  const other = { client_id: 'other', client_secret: 'other-secret', grant_type: 'client_credentials' };
+  const other = { ...atOther, grant_type: 'client_credentials' };
   const { access_token: forbidden } = await token('client credentials of another client', other);
   const idpUserId = decodeJwt(stored.access_token ?? '').sub ?? '';
   const admin = (name: string, path: string, access = service) =>
     note(`admin: ${name}`, `/admin/realms/app/users${path}`, bearer(access));
-  await admin('by id at a provider', `?q=${encodeURIComponent(`"acme_id":"${idpUserId}"`)}&briefRepresentation=false`);
-  await admin('by no id at a provider', `?q=${encodeURIComponent('"acme_id":"nobody"')}&briefRepresentation=false`);
+  const linked = (alias: string, id: string) =>
+    `?${new URLSearchParams({ idpAlias: alias, idpUserId: id, max: '2' }).toString()}`;
+  await admin('by id at a provider', linked('acme', idpUserId));
+  await admin('by no id at a provider', linked('acme', 'nobody'));
+  await admin('by id at another provider', linked('nope', idpUserId));
+  await admin('by attribute', `?q=${encodeURIComponent(`"acme_id":"${idpUserId}"`)}&briefRepresentation=false`);
+  await admin('by no such attribute', `?q=${encodeURIComponent('"acme_id":"nobody"')}&briefRepresentation=false`);
+  await admin('links', `/${decodeJwt(ada.access_token ?? '').sub ?? ''}/federated-identity`);
+  await admin('no links', `/${decodeJwt(local.access_token ?? '').sub ?? ''}/federated-identity`);
+  await admin('links of nobody', '/nobody/federated-identity');
   await admin('by email', '?email=ADA%40example.com&exact=true');
   await admin('by part of an email', '?email=da%40example.com&exact=true');
   await admin('by id', `/${decodeJwt(ada.access_token ?? '').sub ?? ''}`);
@@ -100,6 +121,8 @@ export async function askEverything(realm: AskableRealm): Promise<Record<string,
 
   const refreshed = await token('refresh', { grant_type: 'refresh_token', refresh_token: ada.refresh_token ?? '' });
   await token('refresh: garbage', { grant_type: 'refresh_token', refresh_token: 'garbage' });
+  await realm.endSessionAtProvider();
+  await broker('the provider refuses the refresh', refreshed.access_token);
   const logout = (name: string, fields: Record<string, string>) =>
     note(`logout: ${name}`, `${oidc}/logout`, form({ ...CLIENT, ...fields }));
   await logout('garbage', { refresh_token: 'garbage' });
@@ -122,6 +145,8 @@ const KEPT = new Set([
   'active',
   'acme_id',
   'attributes',
+  'azp',
+  'client_id',
   'email',
   'end_session_endpoint',
   'error',
@@ -129,6 +154,7 @@ const KEPT = new Set([
   'error_description',
   'expires_in',
   'id',
+  'identityProvider',
   'introspection_endpoint',
   'issuer',
   'jwks_uri',
@@ -138,6 +164,7 @@ const KEPT = new Set([
   'sub',
   'token_endpoint',
   'token_type',
+  'userId',
   'userinfo_endpoint',
 ]);
 

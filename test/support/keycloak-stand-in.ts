@@ -18,6 +18,10 @@ interface User {
 interface Session {
   readonly user: User;
   readonly isOffline: boolean;
+  /** The client that started the login. */
+  readonly client: string;
+  /** The claim `cnf` of its tokens, if they are bound to a key. */
+  readonly cnf?: object;
   /** The newest refresh token of the session. It is null before the first one, and after a reuse ended the session. */
   current: string | null;
 }
@@ -54,18 +58,45 @@ export type KeycloakFault = 'hang' | 'reset' | 'reset-after-serving' | number;
  */
 export class KeycloakStandIn implements AskableRealm {
   url = '';
+  /**
+   * The public URL of a Keycloak with a fixed hostname. The metadata and the tokens name it, and not the URL by which
+   * the stand-in was asked.
+   */
+  publicUrl: string | undefined;
+  /** The URL of the endpoints in the metadata, where it is not that of the issuer. */
+  endpointsUrl: string | undefined;
+  /** The path of the token endpoint in the metadata, below the URL of the realm. */
+  tokenPath = '/protocol/openid-connect/token';
+  /** Whether every client may introspect every token, as before 26.4.12 and 26.6.2. */
+  introspectsForAll = false;
+  /** Whether the search for users ignores `idpAlias` and `idpUserId`, as a server does that does not know them. */
+  ignoresLinks = false;
+  /** Whether something in front of the stand-in hides the links of users. */
+  hidesLinks = false;
+  /** How many users the realm has, for the search. */
+  realmSize = 3;
+  /** More attributes of users, by their ids. */
+  readonly attributes: Record<string, Record<string, string[]>> = {};
+  /** More links of users with accounts at acme, by their ids. */
+  readonly links: Record<string, string> = {};
+  /** The query of every search for users. */
+  readonly searches: string[] = [];
   revokeRefreshToken = false;
   accessTokenLifetime = 300;
   /** The faults of the next requests, one for each request. */
   readonly faults: KeycloakFault[] = [];
   /** Method and path of every request that was served. */
   readonly requests: string[] = [];
+  /** Delays the answer to a request until its promise settles. */
+  beforeAnswering: ((path: string) => Promise<void>) | undefined;
   /** How many refresh tokens the stand-in has received at its token endpoint, including refused ones. */
   redemptions = 0;
   /** Delays the answer to a refresh until its promise settles. */
   beforeRefreshing: (() => Promise<void>) | undefined;
   /** The pair of ada that the broker has stored. When it has expired, the broker refreshes it. */
   brokered = { accessToken: '', refreshToken: '', expiresAt: 0, lifetime: 10 };
+  /** Whether the provider still accepts the refresh token that the broker has stored. */
+  isGrantAlive = true;
   readonly users: Record<'ada' | 'local' | 'unreadable', User> = {
     ada: { id: randomUUID(), email: 'ada@example.com', acmeId: randomUUID(), mayReadTokens: true },
     local: { id: randomUUID(), email: 'local@example.com', mayReadTokens: true },
@@ -99,19 +130,33 @@ export class KeycloakStandIn implements AskableRealm {
     this.#signers.unshift({ kid, privateKey, jwk: { ...(await exportJWK(publicKey)), kid, alg: 'RS256', use: 'sig' } });
   }
 
-  async logIn(user: 'ada' | 'local' | 'unreadable', scope = 'openid'): Promise<string> {
+  async logIn(
+    user: 'ada' | 'local' | 'unreadable',
+    scope = 'openid',
+    client = 'backend',
+    cnf?: object,
+  ): Promise<string> {
     const code = randomUUID();
-    const session = { user: this.users[user], isOffline: scope.includes('offline_access'), current: null };
+    const isOffline = scope.includes('offline_access');
+    const session: Session = { user: this.users[user], isOffline, client, cnf, current: null };
     this.#codes.set(code, session);
     return Promise.resolve(code);
   }
 
   /** Gives ada a new pair at the provider, as a login there does. */
   async logInAtProvider(lifetimeSeconds = 10): Promise<void> {
+    this.isGrantAlive = true;
     const expiresAt = now() + lifetimeSeconds;
     const claims = { sub: this.users.ada.acmeId, jti: randomUUID() };
     const accessToken = await this.#sign(claims, { issuer: `${this.url}/realms/provider`, expiresAt });
     this.brokered = { accessToken, refreshToken: refreshTokenText(), expiresAt, lifetime: lifetimeSeconds };
+  }
+
+  /** Ends the session of ada at the provider. The access token that the broker has stored is expired afterwards. */
+  async endSessionAtProvider(): Promise<void> {
+    this.isGrantAlive = false;
+    this.brokered.expiresAt = now();
+    return Promise.resolve();
   }
 
   /** Ends every session of a user. */
@@ -122,7 +167,7 @@ export class KeycloakStandIn implements AskableRealm {
   /** Signs an access token with claims that Keycloak would not issue. It has no expiry if `expiresAt` is null. */
   async forge(
     claims: Record<string, unknown>,
-    { issuer = `${this.url}/realms/app`, expiresAt = now() + 300 }: { issuer?: string; expiresAt?: number | null } = {},
+    { issuer = this.#issuer, expiresAt = now() + 300 }: { issuer?: string; expiresAt?: number | null } = {},
   ): Promise<string> {
     return this.#sign({ sub: this.users.ada.id, typ: 'Bearer', aud: 'backend', ...claims }, { issuer, expiresAt });
   }
@@ -140,6 +185,7 @@ export class KeycloakStandIn implements AskableRealm {
     const url = new URL(request.url ?? '/', this.url);
     const form = new URLSearchParams(Buffer.concat(chunks).toString());
     this.requests.push(`${request.method ?? ''} ${url.pathname}`);
+    await this.beforeAnswering?.(url.pathname);
     const answer = typeof fault === 'number' ? { status: fault } : await this.#answer(request, url, form);
     if (fault === 'reset-after-serving') return void response.destroy();
     response.statusCode = answer.status;
@@ -172,8 +218,11 @@ export class KeycloakStandIn implements AskableRealm {
     }
     const idp = /^\/realms\/app\/broker\/([^/]+)\/token$/.exec(url.pathname)?.[1];
     if (method === 'GET' && idp) return this.#broker(idp, bearer);
-    const userPath = /^\/admin\/realms\/app\/users(?:\/([^/]+))?$/.exec(url.pathname);
-    if (method === 'GET' && userPath) return this.#users(bearer, userPath[1], url.searchParams);
+    const userPath = /^\/admin\/realms\/app\/users(?:\/([^/]+)(\/federated-identity)?)?$/.exec(url.pathname);
+    if (method === 'GET' && userPath) {
+      const [, id, links] = userPath;
+      return this.#users(bearer, id, url.searchParams, links !== undefined);
+    }
     return {
       status: 404,
       body: { error: url.pathname.includes('/realms/app/') ? 'Not found' : 'Realm does not exist' },
@@ -181,16 +230,21 @@ export class KeycloakStandIn implements AskableRealm {
   }
 
   #metadata(): object {
-    const oidc = `${this.url}/realms/app/protocol/openid-connect`;
+    const realm = this.endpointsUrl === undefined ? this.#issuer : `${this.endpointsUrl}/realms/app`;
+    const oidc = `${realm}/protocol/openid-connect`;
     return {
-      issuer: `${this.url}/realms/app`,
+      issuer: this.#issuer,
       authorization_endpoint: `${oidc}/auth`,
-      token_endpoint: `${oidc}/token`,
+      token_endpoint: `${realm}${this.tokenPath}`,
       introspection_endpoint: `${oidc}/token/introspect`,
       userinfo_endpoint: `${oidc}/userinfo`,
       end_session_endpoint: `${oidc}/logout`,
       jwks_uri: `${oidc}/certs`,
     };
+  }
+
+  get #issuer(): string {
+    return `${this.publicUrl ?? this.url}/realms/app`;
   }
 
   async #token(form: URLSearchParams): Promise<Answer> {
@@ -236,8 +290,8 @@ export class KeycloakStandIn implements AskableRealm {
   }
 
   async #issue(id: string, session: Session): Promise<Answer> {
-    const { user, isOffline } = session;
-    const claims = { sub: user.id, sid: id, azp: 'backend', aud: 'backend', email: user.email, jti: randomUUID() };
+    const { user, isOffline, client, cnf } = session;
+    const claims = { sub: user.id, sid: id, azp: client, aud: client, email: user.email, jti: randomUUID(), cnf };
     const accessToken = await this.#sign({ ...claims, typ: 'Bearer' }, { expiresAt: now() + this.accessTokenLifetime });
     session.current = refreshTokenText({ ...claims, typ: isOffline ? 'Offline' : 'Refresh' });
     return {
@@ -268,10 +322,13 @@ export class KeycloakStandIn implements AskableRealm {
     const session = this.#sessions.get(claimsOf(token).sid ?? '');
     const isCurrent = session && (this.revokeRefreshToken ? session.current === token : session.current !== null);
     if (form.get('token_type_hint') !== 'refresh_token' || !isCurrent) return { status: 200, body: { active: false } };
+    const { client, cnf, isOffline } = session;
+    if (client !== form.get('client_id') && !this.introspectsForAll) return { status: 200, body: { active: false } };
     const { id, email } = session.user;
+    const tokenType = isOffline ? 'Offline' : 'Refresh';
     return {
       status: 200,
-      body: { active: true, sub: id, email, token_type: session.isOffline ? 'Offline' : 'Refresh' },
+      body: { active: true, sub: id, email, azp: client, client_id: client, token_type: tokenType, cnf },
     };
   }
 
@@ -296,7 +353,10 @@ export class KeycloakStandIn implements AskableRealm {
       const errorMessage = `User [${user.id}] is not associated with identity provider [acme].`;
       return { status: 400, body: { errorMessage } };
     }
-    if (this.brokered.expiresAt <= now()) await this.logInAtProvider();
+    if (this.brokered.expiresAt <= now()) {
+      if (!this.isGrantAlive) return { status: 502, body: { errorMessage: 'Unable to refresh token' } };
+      await this.logInAtProvider();
+    }
     const { accessToken, refreshToken, expiresAt, lifetime } = this.brokered;
     return {
       status: 200,
@@ -311,24 +371,40 @@ export class KeycloakStandIn implements AskableRealm {
     };
   }
 
-  #users(bearer: string, id: string | undefined, criteria: URLSearchParams): Answer {
+  #users(bearer: string, id: string | undefined, criteria: URLSearchParams, isForLinks: boolean): Answer {
     const client = CLIENTS[claimsOf(bearer).azp ?? ''];
     if (!client) return { status: 401, body: { error: 'HTTP 401 Unauthorized' } };
     if (!client.mayViewUsers) return { status: 403, body: { error: 'HTTP 403 Forbidden' } };
-    const everybody = Object.values(this.users);
-    const represent = ({ id, email, acmeId }: User) => ({
-      id,
-      email,
-      ...(acmeId && { attributes: { acme_id: [acmeId] } }),
-    });
+    const everybody = Object.values(this.users).slice(0, this.realmSize);
+    const attributesOf = ({ id, acmeId }: User) => this.attributes[id] ?? (acmeId && { acme_id: [acmeId] });
+    const linkOf = ({ id, acmeId }: User) => this.links[id] ?? acmeId;
+    const represent = (user: User) => {
+      const attributes = attributesOf(user);
+      return { id: user.id, email: user.email, ...(attributes && { attributes }) };
+    };
     if (id !== undefined) {
       const user = everybody.find((each) => each.id === id);
+      if (isForLinks && this.hidesLinks) return { status: 404, body: '' };
+      if (user && isForLinks) {
+        const userId = linkOf(user);
+        return { status: 200, body: userId ? [{ identityProvider: 'acme', userId }] : [] };
+      }
       return user ? { status: 200, body: represent(user) } : { status: 404, body: { error: 'User not found' } };
     }
+    this.searches.push(criteria.toString());
     const attribute = /^"acme_id":"([^"]*)"$/.exec(criteria.get('q') ?? '')?.[1];
     const email = criteria.get('exact') === 'true' ? criteria.get('email')?.toLowerCase() : undefined;
-    const found = everybody.filter((user) => (attribute ? user.acmeId === attribute : user.email === email));
-    return { status: 200, body: found.map(represent) };
+    const alias = criteria.get('idpAlias');
+    const idpUserId = criteria.get('idpUserId');
+    const max = Number(criteria.get('max') ?? 100);
+    const found = everybody.filter((user) => {
+      if (attribute) return (attributesOf(user) || {}).acme_id?.includes(attribute);
+      if (email !== undefined) return user.email === email;
+      if (this.ignoresLinks || (alias === null && idpUserId === null)) return true;
+      const link = linkOf(user);
+      return link !== undefined && (alias === null || alias === 'acme') && (idpUserId === null || link === idpUserId);
+    });
+    return { status: 200, body: found.slice(0, max).map(represent) };
   }
 
   #userOf(accessToken: string): User | undefined {
@@ -338,7 +414,7 @@ export class KeycloakStandIn implements AskableRealm {
 
   #sign(
     claims: Record<string, unknown>,
-    { issuer = `${this.url}/realms/app`, expiresAt }: { issuer?: string; expiresAt: number | null },
+    { issuer = this.#issuer, expiresAt }: { issuer?: string; expiresAt: number | null },
   ): Promise<string> {
     const [signer] = this.#signers;
     if (!signer) throw new Error('The stand-in is not started.');

@@ -16,7 +16,7 @@ export type ProviderAnswer =
   | { readonly accessToken: string; readonly refreshToken?: string; readonly expiresIn?: number }
   | { readonly status: 400 | 401 | 500 | 503; readonly error?: string };
 
-/** A manager with what the behaviours need around it. The providers `acme` and `github` are configured. */
+/** A manager with what the behaviours need around it. The providers `acme`, `github` and `gitlab` are configured. */
 export interface ManagerUnderTest {
   get<T>(type: Type<T> | Abstract<T>): T;
   /** Answers each refresh token. */
@@ -41,6 +41,7 @@ export async function startRealManager(): Promise<ManagerUnderTest> {
       identityProviders: {
         acme: { ...client, tokenEndpoint: endpoint.url, revocationEndpoint: `${endpoint.url}/revoke` },
         github: { ...client, tokenEndpoint: endpoint.url },
+        gitlab: { ...client, tokenEndpoint: endpoint.url },
       },
     },
   });
@@ -73,7 +74,7 @@ export async function startFakeManager(): Promise<ManagerUnderTest> {
   const testing = await Test.createTestingModule({
     imports: [
       TokensTestingModule.forRoot({
-        providers: ['acme', 'github'],
+        providers: ['acme', 'github', 'gitlab'],
         async refresh(_userId, _idp, refreshToken) {
           redeemed.push(refreshToken);
           return fromProvider(await manager.answer(refreshToken));

@@ -70,6 +70,21 @@ const TOKEN_REVOCATIONS: TableShape = {
   indexes: { idx_token_revocations_next_attempt_at: { columns: 'next_attempt_at' } },
 };
 
+/** The accounts that their users disconnected. */
+const DISCONNECTED_ACCOUNTS: TableShape = {
+  name: 'disconnected_accounts',
+  columns: {
+    keycloak_user_id: ['character varying', 'NOT NULL'],
+    identity_provider: ['character varying', 'NOT NULL'],
+    disconnected_at: ['timestamp with time zone', 'NOT NULL DEFAULT now()'],
+  },
+  constraints: { disconnected_accounts_pkey: 'PRIMARY KEY (keycloak_user_id, identity_provider)' },
+  indexes: {},
+};
+
+/** The tables that this migration creates. */
+const OWN_TABLES = [TOKEN_REVOCATIONS, DISCONNECTED_ACCOUNTS];
+
 /**
  * Start of the comment on a status check. The comment names the columns that existed before the migration, because
  * `down` must not drop them.
@@ -77,9 +92,9 @@ const TOKEN_REVOCATIONS: TableShape = {
 const FOUND_HERE = 'found by nestjs-idp-tokens: ';
 
 /**
- * Adds the state of the refresh to both token tables, and creates the outbox of revocations. Each table gets one ALTER
- * TABLE, because the random default rewrites the table. So the adoption of n rows takes the time of one copy of them,
- * under an exclusive lock.
+ * Adds the state of the refresh to both token tables, and creates the outbox of revocations and the table of disconnected
+ * accounts. Each token table gets one ALTER TABLE, because the random default rewrites the table. So the adoption of n
+ * rows takes the time of one copy of them, under an exclusive lock.
  *
  * No index covers a column that a refresh changes, and a fifth of each page stays free, so that the updates of a
  * refresh are heap-only.
@@ -94,7 +109,7 @@ export class AddRefreshState1763942400001 implements MigrationInterface {
    */
   async up(queryRunner: QueryRunner): Promise<void> {
     const gaps: TableGap[] = [];
-    for (const shape of [AUTH_TOKENS, OFFLINE_TOKENS, TOKEN_REVOCATIONS]) {
+    for (const shape of [AUTH_TOKENS, OFFLINE_TOKENS, ...OWN_TABLES]) {
       gaps.push(await compareTable(queryRunner, shape));
     }
     rejectConflicts(gaps);
@@ -103,23 +118,25 @@ export class AddRefreshState1763942400001 implements MigrationInterface {
     }
     for (const gap of gaps) {
       await completeTable(queryRunner, gap);
-      if (gap.shape !== TOKEN_REVOCATIONS) await rememberFound(queryRunner, gap);
+      if (!OWN_TABLES.includes(gap.shape)) await rememberFound(queryRunner, gap);
     }
   }
 
   /**
-   * Drops the columns that this migration added, and the outbox if it is empty. It does not drop pairs that the module
-   * must still revoke, because the host may run the migrations again.
+   * Drops the columns that this migration added, and each of its own tables that is empty. It does not drop pairs that
+   * the module must still revoke, nor notes of disconnected accounts, because the host may run the migrations again.
    */
   async down(queryRunner: QueryRunner): Promise<void> {
-    const outbox = tablePath(queryRunner, TOKEN_REVOCATIONS.name);
-    await queryRunner.query(`
-      DO $$ BEGIN
-        LOCK TABLE ${outbox} IN ACCESS EXCLUSIVE MODE;
-        IF NOT EXISTS (SELECT FROM ${outbox}) THEN
-          DROP TABLE ${outbox};
-        END IF;
-      END $$`);
+    for (const { name } of OWN_TABLES) {
+      const table = tablePath(queryRunner, name);
+      await queryRunner.query(`
+        DO $$ BEGIN
+          LOCK TABLE ${table} IN ACCESS EXCLUSIVE MODE;
+          IF NOT EXISTS (SELECT FROM ${table}) THEN
+            DROP TABLE ${table};
+          END IF;
+        END $$`);
+    }
     for (const shape of [OFFLINE_TOKENS, AUTH_TOKENS]) {
       const table = tablePath(queryRunner, shape.name);
       const found = await foundBefore(queryRunner, shape);

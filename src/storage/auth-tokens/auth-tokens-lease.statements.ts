@@ -21,6 +21,7 @@ export function authTokensLeases(table: string): LeaseStatements<TokenKey, Seale
       { column: 'access_token_expires_at', type: 'bigint', parameter: 'accessTokenExpiresAt' },
       { column: 'refresh_token_expires_at', type: 'bigint', parameter: 'refreshTokenExpiresAt' },
     ],
+    droppedRefreshToken: { refresh_token: "''", refresh_token_expires_at: '0' },
     columns: TOKEN_COLUMNS,
     read: readRow,
   });

@@ -90,7 +90,8 @@ export function readAccessToken(row: QueryResultRow): AccessTokenRow {
 
 /**
  * Returns the row with the lifetime that the module assumes for an access token without an expiry. A row without a
- * refresh token is returned as it is, because nothing could replace its access token after the assumed lifetime.
+ * refresh token is returned as it is, because nothing could replace its access token after the assumed lifetime. A row
+ * that was read without its refresh token counts as stale, because only the whole row tells.
  *
  * @param assumedLifetimeSeconds undefined = an access token without an expiry never expires
  */
@@ -100,6 +101,7 @@ export function withAssumedLifetime<Row extends AccessTokenRow & { readonly hasR
 ): Row {
   const isAssumed = row.tokens.accessTokenExpiresAt === 0 && row.hasRefreshToken !== false;
   if (assumedLifetimeSeconds === undefined || !isAssumed) return row;
+  if (row.hasRefreshToken === undefined) return { ...row, accessTokenValidForSeconds: 0 };
   return {
     ...row,
     accessTokenExpiresAt: Math.floor(row.issuedAt) + assumedLifetimeSeconds,

@@ -3,10 +3,10 @@ import type { QueryResultRow } from 'pg';
 import { defineStatement, type Statement } from '../../postgres/statement.js';
 import type { TokenKey } from '../../token-key.js';
 import type { Columns } from '../leases/lease.statements.js';
-import { CLEAR_STATE, RESET, type Stamp } from '../leases/leased-table-shape.js';
+import { CLEAR_STATE, keyCondition, RESET, type Stamp } from '../leases/leased-table-shape.js';
 import { ACCESS_TOKEN_DEAD } from '../leases/leased.entity.js';
 import type { SealedTokens, StoredTokens } from '../stored-tokens.js';
-import { KEY_CONDITION, readTokens, TOKEN_COLUMNS } from './auth-tokens-row.js';
+import { KEY_COLUMNS, KEY_CONDITION, readTokens, TOKEN_COLUMNS } from './auth-tokens-row.js';
 
 /** What an import knows of the copy that another system has of a pair. */
 export interface ImportRules {
@@ -14,6 +14,16 @@ export interface ImportRules {
   readonly issuedAt: number;
   /** Whether the copy may replace a pair with a refresh token when it has none itself. */
   readonly mayDropRefreshToken: boolean;
+  /** Whether the host asked for this import. Only then does it connect a disconnected account again. */
+  readonly isExplicit: boolean;
+}
+
+/** What the end of a connection leaves behind. */
+export interface DisconnectRules {
+  /** Whether the provider can revoke the pair. */
+  readonly isRevocable: boolean;
+  /** Whether a note keeps automatic imports from connecting the account again. */
+  readonly isNoted: boolean;
 }
 
 /** Which grants of a provider become active again. A condition that is null does not count. */
@@ -40,7 +50,7 @@ export interface AuthTokensWrites {
   readonly storeMany: Statement<Columns<PairToStore>, { readonly position: number }>;
   readonly import: Statement<TokenKey & SealedTokens & Stamp & ImportRules, string>;
   readonly delete: Statement<TokenKey, StoredTokens>;
-  readonly deleteForRevocation: Statement<TokenKey, true>;
+  readonly deleteForRevocation: Statement<TokenKey & DisconnectRules, true>;
   /** Returns the number of grants that are active again. */
   readonly reactivate: Statement<Reactivation, number>;
 }
@@ -48,33 +58,39 @@ export interface AuthTokensWrites {
 /**
  * @param table quoted path of the table
  * @param revocations quoted path of `token_revocations`
+ * @param disconnected quoted path of `disconnected_accounts`
  */
-export function authTokensWrites(table: string, revocations: string): AuthTokensWrites {
-  /** Whether the new pair has no refresh token, and the stored one has a refresh token that may be alive. */
-  const lacksRefreshToken = (refreshToken: string) =>
-    `${refreshToken} = '' AND stored.refresh_token <> '' AND stored.status = 'active'`;
-  // A login can bring an access token alone. Then the row keeps its refresh token with the version and the state of the
-  // refresh, because a refresh that is under way stores the only live refresh token by this version. If an exchange may
-  // have ended the old access token, the new one is no witness of it. The refresh token of another client is not kept,
-  // because the module never sends it.
+export function authTokensWrites(table: string, revocations: string, disconnected: string): AuthTokensWrites {
+  const noteCondition = keyCondition({ key: KEY_COLUMNS }, 'note');
+  /**
+   * Whether the new pair has no refresh token, and the stored one has a refresh token that may be alive. The refresh
+   * token of another client does not count, because the module never sends it.
+   */
+  const lacksRefreshToken = (refreshToken: string, clientId: string) =>
+    `${refreshToken} = '' AND stored.refresh_token <> '' AND stored.status = 'active'
+             AND coalesce(stored.client_id = ${clientId}, true)`;
+  // A login can bring an access token alone. Then the row keeps its refresh token. While an exchange is open, the row
+  // also keeps its version and the state of the refresh, because the exchange stores the only live refresh token by this
+  // version.
   const storedPair = (value: (column: string, parameter: string) => string): string => {
     const clientId = value('client_id', 'clientId');
-    const isKept = `${value('keeps_refresh_token', 'keepsRefreshToken')} AND ${lacksRefreshToken(value('refresh_token', 'refreshToken'))}
-             AND coalesce(stored.client_id = ${clientId}, true)`;
-    const unlessKept = (column: string, replacement: string) =>
-      `${column} = CASE WHEN ${isKept} THEN stored.${column} ELSE ${replacement} END`;
+    const isKept = `${value('keeps_refresh_token', 'keepsRefreshToken')}
+             AND ${lacksRefreshToken(value('refresh_token', 'refreshToken'), clientId)}`;
+    const unless = (condition: string) => (column: string, replacement: string) =>
+      `${column} = CASE WHEN ${condition} THEN stored.${column} ELSE ${replacement} END`;
+    const unlessKept = unless(isKept);
+    const unlessUnderWay = unless(`stored.open_leases > 0 AND ${isKept}`);
     const { access_token_rejected: isRejected, ...state } = CLEAR_STATE;
     return [
       `access_token = ${value('access_token', 'accessToken')}`,
       `access_token_expires_at = ${value('access_token_expires_at', 'accessTokenExpiresAt')}`,
       unlessKept('refresh_token', value('refresh_token', 'refreshToken')),
       unlessKept('refresh_token_expires_at', value('refresh_token_expires_at', 'refreshTokenExpiresAt')),
-      unlessKept('token_version', value('version', 'version')),
+      unlessUnderWay('token_version', value('version', 'version')),
       unlessKept('parent_version', 'NULL'),
       unlessKept('client_id', clientId),
-      ...Object.entries(state).map(([column, cleared]) => unlessKept(column, cleared)),
-      `access_token_rejected = CASE WHEN ${isKept} THEN stored.open_leases > 0 ELSE ${isRejected} END`,
-      'rejections = 0, issued_at = clock_timestamp(), updated_at = clock_timestamp()',
+      ...Object.entries(state).map(([column, cleared]) => unlessUnderWay(column, cleared)),
+      `access_token_rejected = ${isRejected}, rejections = 0, issued_at = clock_timestamp(), updated_at = clock_timestamp()`,
     ].join(', ');
   };
   const typed: Partial<Record<string, string>> = {
@@ -101,7 +117,7 @@ export function authTokensWrites(table: string, revocations: string): AuthTokens
   const isImportNewer = `CASE WHEN $issuedAt::float8 > 0 THEN to_timestamp($issuedAt::float8) > stored.issued_at
         OR to_timestamp($issuedAt::float8) = stored.issued_at AND stored.parent_version IS NULL
       ELSE stored.parent_version IS NULL OR stored.status <> 'active' END
-    AND ($mayDropRefreshToken::boolean OR NOT (${lacksRefreshToken('$refreshToken')}))`;
+    AND ($mayDropRefreshToken::boolean OR NOT (${lacksRefreshToken('$refreshToken', '$clientId::text')}))`;
   const written = 'pg_current_xact_id()::text AS transaction_id';
   const readTransactionId = (row: QueryResultRow) => String(row.transaction_id);
 
@@ -146,14 +162,20 @@ export function authTokensWrites(table: string, revocations: string): AuthTokens
     // refreshed here, because `$issuedAt` has whole seconds only. If the time of issue is not known, it replaces a pair
     // that was not refreshed here, or whose grant has ended. A copy without a refresh token replaces an active pair
     // with one only if `$mayDropRefreshToken` is true.
+    //
+    // An import that the host did not ask for does not insert a pair while there is a note that the user disconnected
+    // the account. The statement decides this, because the user may disconnect it while Keycloak answers.
     import: defineStatement({
       label: 'import',
       action: 'import tokens',
       isRepeatable: false,
-      text: `WITH updated AS (
+      text: `WITH reconnected AS (
+         DELETE FROM ${disconnected} AS note WHERE ${noteCondition} AND $isExplicit::boolean),
+       updated AS (
          UPDATE ${table} AS stored SET ${importedPair} WHERE ${KEY_CONDITION} AND ${isImportNewer} RETURNING ${written}),
        inserted AS (
          ${inserted(importedAt)} WHERE NOT EXISTS (SELECT FROM ${table} AS stored WHERE ${KEY_CONDITION})
+           AND ($isExplicit::boolean OR NOT EXISTS (SELECT FROM ${disconnected} AS note WHERE ${noteCondition}))
          ON CONFLICT (keycloak_user_id, identity_provider) DO UPDATE SET ${importedPair} WHERE ${isImportNewer}
          RETURNING ${written})
        SELECT transaction_id FROM updated UNION ALL SELECT transaction_id FROM inserted`,
@@ -164,13 +186,19 @@ export function authTokensWrites(table: string, revocations: string): AuthTokens
       label: 'delete',
       action: 'delete tokens',
       isRepeatable: false, // the second try would return nothing
-      text: `DELETE FROM ${table} AS stored WHERE ${KEY_CONDITION}
-         RETURNING ${TOKEN_COLUMNS}, stored.token_version::text AS token_version`,
+      // A note that is older than the pair has no meaning. Without the pair it would have one again.
+      text: `WITH stored AS (
+         DELETE FROM ${table} AS stored WHERE ${KEY_CONDITION}
+           RETURNING ${TOKEN_COLUMNS}, stored.token_version::text AS token_version),
+       forgotten AS (
+         DELETE FROM ${disconnected} AS note WHERE ${noteCondition} AND EXISTS (SELECT FROM stored))
+       SELECT ${TOKEN_COLUMNS}, stored.token_version FROM stored`,
       read: readTokens,
     }),
 
-    // One statement deletes and notes, because two statements could delete a pair without the note, or note it without
-    // the deletion.
+    // One statement deletes and notes, because two statements could delete a pair without the notes, or write the notes
+    // without the deletion. The note of the disconnected account does not need a pair, because an import may be under
+    // way.
     deleteForRevocation: defineStatement({
       label: 'delete_for_revocation',
       action: 'delete tokens',
@@ -179,13 +207,18 @@ export function authTokensWrites(table: string, revocations: string): AuthTokens
          DELETE FROM ${table} AS stored WHERE ${KEY_CONDITION} RETURNING stored.access_token, stored.refresh_token, stored.client_id),
        noted AS (
          INSERT INTO ${revocations} (keycloak_user_id, identity_provider, client_id, access_token, refresh_token)
-           SELECT $keycloakUserId, $idp, deleted.client_id, deleted.access_token, deleted.refresh_token FROM deleted)
+           SELECT $keycloakUserId, $idp, deleted.client_id, deleted.access_token, deleted.refresh_token FROM deleted
+             WHERE $isRevocable::boolean),
+       disconnected AS (
+         INSERT INTO ${disconnected} AS note (keycloak_user_id, identity_provider)
+           SELECT $keycloakUserId, $idp WHERE $isNoted::boolean
+           ON CONFLICT (keycloak_user_id, identity_provider) DO UPDATE SET disconnected_at = now())
        SELECT FROM deleted`,
       read: () => true,
     }),
 
-    // A dead access token ended the grant without a verdict of the provider. Its exchange stays open, so that the module
-    // does not serve that access token, and takes the row over as after every lost answer.
+    // A dead access token ended the grant without a verdict of the provider. The module does not serve this token and
+    // does not ask it again, so the provider decides about the refresh token.
     reactivate: defineStatement({
       label: 'reactivate',
       action: 'make grants active again',
@@ -196,7 +229,9 @@ export function authTokensWrites(table: string, revocations: string): AuthTokens
              open_leases = CASE WHEN stored.last_error_code = '${ACCESS_TOKEN_DEAD}'
                THEN greatest(stored.open_leases, 1) ELSE stored.open_leases END,
              first_leased_at = CASE WHEN stored.last_error_code = '${ACCESS_TOKEN_DEAD}'
-               THEN coalesce(stored.first_leased_at, now()) ELSE stored.first_leased_at END
+               THEN coalesce(stored.first_leased_at, now()) ELSE stored.first_leased_at END,
+             access_token_rejected = stored.access_token_rejected
+               OR coalesce(stored.last_error_code = '${ACCESS_TOKEN_DEAD}', false)
            WHERE stored.identity_provider = $idp AND stored.status <> 'active' AND stored.refresh_token <> ''
              AND ($userIds::text[] IS NULL OR stored.keycloak_user_id = ANY($userIds::text[]))
              AND ($endedAfter::timestamptz IS NULL OR stored.updated_at >= $endedAfter::timestamptz)

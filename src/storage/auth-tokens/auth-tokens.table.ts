@@ -12,6 +12,7 @@ import { randomId } from '../../postgres/random-id.js';
 import { StatementExecutor } from '../../postgres/statement-executor.js';
 import { tablePathOf } from '../../postgres/table-path.js';
 import type { TokenKey } from '../../token-key.js';
+import { DisconnectedAccount } from '../disconnected-accounts/disconnected-account.entity.js';
 import { columnsOf, LeasedTable } from '../leases/leased.table.js';
 import type { SealedTokens, StoredTokens } from '../stored-tokens.js';
 import { TokenRevocation } from '../token-revocations/token-revocation.entity.js';
@@ -20,6 +21,7 @@ import { authTokensLookups, type Lookups } from './auth-tokens-lookup.statements
 import { type AccessTokenRow, type AuthTokensRow, withAssumedLifetime } from './auth-tokens-row.js';
 import {
   authTokensWrites,
+  type DisconnectRules,
   type ImportRules,
   type PairToStore,
   type Reactivation,
@@ -36,7 +38,12 @@ export class AuthTokensTable {
   readonly #sql = once(() => {
     const table = tablePathOf(this.dataSource, AuthTokens);
     const revocations = tablePathOf(this.dataSource, TokenRevocation);
-    return { ...authTokensLookups(table), ...authTokensWrites(table, revocations), ...authTokensLeases(table) };
+    const disconnected = tablePathOf(this.dataSource, DisconnectedAccount);
+    return {
+      ...authTokensLookups(table),
+      ...authTokensWrites(table, revocations, disconnected),
+      ...authTokensLeases(table),
+    };
   });
   readonly #rows = new BatchedStatement((keys: readonly TokenKey[]) => this.#lookUp(this.#sql().rows, keys));
   readonly #accessTokens = new BatchedStatement((keys: readonly TokenKey[]) =>
@@ -105,14 +112,18 @@ export class AuthTokensTable {
     return transactionId !== undefined;
   }
 
+  /** Deletes the pair. If there was one, an older note that the user disconnected the account is deleted too. */
   async delete(key: TokenKey): Promise<StoredTokens | null> {
     const [deleted] = await this.executor.execute(this.#sql().delete, key);
     return deleted ?? null;
   }
 
-  /** Deletes the pair and notes it for revocation. Returns whether there was one. */
-  async deleteForRevocation(key: TokenKey): Promise<boolean> {
-    return (await this.executor.execute(this.#sql().deleteForRevocation, key)).length > 0;
+  /**
+   * Deletes the pair, and notes it for revocation and the account as disconnected, as the rules say. Returns whether
+   * there was a pair.
+   */
+  async deleteForRevocation(key: TokenKey, rules: DisconnectRules): Promise<boolean> {
+    return (await this.executor.execute(this.#sql().deleteForRevocation, { ...key, ...rules })).length > 0;
   }
 
   /** Makes grants that had ended active again. Returns their number. */

@@ -1,7 +1,7 @@
 import { defineStatement, noColumns, type Statement } from '../../postgres/statement.js';
 import { leaseColumns, type LeasedRow, leaseState } from './leased-row.js';
 import { keyCondition, type LeasedTableShape, type ParameterColumn, RESET } from './leased-table-shape.js';
-import { type FailureKind } from './leased.entity.js';
+import { type FailureKind, RANDOM_VERSION } from './leased.entity.js';
 
 /** The request of a caller for a lease. */
 export interface LeaseRequest {
@@ -132,6 +132,20 @@ export function leaseStatements<Key extends object, Tokens extends object, Row e
            token_version = ${value('version', 'version')}, parent_version = ${value('redeemed_version', 'redeemedVersion')},
            issued_at = to_timestamp(${value('issued_at', 'issuedAt')}::float8),
            client_id = ${value('client_id', 'clientId')}, rejections = ${value('rejections', 'rejections')}, ${RESET}`;
+  const isVerdict = '($isCertain::boolean OR stored.open_leases <= 1 OR stored.quarantined_until IS NOT NULL)';
+  /** Sets columns by whether a verdict is about the refresh token alone: then to the first value, else to the second. */
+  const dropped = (columns: Record<string, readonly [string, string]>): string => {
+    const { droppedRefreshToken } = shape;
+    if (!droppedRefreshToken)
+      return Object.entries(columns)
+        .map(([name, [, value]]) => `${name} = ${value}`)
+        .join(', ');
+    const isAlone = `${isVerdict} AND stored.issued_at > stored.first_leased_at`;
+    const own = Object.entries(droppedRefreshToken).map(([name, value]) => [name, [value, `stored.${name}`]] as const);
+    return [...Object.entries(columns), ...own]
+      .map(([name, [alone, value]]) => `${name} = CASE WHEN ${isAlone} THEN ${alone} ELSE ${value} END`)
+      .join(', ');
+  };
   const ownTokens = newTokens((_, parameter) => `$${parameter}`);
 
   return {
@@ -246,18 +260,24 @@ export function leaseStatements<Key extends object, Tokens extends object, Row e
     }),
 
     // While an earlier lease is open, its holder may have replaced the tokens that the verdict is about. So the first
-    // verdict puts the row in quarantine. A second verdict after the quarantine ends the grant.
+    // verdict puts the row in quarantine. A second verdict after the quarantine ends the grant. If a login has replaced
+    // the access token since the exchange began, the verdict is about the refresh token alone, and the row drops it.
     reject: defineStatement({
       label: `reject_${label}`,
       action: 'record a rejected refresh token',
       isRepeatable: true,
       text: `UPDATE ${table} AS stored SET lease_id = NULL, lease_expires_at = NULL, last_error_code = $errorCode,
-           failure_kind = 'transient', open_leases = greatest(stored.open_leases - 1, 0), updated_at = now(),
-           first_leased_at = CASE WHEN stored.open_leases > 1 THEN stored.first_leased_at END,
-           status = CASE WHEN $isCertain::boolean OR stored.open_leases <= 1 OR stored.quarantined_until IS NOT NULL
-             THEN 'reauthentication_required' ELSE stored.status END,
-           quarantined_until = CASE WHEN $isCertain::boolean OR stored.open_leases <= 1 OR stored.quarantined_until IS NOT NULL
-             THEN NULL ELSE now() + $quarantineMs::float8 * interval '1 ms' END
+           failure_kind = 'transient', updated_at = now(),
+           ${dropped({
+             open_leases: ['0', 'greatest(stored.open_leases - 1, 0)'],
+             first_leased_at: ['NULL', 'CASE WHEN stored.open_leases > 1 THEN stored.first_leased_at END'],
+             token_version: [RANDOM_VERSION, 'stored.token_version'],
+             status: [
+               'stored.status',
+               `CASE WHEN ${isVerdict} THEN 'reauthentication_required' ELSE stored.status END`,
+             ],
+           })},
+           quarantined_until = CASE WHEN ${isVerdict} THEN NULL ELSE now() + $quarantineMs::float8 * interval '1 ms' END
          WHERE ${unlockedRow} AND stored.lease_id = $leaseId AND stored.token_version = $seenVersion
          RETURNING stored.status`,
       read: (row) => (row.status === 'active' ? 'quarantined' : 'ended'),

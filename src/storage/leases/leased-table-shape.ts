@@ -27,6 +27,8 @@ export interface LeasedTableShape<Key, Tokens, Row> {
   readonly id: string;
   readonly key: readonly ParameterColumn<keyof Key & string>[];
   readonly tokens: readonly ParameterColumn<keyof Tokens & string>[];
+  /** The columns of the refresh token beside an access token, with the SQL values that drop it; absent = none. */
+  readonly droppedRefreshToken?: Readonly<Record<string, string>>;
   /** The columns to read beside those of the lease, of the alias `stored`. */
   readonly columns: string;
   readonly read: (row: QueryResultRow) => Row;

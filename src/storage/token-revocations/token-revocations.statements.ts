@@ -17,10 +17,19 @@ export interface ClaimedRevocation extends Revocation {
   readonly attempts: number;
 }
 
+/** Which revocations a process takes up. */
+export interface RevocationClaim {
+  /** The providers at which the process can revoke. */
+  readonly revocable: readonly string[];
+  /** The providers that get no further request now. */
+  readonly busy: readonly string[];
+  readonly limit: number;
+}
+
 /** The statements on `token_revocations`, named by what they do. */
 export interface TokenRevocationsStatements {
   readonly add: Statement<Revocation, true>;
-  readonly claim: Statement<{ idps: readonly string[]; limit: number }, ClaimedRevocation>;
+  readonly claim: Statement<RevocationClaim, ClaimedRevocation>;
   readonly postpone: Statement<{ id: string; delayMs: number; errorCode: string }, true>;
   readonly remove: Statement<{ id: string }, true>;
 }
@@ -37,8 +46,8 @@ export function tokenRevocationsStatements(table: string): TokenRevocationsState
       read: noColumns,
     }),
 
-    // `$idps` are the providers at which this process can revoke. The statement also takes up every due row that is
-    // older than 30 days, because the process reports and removes a row that no process could revoke. It postpones each
+    // The statement also takes up every due row that is older than 30 days, of any provider that is not busy, because
+    // the process reports and removes a row that no process could revoke. It postpones each
     // row that it takes up. If the process dies, another process takes the row up after the backoff, which is 30 s at
     // first and doubles with each claim up to an hour. The process holds no lock while it calls the provider.
     claim: defineStatement({
@@ -48,7 +57,8 @@ export function tokenRevocationsStatements(table: string): TokenRevocationsState
       text: `UPDATE ${table} AS stored SET attempts = stored.attempts + 1,
            next_attempt_at = now() + least(30 * 2 ^ stored.attempts, 3600) * interval '1 second'
          WHERE stored.id IN (SELECT due.id FROM ${table} AS due WHERE due.next_attempt_at <= now()
-             AND (due.identity_provider = ANY($idps::text[]) OR due.created_at < now() - interval '30 days')
+             AND (due.identity_provider = ANY($revocable::text[]) OR due.created_at < now() - interval '30 days')
+             AND due.identity_provider <> ALL($busy::text[])
            ORDER BY due.next_attempt_at LIMIT $limit FOR UPDATE SKIP LOCKED)
          RETURNING stored.id::text AS id, stored.keycloak_user_id, stored.identity_provider, stored.client_id,
            stored.access_token, stored.refresh_token, stored.attempts`,

@@ -6,7 +6,12 @@ import { once } from '../../postgres/once.js';
 import { StatementExecutor } from '../../postgres/statement-executor.js';
 import { tablePathOf } from '../../postgres/table-path.js';
 import { TokenRevocation } from './token-revocation.entity.js';
-import { type ClaimedRevocation, type Revocation, tokenRevocationsStatements } from './token-revocations.statements.js';
+import {
+  type ClaimedRevocation,
+  type Revocation,
+  type RevocationClaim,
+  tokenRevocationsStatements,
+} from './token-revocations.statements.js';
 
 /**
  * The table `token_revocations`, with one method for each statement. Every method throws
@@ -15,6 +20,8 @@ import { type ClaimedRevocation, type Revocation, tokenRevocationsStatements } f
 @Injectable()
 export class TokenRevocationsTable {
   readonly #sql = once(() => tokenRevocationsStatements(tablePathOf(this.dataSource, TokenRevocation)));
+
+  #added: () => void = () => undefined;
 
   constructor(
     @Inject(TOKENS_DATA_SOURCE) private readonly dataSource: DataSource,
@@ -27,14 +34,20 @@ export class TokenRevocationsTable {
    */
   async add(pair: Revocation): Promise<void> {
     await this.executor.execute(this.#sql().add, pair);
+    this.#added();
+  }
+
+  /** Calls `listener` after each {@link add}. */
+  whenAdded(listener: () => void): void {
+    this.#added = listener;
   }
 
   /**
-   * Takes up the due pairs of these providers, and the due pairs of every provider that are older than 30 days. No
-   * other process gets them before their backoff is over.
+   * Takes up due pairs of the revocable providers, and those of every provider that are older than 30 days, but none of
+   * a busy provider. No other process gets them before their backoff is over.
    */
-  claim(idps: readonly string[], limit: number): Promise<ClaimedRevocation[]> {
-    return this.executor.executeDetached(this.#sql().claim, { idps, limit });
+  claim(claim: RevocationClaim): Promise<ClaimedRevocation[]> {
+    return this.executor.executeDetached(this.#sql().claim, claim);
   }
 
   async postpone(id: string, errorCode: string, delayMs = 0): Promise<void> {

@@ -1,0 +1,86 @@
+import { describe, expect, it } from '@jest/globals';
+import { ExecutionContextHost } from '@nestjs/core/helpers/execution-context-host.js';
+
+import { TokensUsageError } from '../tokens.errors.js';
+import { checkedRequest, findRequest, identityOfCall, requestOfCall } from './request-of-call.js';
+
+class RepositoriesController {
+  list(): void {
+    // only its name matters
+  }
+}
+
+class SomeGuard {
+  canActivate(): boolean {
+    return true;
+  }
+}
+
+const request = { headers: {}, user: { sub: 'ada' } };
+const forged = { user: { sub: 'victim' }, req: { user: { sub: 'victim' } }, request: { user: { sub: 'victim' } } };
+const info = { fieldName: 'repositories', fieldNodes: [], schema: {} };
+
+function call(type: string, ...args: unknown[]): ExecutionContextHost {
+  // eslint-disable-next-line @typescript-eslint/unbound-method -- Nest passes handlers in this way
+  const context = new ExecutionContextHost(args, RepositoriesController, RepositoriesController.prototype.list);
+  context.setType(type);
+  return context;
+}
+
+describe('The request of a call', () => {
+  it.each<[string, ExecutionContextHost]>([
+    ['a route', call('http', request, {}, () => undefined)],
+    ['a resolver whose context has req', call('graphql', {}, {}, { req: request, res: {} }, info)],
+    ['a resolver of Mercurius', call('graphql', undefined, {}, { reply: { request } }, info)],
+    ['a resolver whose context has request', call('graphql', undefined, {}, { request }, info)],
+    ['a resolver whose arguments look like a context', call('graphql', forged, forged, { req: request }, info)],
+    ['a resolver of references', call('graphql', forged, { req: request }, info)],
+    ['a resolver of types', call('graphql', forged, { req: request }, info, {})],
+  ])('is found in %s', (_, context) => {
+    expect(findRequest(context)).toBe(request);
+    expect(requestOfCall(context, new SomeGuard())).toBe(request);
+  });
+
+  it.each<[string, ExecutionContextHost]>([
+    ['a message', call('rpc', forged, { user: { sub: 'ada' } })],
+    ['a message of a WebSocket', call('ws', { user: { sub: 'ada' }, handshake: request }, forged, 'pattern')],
+    ['a call of another library', call('telegraf', forged, forged, forged, forged)],
+    ['a resolver without a request', call('graphql', forged, forged, {}, info)],
+    ['a resolver without a context', call('graphql', forged, forged, undefined, info)],
+    ['a resolver whose request is a text', call('graphql', forged, forged, { req: 'x' }, info)],
+    ['a resolver of references without a request', call('graphql', forged, {}, info)],
+    ['a route of which there is nothing', call('http')],
+  ])('is not found in %s, and the error says what to do', (_, context) => {
+    expect(findRequest(context)).toBeUndefined();
+    const refusal = `SomeGuard has no request in a call of type "${context.getType<string>()}" of RepositoriesController.list.`;
+    expect(() => requestOfCall(context, new SomeGuard())).toThrow(TokensUsageError);
+    expect(() => requestOfCall(context, new SomeGuard())).toThrow(refusal);
+    expect(() => requestOfCall(context, new SomeGuard())).toThrow(/override getRequest/);
+    expect(() => requestOfCall(context, new SomeGuard())).not.toThrow(/victim/);
+  });
+
+  it.each([undefined, null, 'ada', 1, () => request])('of a subclass must be an object, not %p', (found) => {
+    expect(() => checkedRequest(found, call('rpc', {}, {}), new SomeGuard())).toThrow(TokensUsageError);
+    expect(checkedRequest(request, call('rpc', {}, {}), new SomeGuard())).toBe(request);
+  });
+});
+
+describe('The identity of a call', () => {
+  const client = {};
+  const data = {};
+
+  it.each<[string, object | undefined, ExecutionContextHost]>([
+    ['the request of a route', request, call('http', request, {}, () => undefined)],
+    ['the info of a resolver, because the other arguments are shared', info, call('graphql', {}, {}, {}, info)],
+    ['the info of a resolver of references', info, call('graphql', {}, {}, info)],
+    ['the info of a resolver of types', info, call('graphql', {}, {}, info, {})],
+    ['the context of a message, because the payload may be a text', client, call('rpc', 'payload', client)],
+    ['the payload of a message without a context', data, call('rpc', data)],
+    ['the payload of a message of a WebSocket, because the client sends many', data, call('ws', client, data, 'x')],
+    ['the client, if the payload is a text', client, call('ws', client, 'payload', 'x')],
+    ['the first argument elsewhere', data, call('telegraf', data, () => undefined)],
+    ['unknown without an object', undefined, call('rpc', 'payload')],
+  ])('is %s', (_, identity, context) => {
+    expect(identityOfCall(context)).toBe(identity);
+  });
+});

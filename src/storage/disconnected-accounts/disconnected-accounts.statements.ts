@@ -1,0 +1,21 @@
+import { defineStatement, noColumns, type Statement } from '../../postgres/statement.js';
+import type { TokenKey } from '../../token-key.js';
+
+/** The statements that only read `disconnected_accounts`. Those on `auth_tokens` write it. */
+export interface DisconnectedAccountsStatements {
+  readonly find: Statement<TokenKey, true>;
+}
+
+/** @param table quoted path of the table */
+export function disconnectedAccountsStatements(table: string): DisconnectedAccountsStatements {
+  return {
+    find: defineStatement({
+      label: 'find_disconnected',
+      action: 'look for a disconnected account',
+      isRepeatable: true,
+      text: `SELECT FROM ${table} AS note
+         WHERE note.keycloak_user_id = $keycloakUserId AND note.identity_provider = $idp`,
+      read: noColumns,
+    }),
+  };
+}
