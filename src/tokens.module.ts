@@ -6,6 +6,7 @@ import { IdentityProviderRegistry } from './identity-providers/identity-provider
 import { KeycloakBroker } from './keycloak/keycloak-broker.js';
 import { KeycloakClient } from './keycloak/keycloak-client.js';
 import { KeycloakIdpTokens } from './keycloak/keycloak-idp-tokens.js';
+import { KeycloakImports } from './keycloak/keycloak-imports.js';
 import { KeycloakSessions } from './keycloak/keycloak-sessions.js';
 import { KeycloakTokenVerifier } from './keycloak/keycloak-token-verifier.js';
 import { KeycloakUsers } from './keycloak/keycloak-users.js';
@@ -99,6 +100,7 @@ import { loadTokensSettings, TOKENS_SETTINGS, type TokensSettings } from './toke
     KeycloakUsers,
     KeycloakTokenVerifier,
     KeycloakIdpTokens,
+    KeycloakImports,
     TokenManager,
   ],
   exports: [

@@ -1,3 +1,7 @@
+import { once } from 'node:events';
+import { type ClientHttp2Session, connect } from 'node:http2';
+import { text } from 'node:stream/consumers';
+
 import { afterAll, afterEach, beforeAll, describe, expect, it } from '@jest/globals';
 import {
   type ArgumentsHost,
@@ -15,12 +19,14 @@ import {
   Post,
   Req,
   Scope,
+  UnauthorizedException,
   UseFilters,
   UseGuards,
   UseInterceptors,
   ValidationPipe,
 } from '@nestjs/common';
 import { APP_PIPE, HttpAdapterHost } from '@nestjs/core';
+import { FastifyAdapter, type NestFastifyApplication } from '@nestjs/platform-fastify';
 import { IsString } from 'class-validator';
 import { from, type Observable } from 'rxjs';
 import request from 'supertest';
@@ -791,6 +797,19 @@ class LoginRedirect implements ExceptionFilter<KeycloakSessionExpiredError> {
   }
 }
 
+/** A filter of the host that names another way to log in. */
+@Catch(KeycloakSessionExpiredError)
+class OwnChallenge implements ExceptionFilter<KeycloakSessionExpiredError> {
+  constructor(private readonly adapterHost: HttpAdapterHost) {}
+
+  catch(error: KeycloakSessionExpiredError, host: ArgumentsHost): void {
+    const { httpAdapter } = this.adapterHost;
+    const response: unknown = host.switchToHttp().getResponse();
+    httpAdapter.setHeader(response, 'WWW-Authenticate', 'ApiKey');
+    httpAdapter.reply(response, { code: error.code }, 401);
+  }
+}
+
 /** A guard of the host that lets a request in by an API key if it has no good bearer token. */
 @Injectable()
 class BearerOrKeyGuard extends KeycloakAuthGuard {
@@ -798,8 +817,16 @@ class BearerOrKeyGuard extends KeycloakAuthGuard {
     try {
       return await super.canActivate(context);
     } catch (error) {
-      if (context.switchToHttp().getRequest<HostRequest>().headers['x-key'] === 'good') return true;
-      throw error;
+      switch (context.switchToHttp().getRequest<HostRequest>().headers['x-key']) {
+        case 'good':
+          return true;
+        case 'blocked':
+          return false;
+        case 'unknown':
+          throw new UnauthorizedException();
+        default:
+          throw error;
+      }
     }
   }
 }
@@ -830,6 +857,13 @@ class KeycloakController {
   @UseFilters(LoginRedirect)
   @UseGuards(KeycloakAuthGuard)
   redirected(): object {
+    return { isIn: true };
+  }
+
+  @Get('own-challenge')
+  @UseFilters(OwnChallenge)
+  @UseGuards(KeycloakAuthGuard)
+  ownChallenge(): object {
     return { isIn: true };
   }
 
@@ -937,7 +971,78 @@ describe.each(httpPlatforms)('On $platform, without TokensExceptionFilter', ({ c
     });
   });
 
-  it('a guard of the host that catches the error decides', async () => {
-    await get('/keycloak/key', 'Bearer garbage').set('x-key', 'good').expect(200, { isIn: true });
+  it('a guard of the host that catches the error decides, and its answer has no challenge', async () => {
+    for (const authorization of ['Bearer garbage', undefined]) {
+      const response = await get('/keycloak/key', authorization).set('x-key', 'good').expect(200, { isIn: true });
+      expect(response.headers).not.toHaveProperty('www-authenticate');
+    }
+  });
+
+  it('only a 401 has the challenge, also if the guard of the host or its filter answers otherwise', async () => {
+    const redirected = await get('/keycloak/redirected', 'Bearer garbage').expect(419);
+    expect(redirected.headers).not.toHaveProperty('www-authenticate');
+    const forbidden = await get('/keycloak/key', 'Bearer garbage').set('x-key', 'blocked').expect(403);
+    expect(forbidden.headers).not.toHaveProperty('www-authenticate');
+    const other = await get('/keycloak/key', 'Bearer garbage').set('x-key', 'unknown').expect(401);
+    expect(other.headers['www-authenticate']).toBe('Bearer error="invalid_token"');
+  });
+
+  it('the challenge of the host replaces the one of the guard', async () => {
+    const response = await get('/keycloak/own-challenge', 'Bearer garbage').expect(401);
+    expect(response.headers['www-authenticate']).toBe('ApiKey');
+  });
+});
+
+describe('On Fastify with HTTP/2', () => {
+  const keycloak = new KeycloakStandIn();
+  let database: TestDatabase;
+  let host: HttpHost;
+  let session: ClientHttp2Session;
+
+  beforeAll(async () => {
+    await keycloak.start();
+    database = await createTestDatabase();
+    host = await startHttpHost({
+      databaseUrl: database.url,
+      createApplication: async (testing) => {
+        // Nest has no type for this adapter.
+        const adapter = new FastifyAdapter({ http2: true } as object);
+        const app = testing.createNestApplication<NestFastifyApplication>(adapter);
+        await app.init();
+        return app;
+      },
+      hasFilter: false,
+      options: {
+        keycloak: { serverUrl: keycloak.url, realm: 'app', clientId: 'backend', clientSecret: 'backend-secret' },
+        identityProviders: { acme: new ScriptedProvider() },
+      },
+      controllers: [KeycloakController, RepositoriesController],
+    });
+    await host.app.get(TokenManager).storeIdpTokens('ada', 'acme', { accessToken: 'of ada' });
+    session = connect(host.url);
+  });
+
+  afterAll(async () => {
+    session.close();
+    await host.app.close();
+    await keycloak.stop();
+    await database.drop();
+  });
+
+  async function get(path: string, headers: Record<string, string> = {}): Promise<Record<string, unknown>> {
+    const stream = session.request({ ':path': path, ...headers });
+    const [response, body] = await Promise.all([once(stream, 'response'), text(stream)]);
+    const [{ ':status': status, 'www-authenticate': challenge }] = response as [Record<string, unknown>];
+    return { status, challenge, body: JSON.parse(body) as unknown };
+  }
+
+  it('the guards find the request, and only a 401 has the challenge', async () => {
+    const isIn = { status: 200, challenge: undefined, body: { isIn: true } };
+    const good = { authorization: `Bearer ${await keycloak.forge({})}` };
+    await expect(get('/keycloak', good)).resolves.toEqual(isIn);
+    await expect(get('/keycloak')).resolves.toMatchObject({ status: 401, challenge: 'Bearer' });
+    await expect(get('/keycloak/key', { 'x-key': 'good' })).resolves.toEqual(isIn);
+    const { body } = await get('/repositories', { 'x-user': 'ada' });
+    expect(body).toMatchObject({ accessToken: 'of ada', isOnRequest: true });
   });
 });

@@ -1,14 +1,17 @@
-import { afterAll, beforeAll, beforeEach, describe, expect, it, jest } from '@jest/globals';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, jest } from '@jest/globals';
 
 import {
   KeycloakMisconfiguredError,
   KeycloakSessionExpiredError,
+  KeycloakUnavailableError,
   ReauthenticationRequiredError,
   type RefreshOwner,
   TokensConfigurationError,
   TokensNotFoundError,
 } from '../src/index.js';
 import { RefreshFlights } from '../src/refresh/refresh-flights.js';
+import { DisconnectedAccountsTable } from '../src/storage/disconnected-accounts/disconnected-accounts.table.js';
+import { OfflineTokensTable } from '../src/storage/offline-tokens/offline-tokens.table.js';
 import { failureOf, type KeycloakHost, KeycloakSurroundings } from './support/keycloak-host.js';
 import { everythingPrinted } from './support/secrets.js';
 import { until } from './support/until.js';
@@ -18,6 +21,8 @@ const { keycloak } = around;
 const ada = () => keycloak.users.ada.id;
 const adaAtAcme = () => keycloak.users.ada.acmeId ?? '';
 let host: KeycloakHost;
+
+type ErrorClass = new (...parameters: never[]) => Error;
 
 beforeAll(async () => {
   await around.start();
@@ -105,6 +110,45 @@ describe('A token that is bound to a key of its holder', () => {
     expect(failure).toBeInstanceOf(KeycloakSessionExpiredError);
     expect(String(failure)).toMatch(/offline token is bound to a key of its holder/);
     await expectNothingStored();
+  });
+});
+
+describe('A stored offline token that no import can use', () => {
+  it.each([{ jkt: 'thumbprint' }, { 'x5t#S256': 'thumbprint' }])(
+    'because it is bound to a key, is neither redeemed nor active: %j',
+    async (cnf) => {
+      const { refreshToken } = await around.logIn('ada', 'openid offline_access', 'backend', cnf);
+      await host.manager.storeOfflineToken(ada(), refreshToken);
+      for (let call = 0; call < 3; call++) {
+        const failure = await failureOf(host.manager.getIdpTokenFromIdpUserId(adaAtAcme(), 'acme'));
+        expect(failure).toBeInstanceOf(KeycloakSessionExpiredError);
+        expect(String(failure)).toMatch(/offline token .*bound to a key of its holder/);
+      }
+      await expect(host.manager.validateOfflineToken(ada())).resolves.toBe(false);
+      await expect(host.manager.checkOfflineTokenIsActive(ada())).resolves.toBe(false);
+      expect(keycloak.redemptions).toBe(0);
+      expect(around.asked('/broker/')).toBe(0);
+    },
+  );
+
+  it('because it is bound to a key, gives way to a given one that is not', async () => {
+    const bound = await around.logIn('ada', 'openid offline_access', 'backend', { jkt: 'thumbprint' });
+    await host.manager.storeOfflineToken(ada(), bound.refreshToken);
+    const { refreshToken } = await around.logIn('ada', 'openid offline_access');
+    await expect(host.manager.getIdpTokenFromOfflineToken(refreshToken, 'acme')).resolves.toBeDefined();
+    await expect(host.manager.checkOfflineTokenIsActive(ada())).resolves.toBe(true);
+    expect(keycloak.redemptions).toBe(1);
+  });
+
+  it.each([
+    ['names no client', { active: true }],
+    ['says that it is bound to a key', { active: true, client_id: 'backend', cnf: { jkt: 'thumbprint' } }],
+  ])('because the introspection %s, is not active', async (_, introspected) => {
+    await host.sessions.getUserInfo((await around.logIn('ada')).accessToken); // fetches the metadata
+    await host.manager.storeOfflineToken(ada(), 'no JWT');
+    const fetches = jest.spyOn(globalThis, 'fetch').mockResolvedValueOnce(new Response(JSON.stringify(introspected)));
+    await expect(host.manager.checkOfflineTokenIsActive(ada())).resolves.toBe(false);
+    fetches.mockRestore();
   });
 });
 
@@ -208,6 +252,120 @@ describe.each<RefreshOwner>(['module', 'keycloak'])('A stored token, with the re
     expect(around.asked('/broker/')).toBe(1);
   });
 
+  it('is imported by one redemption also for a caller that looked before the import and goes on after it', async () => {
+    const { refreshToken } = await around.logIn('ada', 'openid offline_access');
+    await owned.manager.storeOfflineToken(ada(), refreshToken);
+    const call = () => owned.manager.getIdpTokenFromIdpUserId(adaAtAcme(), 'acme');
+    let first: Promise<unknown> | undefined;
+    const looks = jest.spyOn(owned.app.get(DisconnectedAccountsTable), 'has').mockImplementationOnce(async () => {
+      first = call();
+      await first;
+      return false;
+    });
+    await expect(call()).resolves.toMatchObject({ accessToken: keycloak.brokered.accessToken });
+    expect(looks).toHaveBeenCalledTimes(2);
+    looks.mockRestore();
+    expect({ redemptions: keycloak.redemptions, broker: around.asked('/broker/') }).toEqual({
+      redemptions: 1,
+      broker: 1,
+    });
+  });
+
+  it('is imported by one redemption also for a caller that comes while the offline token is redeemed', async () => {
+    const { refreshToken } = await around.logIn('ada', 'openid offline_access');
+    await owned.manager.storeOfflineToken(ada(), refreshToken);
+    const call = () => owned.manager.getIdpTokenFromIdpUserId(adaAtAcme(), 'acme');
+    const table = owned.app.get(OfflineTokensTable);
+    const load = table.loadCommitted.bind(table);
+    const looks = jest.spyOn(owned.app.get(DisconnectedAccountsTable), 'has');
+    let isFirst = true;
+    const loads = jest.spyOn(table, 'loadCommitted').mockImplementation(async (userId) => {
+      if (!isFirst) await first; // the second caller sees the successor, if it looks at the offline token at all
+      isFirst = false;
+      return load(userId);
+    });
+    const redeeming = around.pausedAt('/token');
+    const first = call();
+    await redeeming.reached;
+    const second = call();
+    await until(() => looks.mock.calls.length === 2);
+    redeeming.goOn();
+    await expect(Promise.all([first, second])).resolves.toHaveLength(2);
+    for (const spy of [loads, looks]) spy.mockRestore();
+    expect(keycloak.redemptions).toBe(1);
+  });
+
+  it('is imported for a caller whose own credential is good, when that of an earlier caller is not', async () => {
+    const issued = await around.logIn('ada', 'openid offline_access');
+    const ended = await around.logIn('ada', 'openid offline_access');
+    await owned.manager.storeOfflineToken(ada(), ended.refreshToken);
+    await owned.sessions.logout(ended.refreshToken);
+    const looks = jest.spyOn(owned.app.get(DisconnectedAccountsTable), 'has');
+    const redeeming = around.pausedAt('/token');
+    const bad = Promise.allSettled(
+      Array.from({ length: 3 }, () => owned.manager.getIdpTokenFromIdpUserId(adaAtAcme(), 'acme')),
+    );
+    await redeeming.reached;
+    const good = owned.manager.getIdpTokenForAccessToken(issued.accessToken, 'acme');
+    await until(() => looks.mock.calls.length === 4);
+    looks.mockRestore();
+    redeeming.goOn();
+    await expect(good).resolves.toMatchObject({ accessToken: keycloak.brokered.accessToken });
+    const rejected = { status: 'rejected', reason: expect.any(KeycloakSessionExpiredError) };
+    await expect(bad).resolves.toEqual([rejected, rejected, rejected]);
+    expect({ redemptions: keycloak.redemptions, broker: around.asked('/broker/') }).toEqual({
+      redemptions: 1,
+      broker: 1,
+    });
+  });
+
+  it('that has ended is asked for at Keycloak by one of several webhooks, if nothing comes of it', async () => {
+    const issued = await around.logIn('ada', 'openid offline_access');
+    await owned.manager.storeOfflineToken(ada(), issued.refreshToken);
+    await owned.manager.importIdpTokens(ada(), 'acme', issued.accessToken);
+    await around.database.query("UPDATE auth_tokens SET status = 'reauthentication_required'");
+    keycloak.requests.length = 0;
+    const webhooks = async (number: number): Promise<void> => {
+      for (let call = 0; call < number; call++) {
+        const failure = owned.manager.getIdpTokenFromIdpUserId(adaAtAcme(), 'acme');
+        await expect(failure).rejects.toThrow(ReauthenticationRequiredError);
+      }
+    };
+    const asked = () => ({ redemptions: keycloak.redemptions, broker: around.asked('/broker/') });
+    await webhooks(5);
+    expect(asked()).toEqual({ redemptions: 1, broker: 1 });
+
+    const now = performance.now();
+    const clock = jest.spyOn(performance, 'now').mockReturnValue(now + 31_000);
+    await webhooks(2);
+    clock.mockRestore();
+    expect(asked()).toEqual({ redemptions: 2, broker: 2 });
+
+    // The user is there, so the module asks for this caller.
+    await keycloak.logInAtProvider(3601);
+    const found = { accessToken: keycloak.brokered.accessToken };
+    await expect(owned.manager.getIdpTokenForAccessToken(issued.accessToken, 'acme')).resolves.toMatchObject(found);
+    await expect(owned.manager.getIdpTokenFromIdpUserId(adaAtAcme(), 'acme')).resolves.toMatchObject(found);
+  });
+
+  it('that Keycloak does not have is asked for by one call with an offline token, and for every new one', async () => {
+    const calls = async (): Promise<void> => {
+      const { refreshToken } = await around.logIn('local', 'openid offline_access');
+      await owned.manager.storeOfflineToken(keycloak.users.local.id, refreshToken);
+      for (let call = 0; call < 3; call++) {
+        const failure = owned.manager.getIdpTokenFromOfflineToken(refreshToken, 'acme');
+        await expect(failure).rejects.toThrow(TokensNotFoundError);
+      }
+    };
+    await calls();
+    expect({ redemptions: keycloak.redemptions, broker: around.asked('/broker/') }).toEqual({
+      redemptions: 1,
+      broker: 1,
+    });
+    await calls();
+    expect(around.asked('/broker/')).toBe(2);
+  });
+
   it('does not keep a given offline token from being stored', async () => {
     await owned.manager.storeIdpTokens(ada(), 'acme', { accessToken: 'stored' });
     const { refreshToken } = await around.logIn('ada', 'openid offline_access');
@@ -265,6 +423,76 @@ describe('A token that the module is refreshing', () => {
       { accessToken: 'refreshed' },
     ]);
     expect(around.asked('/broker/')).toBe(0);
+  });
+});
+
+describe('A stored access token that will be stale soon, where Keycloak refreshes', () => {
+  let owned: KeycloakHost;
+  let accessToken: string;
+
+  beforeAll(async () => {
+    owned = await around.startHost({ refreshOwner: 'keycloak' });
+  });
+
+  beforeEach(async () => {
+    ({ accessToken } = await around.logIn('ada'));
+    await owned.manager.importIdpTokens(ada(), 'acme', accessToken);
+    // Of its hour 60 s are left, which is less than every leeway.
+    await around.database.query(
+      `UPDATE auth_tokens SET access_token_expires_at = extract(epoch FROM now())::bigint + 60,
+         issued_at = now() - interval '59 minutes'`,
+    );
+    keycloak.requests.length = 0;
+  });
+
+  const failing: [what: string, fail: () => Promise<void> | void, call: () => Promise<unknown>, error: ErrorClass][] = [
+    [
+      'Keycloak cannot refresh it at the provider',
+      () => keycloak.endSessionAtProvider(),
+      () => owned.manager.getIdpTokenForAccessToken(accessToken, 'acme'),
+      ReauthenticationRequiredError,
+    ],
+    [
+      'Keycloak is away',
+      () => {
+        keycloak.beforeAnswering = (path) => {
+          if (path.endsWith('/userinfo')) keycloak.faults.push(503);
+          return Promise.resolve();
+        };
+      },
+      () => owned.manager.getIdpTokenForAccessToken(accessToken, 'acme'),
+      KeycloakUnavailableError,
+    ],
+    [
+      'the user has no offline token',
+      () => undefined,
+      () => owned.manager.getIdpTokenFromIdpUserId(adaAtAcme(), 'acme'),
+      KeycloakSessionExpiredError,
+    ],
+    [
+      'the user may not read it',
+      () => {
+        Object.assign(keycloak.users.ada, { mayReadTokens: false });
+      },
+      () => owned.manager.getIdpTokenForAccessToken(accessToken, 'acme'),
+      KeycloakMisconfiguredError,
+    ],
+  ];
+
+  afterEach(() => {
+    Object.assign(keycloak.users.ada, { mayReadTokens: true });
+  });
+
+  it.each(failing)('is returned until it expires when %s', async (_, fail, call, error) => {
+    const [before] = await around.database.query('SELECT * FROM auth_tokens');
+    const expiresAt = Number(before?.access_token_expires_at);
+    await fail();
+    await expect(call()).resolves.toMatchObject({ expiresAt });
+    await expect(around.database.query('SELECT * FROM auth_tokens')).resolves.toEqual([before]);
+    await around.database.query("UPDATE auth_tokens SET status = 'reauthentication_required'");
+    await expect(call()).rejects.toThrow(error);
+    await around.database.query("UPDATE auth_tokens SET status = 'active', access_token_expires_at = 1");
+    await expect(call()).rejects.toThrow(error);
   });
 });
 

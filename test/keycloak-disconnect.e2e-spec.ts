@@ -1,7 +1,11 @@
-import { afterAll, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
+import { setTimeout as delay } from 'node:timers/promises';
+
+import { afterAll, beforeAll, beforeEach, describe, expect, it, jest } from '@jest/globals';
 
 import { QueryRunnerScope, type RefreshOwner, TokensNotFoundError } from '../src/index.js';
+import { StatementExecutor } from '../src/postgres/statement-executor.js';
 import { type KeycloakHost, KeycloakSurroundings } from './support/keycloak-host.js';
+import { until } from './support/until.js';
 
 const OWNERS: RefreshOwner[] = ['module', 'keycloak'];
 
@@ -68,6 +72,7 @@ describe.each(OWNERS)('An account that its user disconnected, with the refresh o
 
   it('is connected again by an import that the host asks for, and by a login', async () => {
     await host.manager.revokeIdpTokens(ada(), 'acme');
+    await keycloak.logInAtProvider(3600);
     await expect(host.manager.importIdpTokens(ada(), 'acme', accessToken)).resolves.toBe(true);
     await expect(around.database.query('SELECT FROM disconnected_accounts')).resolves.toEqual([]);
     await expectConnected(keycloak.brokered.accessToken);
@@ -118,12 +123,55 @@ describe.each(OWNERS)('An account that its user disconnected, with the refresh o
   it('stays disconnected when the transaction of an import is rolled back', async () => {
     await host.manager.revokeIdpTokens(ada(), 'acme');
     const run = host.app.get(QueryRunnerScope).run(async () => {
-      await host.manager.importIdpTokens(ada(), 'acme', accessToken);
+      await keycloak.logInAtProvider(3600);
+      await expect(host.manager.importIdpTokens(ada(), 'acme', accessToken)).resolves.toBe(true);
       await expect(host.manager.getIdpTokenForAccessToken(accessToken, 'acme')).resolves.toBeDefined();
       throw new Error('rolled back on purpose');
     });
     await expect(run).rejects.toThrow('rolled back on purpose');
     await expectDisconnected();
+  });
+
+  const pendingRevocations = async (): Promise<number> =>
+    (await around.database.query('SELECT FROM token_revocations')).length;
+
+  it('is not connected by an import of the very tokens that wait for their revocation', async () => {
+    await expectConnected(keycloak.brokered.accessToken);
+    around.endpoint.answerRevocation = () => ({ status: 503 });
+    await host.manager.revokeIdpTokens(ada(), 'acme');
+    await expect(host.manager.importIdpTokens(ada(), 'acme', accessToken)).resolves.toBe(false);
+    await expectDisconnected();
+    await expect(pendingRevocations()).resolves.toBe(1);
+
+    await keycloak.logInAtProvider(3600);
+    await expect(host.manager.importIdpTokens(ada(), 'acme', accessToken)).resolves.toBe(true);
+    await expectConnected(keycloak.brokered.accessToken);
+  });
+
+  it('is not connected in the transaction that disconnects it by an import of the same tokens', async () => {
+    await expectConnected(keycloak.brokered.accessToken);
+    await host.app.get(QueryRunnerScope).run(async () => {
+      await host.manager.revokeIdpTokens(ada(), 'acme');
+      await expect(host.manager.importIdpTokens(ada(), 'acme', accessToken)).resolves.toBe(false);
+    });
+    await expectDisconnected();
+  });
+
+  it('is connected by an import if the tokens that wait cannot be opened, or are of another user', async () => {
+    await expectConnected(keycloak.brokered.accessToken);
+    around.endpoint.answerRevocation = () => ({ status: 503 });
+    await host.manager.revokeIdpTokens(ada(), 'acme');
+    await until(
+      async () => (await around.database.query('SELECT FROM token_revocations WHERE attempts > 0')).length > 0,
+    );
+    await around.database.query("UPDATE token_revocations SET keycloak_user_id = 'bob'");
+    await expect(host.manager.importIdpTokens(ada(), 'acme', accessToken)).resolves.toBe(true);
+    await host.deleteTokens(ada(), 'acme');
+    await around.database.query(
+      'UPDATE token_revocations SET keycloak_user_id = $1, access_token = $2, refresh_token = $2',
+      [ada(), 'v1.unknown.text'],
+    );
+    await expect(host.manager.importIdpTokens(ada(), 'acme', accessToken)).resolves.toBe(true);
   });
 
   it('is imported by itself again after tokens were stored and then only deleted', async () => {
@@ -140,6 +188,19 @@ describe.each(OWNERS)('An account that its user disconnected, with the refresh o
   });
 });
 
+it('An account is not connected by an import whose refresh token waits for its revocation', async () => {
+  const { manager } = await around.startHost();
+  const { accessToken } = await around.logIn('ada');
+  await manager.importIdpTokens(ada(), 'acme', accessToken);
+  around.endpoint.answerRevocation = () => ({ status: 503 });
+  await manager.revokeIdpTokens(ada(), 'acme');
+  const { refreshToken } = keycloak.brokered;
+  await keycloak.logInAtProvider(3600);
+  Object.assign(keycloak.brokered, { refreshToken }); // Keycloak got only a new access token by it
+  await expect(manager.importIdpTokens(ada(), 'acme', accessToken)).resolves.toBe(false);
+  await expect(around.database.query('SELECT FROM auth_tokens')).resolves.toEqual([]);
+});
+
 it('An account at a provider that cannot revoke is disconnected too', async () => {
   const { manager } = await around.startHost();
   const { accessToken } = await around.logIn('ada');
@@ -151,10 +212,70 @@ it('An account at a provider that cannot revoke is disconnected too', async () =
   expect(around.asked('/broker/')).toBe(0);
 });
 
-it('A host without Keycloak notes no disconnected account', async () => {
+it('An account that a process without Keycloak disconnects is disconnected in the others', async () => {
   const { manager } = await around.startHost(null);
-  await manager.storeIdpTokens('ada', 'acme', { accessToken: 'a' });
-  await expect(manager.revokeIdpTokens('ada', 'acme')).resolves.toBe(true);
-  await expect(manager.revokeIdpTokens('ada', 'plain')).resolves.toBe(false);
-  await expect(around.database.query('SELECT FROM disconnected_accounts')).resolves.toEqual([]);
+  const host = await around.startHost();
+  const { accessToken } = await around.logIn('ada');
+  await host.manager.getIdpTokenForAccessToken(accessToken, 'acme');
+  await expect(manager.revokeIdpTokens(ada(), 'acme')).resolves.toBe(true);
+  await expect(host.manager.getIdpTokenForAccessToken(accessToken, 'acme')).rejects.toThrow(TokensNotFoundError);
+});
+
+describe('A disconnection and an automatic import at the same time', () => {
+  let host: KeycloakHost;
+  let accessToken: string;
+
+  beforeAll(async () => {
+    host = await around.startHost();
+  });
+
+  beforeEach(async () => {
+    ({ accessToken } = await around.logIn('ada'));
+  });
+
+  it('leave no pair when the transaction of the disconnection is open meanwhile', async () => {
+    const other = await around.startHost();
+    await host.app.get(QueryRunnerScope).run(async () => {
+      await expect(host.manager.revokeIdpTokens(ada(), 'acme')).resolves.toBe(false);
+      const imported = other.manager.getIdpTokenForAccessToken(accessToken, 'acme');
+      await expect(imported).rejects.toThrow(TokensNotFoundError);
+    });
+    await expect(around.database.query('SELECT FROM auth_tokens')).resolves.toEqual([]);
+    await expect(other.manager.getIdpTokenForAccessToken(accessToken, 'acme')).rejects.toThrow(TokensNotFoundError);
+  });
+
+  it('leave no pair when the transaction of the import is open meanwhile', async () => {
+    const other = await around.startHost();
+    let revoked: Promise<boolean> | undefined;
+    await host.manager.storeIdpTokens(ada(), 'acme', { accessToken: 'before' });
+    await host.app.get(QueryRunnerScope).run(async () => {
+      await host.deleteTokens(ada(), 'acme'); // now only this transaction can import
+      await host.manager.getIdpTokenForAccessToken(accessToken, 'acme');
+      revoked = other.manager.revokeIdpTokens(ada(), 'acme');
+      await expect(Promise.race([revoked, delay(300, 'waits')])).resolves.toBe('waits');
+    });
+    await expect(revoked).resolves.toBe(true);
+    await expect(around.database.query('SELECT FROM auth_tokens')).resolves.toEqual([]);
+  });
+
+  it('leave no pair when the note is committed right after the import looked for it', async () => {
+    const executor = host.app.get(StatementExecutor, { strict: false });
+    const execute = executor.execute.bind(executor);
+    const spy = jest.spyOn(executor, 'execute').mockImplementation(async (statement, params) => {
+      const rows = await execute(statement, params);
+      if (statement.action === 'import tokens') await note();
+      return rows;
+    });
+    const note = () =>
+      around.database.query('INSERT INTO disconnected_accounts (keycloak_user_id, identity_provider) VALUES ($1, $2)', [
+        ada(),
+        'acme',
+      ]);
+    try {
+      await expect(host.manager.getIdpTokenForAccessToken(accessToken, 'acme')).rejects.toThrow(TokensNotFoundError);
+    } finally {
+      spy.mockRestore();
+    }
+    await expect(around.database.query('SELECT FROM auth_tokens')).resolves.toEqual([]);
+  });
 });

@@ -102,7 +102,7 @@ describe('A Keycloak with a fixed public hostname', () => {
   it('whose metadata name a third host that cannot be reached says which, and names the setting', async () => {
     const port = await freePort();
     keycloak.publicUrl = PUBLIC_URL;
-    keycloak.endpointsUrl = `http://127.0.0.1:${port}`;
+    keycloak.endpointsUrl = `https://127.0.0.1:${port}`;
     const { sessions, manager } = await around.startHost({ issuer: `${PUBLIC_URL}/realms/app` });
     const { accessToken, refreshToken } = await around.logIn('ada', 'openid offline_access');
     await manager.storeOfflineToken(keycloak.users.ada.id, refreshToken);
@@ -115,12 +115,31 @@ describe('A Keycloak with a fixed public hostname', () => {
     ]) {
       const failure = await failureOf(call());
       expect(failure).toBeInstanceOf(KeycloakUnavailableError);
-      expect(String(failure)).toContain(`http://127.0.0.1:${port}`);
+      expect(String(failure)).toContain(`https://127.0.0.1:${port}`);
       expect(String(failure)).toMatch(/hostname-backchannel-dynamic/);
       expect(String(failure)).toMatch(/ECONNREFUSED/);
       expect(everythingPrinted(failure)).not.toMatch(/eyJ|backend-secret/);
     }
   });
+
+  it('gets no secret at an unencrypted host that only its metadata name', async () => {
+    keycloak.publicUrl = PUBLIC_URL;
+    keycloak.endpointsUrl = trapUrl;
+    const { sessions } = await around.startHost({ issuer: `${PUBLIC_URL}/realms/app` });
+    const failure = await failureOf(sessions.getKeycloakTokens('code', REDIRECT_URI));
+    expect(failure).toBeInstanceOf(KeycloakMisconfiguredError);
+    expect(String(failure)).toMatch(/names no usable token_endpoint/);
+    expect(trapped).toEqual([]);
+  });
+
+  it.each([PUBLIC_URL.replace('https:', 'http:'), 'https://login.example:8443/auth'])(
+    'is asked below serverUrl only, if its metadata name its public host as %s',
+    async (endpointsUrl) => {
+      Object.assign(keycloak, { publicUrl: PUBLIC_URL, endpointsUrl });
+      await useEverything(await around.startHost({ issuer: 'https://LOGIN.example:443/auth/realms/app/' }));
+      expect(originsAsked()).toEqual(new Set([keycloak.url]));
+    },
+  );
 
   it('cannot lead a request out of the realm by its metadata', async () => {
     keycloak.publicUrl = PUBLIC_URL;

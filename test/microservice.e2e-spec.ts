@@ -1,4 +1,4 @@
-import type { AddressInfo, Server } from 'node:net';
+import type { AddressInfo, Server as NetServer } from 'node:net';
 
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
 import {
@@ -15,9 +15,11 @@ import {
 import {
   type ClientProxy,
   ClientProxyFactory,
+  type CustomTransportStrategy,
   EventPattern,
   MessagePattern,
   Payload,
+  Server,
   TcpContext,
   Transport,
 } from '@nestjs/microservices';
@@ -47,6 +49,8 @@ let keycloak: KeycloakStandIn;
 let database: TestDatabase;
 let service: INestMicroservice;
 let client: ClientProxy;
+let oneContext: OneContextServer;
+let oneContextService: INestMicroservice;
 let tokens: TokenManager;
 const logged: string[] = [];
 
@@ -74,6 +78,53 @@ class ForwardedBearerGuard extends KeycloakAuthGuard {
 class EmptyGuard extends IdpTokenGuard {
   protected override getRequest(): object {
     return undefined as unknown as object;
+  }
+}
+
+/** A guard of the host. It goes by the payload, whose senders the transport of the host has authenticated. */
+@Injectable()
+class SenderGuard extends IdpTokenGuard {
+  protected override getRequest(context: ExecutionContext): object {
+    const payload = context.switchToRpc().getData<string | { by: string }>();
+    return { user: { sub: typeof payload === 'string' ? payload : payload.by } };
+  }
+}
+
+/** A transport of the host. All messages have the same context. */
+class OneContextServer extends Server implements CustomTransportStrategy {
+  readonly #context = {};
+
+  listen(callback: () => void): void {
+    callback();
+  }
+
+  close(): void {
+    // has no connections
+  }
+
+  on(): void {
+    // has no events
+  }
+
+  unwrap(): never {
+    throw new Error('There is no server inside.');
+  }
+
+  async deliver(pattern: string, payload: unknown): Promise<unknown> {
+    const handler = this.getHandlerByPattern(pattern);
+    if (!handler) throw new Error(`There is no handler of ${pattern}.`);
+    return lastValueFrom(this.transformToObservable(await handler(payload, this.#context)));
+  }
+}
+
+@Controller()
+class SendersController {
+  @MessagePattern('acme-of-sender')
+  @UseFilters(TokensExceptionFilter)
+  @UseGuards(SenderGuard)
+  @RequireIdpToken('acme')
+  acme(@IdpToken('acme') token: IdpToken): string {
+    return token.accessToken;
   }
 }
 
@@ -168,20 +219,24 @@ beforeAll(async () => {
         identityProviders: { acme: provider, globex: provider },
       }),
     ],
-    controllers: [UnfilteredController, FilteredController],
+    controllers: [UnfilteredController, FilteredController, SendersController],
   }).compile();
+  oneContext = new OneContextServer();
+  oneContextService = testing.createNestMicroservice({ strategy: oneContext });
+  await oneContextService.listen();
   const options = { transport: Transport.TCP, options: { host: '127.0.0.1', port: 0 } } as const;
   service = testing.createNestMicroservice(options);
   const log = (message: unknown) => logged.push(String(message));
   service.useLogger({ log: () => undefined, warn: log, error: log } satisfies LoggerService);
   await service.listen();
-  const { port } = service.unwrap<Server>().address() as AddressInfo;
+  const { port } = service.unwrap<NetServer>().address() as AddressInfo;
   client = ClientProxyFactory.create({ transport: Transport.TCP, options: { host: '127.0.0.1', port } });
   tokens = service.get(TokenManager);
 });
 
 afterAll(async () => {
   await client.close();
+  await oneContextService.close();
   await service.close();
   await keycloak.stop();
   await database.drop();
@@ -240,6 +295,20 @@ describe('In a microservice', () => {
   it('a guard of the host says where the user is, and @IdpToken finds the token there', async () => {
     await tokens.storeIdpTokens('ada', 'acme', { accessToken: 'of ada' });
     await expect(send('acme-of-connection', { user: { sub: VICTIM } })).resolves.toEqual({ accessToken: 'of ada' });
+  });
+
+  it('@IdpToken mixes up no users of a transport whose messages share their context', async () => {
+    const users = [VICTIM, 'ada', 'bob', 'ada'];
+    for (const user of ['ada', 'bob']) await tokens.storeIdpTokens(user, 'acme', { accessToken: `of ${user}` });
+    const answers = await Promise.all(users.map((by) => oneContext.deliver('acme-of-sender', { by })));
+    expect(answers).toEqual(['of the victim', 'of ada', 'of bob', 'of ada']);
+    await oneContext.deliver('acme-of-sender', VICTIM); // nothing but the context belongs to a text
+    for (const user of users) {
+      await expect(oneContext.deliver('acme-of-sender', user)).rejects.toMatchObject({ code: 'ERR_TOKENS_USAGE' });
+    }
+    expect(logged).toEqual(
+      users.map(() => expect.stringMatching(/^ERR_TOKENS_USAGE: .*SendersController\.acme .*share.*idpTokens/)),
+    );
   });
 
   it('a guard of the host may name a place for KeycloakAuthGuard', async () => {

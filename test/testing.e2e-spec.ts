@@ -36,14 +36,17 @@ import {
   TokensExceptionFilter,
   TokensModule,
   TokensNotFoundError,
+  TokenStoreUnavailableError,
   TokensUsageError,
   UnsupportedProviderError,
   UsableIdpToken,
 } from '../src/index.js';
 import { sodium } from '../src/sealing/sodium.js';
+import { DisconnectedAccountsTable } from '../src/storage/disconnected-accounts/disconnected-accounts.table.js';
 import { TokenRevocationsTable } from '../src/storage/token-revocations/token-revocations.table.js';
 import { idpToken, TestTokens, TokensTestingModule, type TokensTestingOptions } from '../src/testing/index.js';
 import { gate } from './support/gate.js';
+import { outside } from './support/manager-under-test.js';
 import { everythingPrinted } from './support/secrets.js';
 import { newKey } from './support/tokens-app.js';
 
@@ -466,6 +469,20 @@ describe('The tables of TokensTestingModule', () => {
     await expect(claim([])).resolves.toEqual([]);
     jest.advanceTimersByTime(30 * 24 * 3_600_000);
     await expect(claim([])).resolves.toEqual([12]);
+  });
+
+  it('note no disconnected account without the deletion of a pair that a transaction keeps locked', async () => {
+    const testing = await compile({ tokens: { ada: { acme: 'a token' } } });
+    const manager = testing.get(TokenManager);
+    const revokeOutside = outside(() => manager.revokeIdpTokens('ada', 'acme'));
+    await testing.get(QueryRunnerScope).run(async () => {
+      await manager.storeIdpTokens('ada', 'acme', { accessToken: 'another' });
+      await expect(revokeOutside()).rejects.toThrow(TokenStoreUnavailableError);
+    });
+    const key = { keycloakUserId: 'ada', idp: 'acme' };
+    await expect(testing.get(DisconnectedAccountsTable).has(key)).resolves.toBe(false);
+    expect(testing.get(TestTokens).stored('ada', 'acme')).toMatchObject({ accessToken: 'another' });
+    expect(testing.get(TestTokens).revoked).toEqual([]);
   });
 
   it('know a login that comes during a refresh, also when the clock of the test stands still', async () => {

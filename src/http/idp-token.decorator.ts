@@ -10,11 +10,13 @@ import { findIdpToken } from './request-with-idp-tokens.js';
 export type IdpToken = UsableToken;
 
 /**
- * Gives the token that {@link IdpTokenGuard} got to a parameter of a handler. It finds the token where the guard put
- * it, also if a subclass of the guard found the request. No `ValidationPipe` validates or copies the token, also with
+ * Gives the token that {@link IdpTokenGuard} got to a parameter of a handler. If only a subclass of the guard can find
+ * the request, the decorator finds the token by an argument that belongs to this call alone: the payload of a message,
+ * the `info` of a GraphQL resolver, the first argument of other calls. No `ValidationPipe` validates or copies the token, also with
  * `validateCustomDecorators`.
  *
- * @throws {@link TokensUsageError} when the handler does not require a token of this provider
+ * @throws {@link TokensUsageError} when the handler does not require a token of this provider, and when the call has no
+ * such argument or shares it with another call, because the token could be one of another user
  */
 export const IdpToken = createParamDecorator(
   (idp: string, context: ExecutionContext): UsableToken => {

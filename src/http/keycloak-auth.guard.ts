@@ -5,7 +5,8 @@ import { KeycloakTokenVerifier } from '../keycloak/keycloak-token-verifier.js';
 import { TokensError } from '../tokens.errors.js';
 import { answerToError } from './answer-to-error.js';
 import { bearerToken } from './bearer-token.js';
-import { checkedRequest, property, requestOfCall } from './request-of-call.js';
+import { challengeAt401 } from './challenge-at-401.js';
+import { checkedRequest, findResponse, property, requestOfCall } from './request-of-call.js';
 
 /** A request that {@link KeycloakAuthGuard} has let through. */
 export interface RequestWithKeycloakUser {
@@ -22,7 +23,7 @@ export interface RequestWithKeycloakUser {
  *
  * Without {@link TokensExceptionFilter}, NestJS answers 401 to the first two errors, with the same `WWW-Authenticate`,
  * because they also have the `status`, `statusCode` and `expose` of the errors of `http-errors`. It logs them, which it
- * does not do with the filter.
+ * does not do with the filter. If a subclass catches the error, the answer has this header only if its status is 401.
  *
  * @throws {@link AuthenticationRequiredError} when the request has no bearer token; {@link TokensExceptionFilter}
  * answers 401
@@ -79,9 +80,7 @@ function announceUnauthorized(error: TokensError, context: ExecutionContext): vo
   for (const [name, value] of Object.entries(properties)) {
     Object.defineProperty(error, name, { value, configurable: true }); // not enumerable, so that no log repeats it
   }
-  if (context.getType() !== 'http') return;
-  const response: unknown = context.switchToHttp().getResponse();
-  const setHeader = property(response, 'header'); // Express and Fastify have it
-  if (typeof setHeader !== 'function') return;
-  for (const header of Object.entries(headers)) Reflect.apply(setHeader, response, header);
+  const response = findResponse(context);
+  const challenge = headers['WWW-Authenticate'];
+  if (response && challenge !== undefined) challengeAt401(response, challenge);
 }

@@ -1,3 +1,8 @@
+import { IncomingMessage, ServerResponse } from 'node:http';
+import { Http2ServerRequest, Http2ServerResponse } from 'node:http2';
+import { Socket } from 'node:net';
+import { Readable } from 'node:stream';
+
 import { describe, expect, it } from '@jest/globals';
 import { ExecutionContextHost } from '@nestjs/core/helpers/execution-context-host.js';
 
@@ -16,7 +21,11 @@ class SomeGuard {
   }
 }
 
-const request = { headers: {}, user: { sub: 'ada' } };
+const request = Object.assign(new IncomingMessage(new Socket()), { user: { sub: 'ada' } });
+const response = new ServerResponse(request);
+/** What Fastify passes to handlers. */
+const fastifyRequest = { raw: request, headers: {}, user: { sub: 'ada' } };
+const fastifyReply = { raw: response, header: () => undefined };
 const forged = { user: { sub: 'victim' }, req: { user: { sub: 'victim' } }, request: { user: { sub: 'victim' } } };
 const info = { fieldName: 'repositories', fieldNodes: [], schema: {} };
 
@@ -29,7 +38,7 @@ function call(type: string, ...args: unknown[]): ExecutionContextHost {
 
 describe('The request of a call', () => {
   it.each<[string, ExecutionContextHost]>([
-    ['a route', call('http', request, {}, () => undefined)],
+    ['a route', call('http', request, response, () => undefined)],
     ['a resolver whose context has req', call('graphql', {}, {}, { req: request, res: {} }, info)],
     ['a resolver of Mercurius', call('graphql', undefined, {}, { reply: { request } }, info)],
     ['a resolver whose context has request', call('graphql', undefined, {}, { request }, info)],
@@ -41,7 +50,24 @@ describe('The request of a call', () => {
     expect(requestOfCall(context, new SomeGuard())).toBe(request);
   });
 
+  it.each<[string, object, object]>([
+    ['Express', request, response],
+    ['Fastify', fastifyRequest, fastifyReply],
+    ['Fastify, injected', { ...fastifyRequest, raw: new Readable() }, fastifyReply],
+    [
+      'HTTP/2',
+      Object.create(Http2ServerRequest.prototype) as object,
+      Object.create(Http2ServerResponse.prototype) as object,
+    ],
+  ])('is found in a route on %s', (_, routeRequest, routeResponse) => {
+    expect(findRequest(call('http', routeRequest, routeResponse))).toBe(routeRequest);
+  });
+
   it.each<[string, ExecutionContextHost]>([
+    ['a payload that Nest takes for a request', call('http', forged)],
+    ['such a payload with another payload', call('http', forged, { ...forged, header: 'x', raw: {} })],
+    ['such a payload with a response', call('http', forged, response)],
+    ['such a payload with a stream', call('http', { ...forged, raw: new Readable() }, new Readable())],
     ['a message', call('rpc', forged, { user: { sub: 'ada' } })],
     ['a message of a WebSocket', call('ws', { user: { sub: 'ada' }, handshake: request }, forged, 'pattern')],
     ['a call of another library', call('telegraf', forged, forged, forged, forged)],
@@ -70,14 +96,15 @@ describe('The identity of a call', () => {
   const data = {};
 
   it.each<[string, object | undefined, ExecutionContextHost]>([
-    ['the request of a route', request, call('http', request, {}, () => undefined)],
+    ['the request of a route', request, call('http', request, response, () => undefined)],
     ['the info of a resolver, because the other arguments are shared', info, call('graphql', {}, {}, {}, info)],
-    ['the info of a resolver of references', info, call('graphql', {}, {}, info)],
-    ['the info of a resolver of types', info, call('graphql', {}, {}, info, {})],
-    ['the context of a message, because the payload may be a text', client, call('rpc', 'payload', client)],
+    ['the reference of a resolver of references, because they share the info', data, call('graphql', data, {}, info)],
+    ['the value of a resolver of types', data, call('graphql', data, {}, info, {})],
+    ['the payload of a message, because a transport may share its context', data, call('rpc', data, client)],
     ['the payload of a message without a context', data, call('rpc', data)],
+    ['the context of a message, if the payload is a text', client, call('rpc', 'payload', client)],
     ['the payload of a message of a WebSocket, because the client sends many', data, call('ws', client, data, 'x')],
-    ['the client, if the payload is a text', client, call('ws', client, 'payload', 'x')],
+    ['unknown, if this payload is a text', undefined, call('ws', client, 'payload', 'x')],
     ['the first argument elsewhere', data, call('telegraf', data, () => undefined)],
     ['unknown without an object', undefined, call('rpc', 'payload')],
   ])('is %s', (_, identity, context) => {

@@ -67,6 +67,19 @@ describe('TokensExceptionFilter', () => {
     await expect(lastValueFrom(answer)).rejects.toEqual(endedMessage);
   });
 
+  it.each<[string, unknown[]]>([
+    ['without arguments', []],
+    ['with a payload', [{}]],
+    ['with a context that is no response', [{}, { end: () => undefined }]],
+    ['with a response, but without an adapter', [{}, { setHeader: () => undefined, end: () => undefined }]],
+  ])('throws what the caller may know in a call %s that Nest takes for HTTP', (_, args) => {
+    for (const adapterHost of [new HttpAdapterHost(), Object.assign(new HttpAdapterHost(), { _httpAdapter: null })]) {
+      expect(() => new TokensExceptionFilter(adapterHost).catch(refused, new ExecutionContextHost(args))).toThrow(
+        expect.objectContaining({ message: 'The identity provider refuses this server.', cause: refused }),
+      );
+    }
+  });
+
   it.each(['graphql', 'telegraf'])('throws what the caller may know in a call of type %s', (type) => {
     const thrown = thrownIn(type, refused);
     expect(thrown).toBeInstanceOf(Error);

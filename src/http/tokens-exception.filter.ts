@@ -4,7 +4,7 @@ import { type Observable, throwError } from 'rxjs';
 
 import { TokensError } from '../tokens.errors.js';
 import { type AnswerToError, answerToError } from './answer-to-error.js';
-import { property } from './request-of-call.js';
+import { findResponse, property } from './request-of-call.js';
 
 /**
  * Answers every {@link TokensError} with `application/problem+json`: `type`, `title`, `status`, `detail`, `code`, and
@@ -15,7 +15,8 @@ import { property } from './request-of-call.js';
  * Outside of HTTP the caller gets the `detail` as the message, with `code`, `idp` and `reason` beside it:
  *
  * - A GraphQL resolver, and every other handler whose library formats errors by itself: the filter throws an error with
- *   these `extensions`. Its `cause` is the {@link TokensError}.
+ *   these `extensions`. Its `cause` is the {@link TokensError}. This includes calls without a response to which NestJS
+ *   gives the type `http`, because their library names no type.
  * - A message of a microservice: the filter returns an observable that fails with an object of the form of NestJS,
  *   `{ status: 'error', message, code, … }`. It logs every error, because the sender of an event gets no answer.
  * - A message of a WebSocket: the client gets that object as the event `exception`.
@@ -33,10 +34,12 @@ export class TokensExceptionFilter implements ExceptionFilter<TokensError> {
     const type = host.getType<string>();
     if (answer.status >= 500) this.#logger.error(`${error.code}: ${error.message}`);
     else if (type === 'rpc') this.#logger.warn(`${error.code}: ${error.message}`);
+    const response = findResponse(host);
+    if (response && property(this.adapterHost, 'httpAdapter')) {
+      this.#reply(response, answer);
+      return undefined;
+    }
     switch (type) {
-      case 'http':
-        this.#reply(host.switchToHttp().getResponse(), answer);
-        return undefined;
       case 'rpc':
         return throwError(() => messageOf(answer));
       case 'ws':
@@ -47,7 +50,7 @@ export class TokensExceptionFilter implements ExceptionFilter<TokensError> {
     }
   }
 
-  #reply(response: unknown, { status, headers, problem }: AnswerToError): void {
+  #reply(response: object, { status, headers, problem }: AnswerToError): void {
     const { httpAdapter } = this.adapterHost;
     if (httpAdapter.isHeadersSent(response)) {
       httpAdapter.end(response);

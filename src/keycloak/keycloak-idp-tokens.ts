@@ -2,24 +2,22 @@ import { Injectable } from '@nestjs/common';
 
 import { IdentityProviderRegistry } from '../identity-providers/identity-provider.registry.js';
 import type { Fields } from '../oauth-http/answer-fields.js';
-import { QueryRunnerScope } from '../postgres/query-runner-scope.js';
 import { IdpTokenReader } from '../refresh/idp-token-reader.js';
 import type { IdpToken } from '../refresh/idp-token.js';
-import { TokenFreshness } from '../refresh/token-freshness.js';
-import { TokenCipher } from '../sealing/token-cipher.js';
 import { AuthTokensTable } from '../storage/auth-tokens/auth-tokens.table.js';
 import { DisconnectedAccountsTable } from '../storage/disconnected-accounts/disconnected-accounts.table.js';
-import { authTokenLocation } from '../storage/token-locations.js';
 import { checkKey, checkToken } from '../token-input.js';
-import { keyName, type TokenKey } from '../token-key.js';
+import type { TokenKey } from '../token-key.js';
 import {
   InvalidTokenInputError,
+  KeycloakMisconfiguredError,
   KeycloakSessionExpiredError,
-  TokenDecryptionError,
+  KeycloakUnavailableError,
+  ReauthenticationRequiredError,
   TokensNotFoundError,
 } from '../tokens.errors.js';
-import { KeycloakBroker } from './keycloak-broker.js';
 import { KeycloakClient } from './keycloak-client.js';
+import { type ImportCredential, KeycloakImports } from './keycloak-imports.js';
 import { KeycloakUsers } from './keycloak-users.js';
 import { OfflineSessions } from './offline-sessions.js';
 import { assertUnbound, claimsOf, clientOf, subjectIn } from './token-claims.js';
@@ -31,27 +29,22 @@ import { assertUnbound, claimsOf, clientOf, subjectIn } from './token-claims.js'
  */
 @Injectable()
 export class KeycloakIdpTokens {
-  readonly #imports = new Map<string, Promise<boolean>>();
-
   constructor(
     private readonly client: KeycloakClient,
-    private readonly broker: KeycloakBroker,
+    private readonly imports: KeycloakImports,
     private readonly users: KeycloakUsers,
     private readonly offlineSessions: OfflineSessions,
     private readonly table: AuthTokensTable,
     private readonly disconnected: DisconnectedAccountsTable,
-    private readonly freshness: TokenFreshness,
     private readonly reader: IdpTokenReader,
     private readonly providers: IdentityProviderRegistry,
-    private readonly cipher: TokenCipher,
-    private readonly scope: QueryRunnerScope,
   ) {}
 
   /** @see {@link TokenManager.importIdpTokens} */
   async import(userId: string, idp: string, accessToken: string): Promise<boolean> {
     const key = checkKey({ keycloakUserId: userId, idp });
     this.providers.get(idp);
-    return this.#import(key, accessToken, true);
+    return this.imports.import(key, accessToken, true);
   }
 
   /** @see {@link TokenManager.getIdpTokenForAccessToken} */
@@ -67,7 +60,11 @@ export class KeycloakIdpTokens {
         `The access token was issued to another client and not for "${audience}". Let the user log in here.`,
       );
     }
-    return this.#tokenOf(this.#keyOf(subjectIn(claims), idp), () => Promise.resolve(accessToken));
+    return this.#tokenOf(this.#keyOf(subjectIn(claims), idp), {
+      token: accessToken,
+      isOffline: false,
+      accessToken: () => Promise.resolve(accessToken),
+    });
   }
 
   /** @see {@link TokenManager.getIdpTokenFromOfflineToken} */
@@ -88,8 +85,10 @@ export class KeycloakIdpTokens {
     }
     const key = this.#keyOf(subjectIn(claims), idp);
     await this.offlineSessions.storeFirst(key.keycloakUserId, offlineToken);
-    return this.#tokenOf(key, async () => {
-      return (await this.offlineSessions.refreshWith(key.keycloakUserId, offlineToken)).accessToken;
+    return this.#tokenOf(key, {
+      token: offlineToken,
+      isOffline: true,
+      accessToken: async () => (await this.offlineSessions.refreshWith(key.keycloakUserId, offlineToken)).accessToken,
     });
   }
 
@@ -98,8 +97,9 @@ export class KeycloakIdpTokens {
     this.providers.get(idp);
     const userId = await this.users.getUserIdFromIdpUserId(idpUserId, idp);
     if (userId === null) throw new TokensNotFoundError({ keycloakUserId: idpUserId, idp });
-    return this.#tokenOf(this.#keyOf(userId, idp), async () => {
-      return (await this.offlineSessions.refresh(userId)).accessToken;
+    return this.#tokenOf(this.#keyOf(userId, idp), {
+      isOffline: true,
+      accessToken: async () => (await this.offlineSessions.refresh(userId)).accessToken,
     });
   }
 
@@ -127,97 +127,40 @@ export class KeycloakIdpTokens {
   }
 
   /**
-   * Returns the stored token. Imports it first if there is none, or if it is stale and Keycloak refreshes it.
+   * Returns the stored token. Imports it first if there is none, or if it is stale and Keycloak refreshes it. If the
+   * import fails because of Keycloak, it returns the stored token as long as this has not expired.
    *
-   * @param accessTokenOf gets the Keycloak access token for the import
+   * @param credential gets the Keycloak access token for the import
    */
-  async #tokenOf(key: TokenKey, accessTokenOf: () => Promise<string>): Promise<IdpToken> {
-    if (!(await this.#isThere(key))) {
+  async #tokenOf(key: TokenKey, credential: ImportCredential): Promise<IdpToken> {
+    if (await this.imports.isNeeded(key)) {
       if (await this.#isDisconnected(key)) throw new TokensNotFoundError(key);
-      await this.#importOnce(key, accessTokenOf);
+      try {
+        await this.imports.importAutomatically(key, credential);
+      } catch (error) {
+        if (!isFaultOfKeycloak(error) || !(await this.#isValid(key))) throw error;
+      }
     }
     return this.reader.read(key.keycloakUserId, key.idp, {});
   }
 
-  /** Returns whether a caller can be served without an import: now, or by a refresh at the provider. */
-  async #isThere(key: TokenKey): Promise<boolean> {
+  async #isValid(key: TokenKey): Promise<boolean> {
     const row = await this.table.load(key);
-    if (row === null || row.state === 'ended') return false;
-    return this.client.realm.refreshOwner === 'module' || this.freshness.isFresh(row, key, {});
+    return row !== null && row.state !== 'ended' && row.accessTokenValidForSeconds > 0;
   }
 
   /** Returns whether the user disconnected the account and no pair was stored since. */
   async #isDisconnected(key: TokenKey): Promise<boolean> {
     return (await this.disconnected.has(key)) && (await this.table.load(key)) === null;
   }
+}
 
-  async #isStored(key: TokenKey, accessToken: string): Promise<boolean> {
-    const row = await this.table.load(key);
-    try {
-      return (
-        row !== null && this.cipher.open(row.tokens.accessToken, authTokenLocation(key, 'access_token')) === accessToken
-      );
-    } catch (error) {
-      if (error instanceof TokenDecryptionError) return false; // an import makes such a row usable again
-      throw error;
-    }
-  }
-
-  async #import(key: TokenKey, accessToken: string, isExplicit: boolean): Promise<boolean> {
-    const { keycloakUserId, idp } = key;
-    checkToken(accessToken, 'The Keycloak access token');
-    // This check comes before the request to the broker, because the broker may redeem a single-use token for it.
-    this.scope.transaction()?.assertOpen();
-    const claims = claimsOf(accessToken);
-    assertUnbound(claims, 'The Keycloak access token');
-    const subject = claims.sub ?? subjectIn(await this.client.userInfo(accessToken));
-    if (subject !== keycloakUserId) {
-      throw new InvalidTokenInputError(
-        `The Keycloak access token belongs to user "${subject}", not to user "${keycloakUserId}".`,
-      );
-    }
-    const tokens = await this.broker.storedTokens(key, accessToken);
-    // A stored token is not imported again. It would get a later expiry if Keycloak names only its lifetime.
-    if (!tokens || (await this.#isStored(key, tokens.accessToken))) return false;
-    const isRefreshedHere = this.client.realm.refreshOwner === 'module';
-    const sealed = (token: string, column: 'access_token' | 'refresh_token') =>
-      this.cipher.seal(checkToken(token, `The ${column} that Keycloak has stored`), authTokenLocation(key, column));
-    return this.table.import(
-      key,
-      {
-        accessToken: sealed(tokens.accessToken, 'access_token'),
-        refreshToken: isRefreshedHere && tokens.refreshToken ? sealed(tokens.refreshToken, 'refresh_token') : '',
-        accessTokenExpiresAt: tokens.accessTokenExpiresAt,
-        refreshTokenExpiresAt: isRefreshedHere ? tokens.refreshTokenExpiresAt : 0,
-        issuedAt: tokens.issuedAt,
-        mayDropRefreshToken: !isRefreshedHere,
-        isExplicit,
-      },
-      this.providers.get(idp).clientId ?? null,
-    );
-  }
-
-  /**
-   * Imports the tokens of a key by itself, without a host that asks for it. Concurrent callers share one request to the
-   * broker, because the broker may redeem a single-use token for it. The import runs outside of the caller's transaction, so that the other callers see its
-   * result. It runs inside if this transaction has changed the row, because no other connection can change the row
-   * then.
-   */
-  async #importOnce(key: TokenKey, accessTokenOf: () => Promise<string>): Promise<boolean> {
-    if (this.scope.transaction() && (await this.table.isUncommitted(key, await this.table.load(key)))) {
-      return this.#import(key, await accessTokenOf(), false);
-    }
-    const name = keyName(key);
-    const underWay = this.#imports.get(name);
-    if (underWay) return underWay;
-    const accessToken = await accessTokenOf();
-    const begunMeanwhile = this.#imports.get(name);
-    if (begunMeanwhile) return begunMeanwhile;
-    const importing = this.scope
-      // Looks again, because another import may have ended after this caller looked.
-      .detached(async () => (await this.#isThere(key)) || this.#import(key, accessToken, false))
-      .finally(() => this.#imports.delete(name));
-    this.#imports.set(name, importing);
-    return importing;
-  }
+/** Returns whether an import failed at Keycloak, not at the database or by a fault of the program. */
+function isFaultOfKeycloak(error: unknown): boolean {
+  return [
+    KeycloakMisconfiguredError,
+    KeycloakSessionExpiredError,
+    KeycloakUnavailableError,
+    ReauthenticationRequiredError,
+  ].some((each) => error instanceof each);
 }

@@ -49,14 +49,16 @@ describe('The metadata of a realm', () => {
     },
   );
 
-  it.each(['https://other.example/realms/app', 'no URL'])(
-    'are those of another realm by the issuer %j',
-    async (issuer) => {
-      const failure = metadataOf(answer({ ...metadata, issuer }), realm);
-      await expect(failure).rejects.toThrow(KeycloakMisconfiguredError);
-      await expect(failure).rejects.toThrow(/Set keycloak.issuer/);
-    },
-  );
+  it.each([
+    'https://other.example/realms/app',
+    'https://keycloak.example/realms/app?a=b',
+    'http://keycloak.example/realms/app',
+    'no URL',
+  ])('are those of another realm by the issuer %j', async (issuer) => {
+    const failure = metadataOf(answer({ ...metadata, issuer }), realm);
+    await expect(failure).rejects.toThrow(KeycloakMisconfiguredError);
+    await expect(failure).rejects.toThrow(/Set keycloak.issuer/);
+  });
 
   it.each([400, 401, 403, 404])('are refused with status %d, which is the operator’s to put right', async (status) => {
     await expect(metadataOf(answer('', status), realm)).rejects.toThrow(KeycloakMisconfiguredError);
@@ -92,6 +94,11 @@ describe('The metadata of a realm with another public URL', () => {
     [`${OUTSIDE}/./a/../token`, 'http://keycloak:8080/realms/app/token'],
     [`${OUTSIDE}//evil.example/token`, 'http://keycloak:8080/realms/app//evil.example/token'],
     [`${OUTSIDE}/@evil.example/token`, 'http://keycloak:8080/realms/app/@evil.example/token'],
+    ['https://login.example:8443/auth/realms/app/token', 'http://keycloak:8080/realms/app/token'],
+    ['http://login.example/auth/realms/app/token', 'http://keycloak:8080/realms/app/token'],
+    ['http://login.example:8080/auth/realms/app/token', 'http://keycloak:8080/realms/app/token'],
+    ['https://login.example/%61uth/realms/%61pp/token', 'http://keycloak:8080/realms/app/token'],
+    [`${OUTSIDE}/token#fragment`, 'http://keycloak:8080/realms/app/token'],
   ])('turn %s into %s', async (named, reached) => {
     await expect(endpointFor(named)).resolves.toBe(reached);
   });
@@ -103,12 +110,43 @@ describe('The metadata of a realm with another public URL', () => {
     `${OUTSIDE}-other/token`,
     OUTSIDE,
     'https://login.example/token',
-    'https://login.example:8443/auth/realms/app/token',
+    'https://login.example/auth%2Frealms/app/token',
+    'https://login.example/%zz/realms/app/token',
     'https://other.example/auth/realms/app/token',
     'http://keycloak:8080/realms/app/token',
-    'https://user:pass@login.example/auth/realms/app/token',
   ])('leave %s as it is, because it is not below the issuer', async (named) => {
     await expect(endpointFor(named)).resolves.toBe(named);
+  });
+
+  it.each([
+    'http://other.example/auth/realms/app/token',
+    'http://login.example/token',
+    'http://keycloak/realms/app/token',
+    'http://keycloak:8081/realms/app/token',
+    'ftp://login.example/auth/realms/app/token',
+    'https://user:pass@login.example/auth/realms/app/token',
+    'https://user@keycloak:8080/realms/app/token',
+    'http://:pass@keycloak:8080/realms/app/token',
+  ])('do not send a secret to %s, although serverUrl is not encrypted', async (named) => {
+    for (const name of ['token_endpoint', 'jwks_uri']) {
+      const failure = metadataOf(answer({ ...metadataAt('https://login.example/auth'), [name]: named }), split);
+      await expect(failure).rejects.toThrow(KeycloakMisconfiguredError);
+      await expect(failure).rejects.toThrow(`names no usable ${name}`);
+      await expect(failure).rejects.not.toThrow(/user|pass/);
+    }
+  });
+
+  it.each([
+    ['https://login.example:443/auth/realms/app', OUTSIDE],
+    ['https://LOGIN.example/auth/realms/app', OUTSIDE],
+    [`${OUTSIDE}/`, OUTSIDE],
+    [OUTSIDE, `${OUTSIDE}/`],
+  ])('may name the issuer %s in another spelling: %s', async (issuer, named) => {
+    const found = await metadataOf(answer({ ...metadataAt('https://login.example/auth'), issuer: named }), {
+      ...split,
+      issuer,
+    });
+    expect(found).toMatchObject({ issuer: named, token_endpoint: 'http://keycloak:8080/realms/app/token' });
   });
 
   it('are taken as they are if the issuer is the URL that the process reaches', async () => {

@@ -1,5 +1,6 @@
 import * as oauth from 'oauth4webapi';
 
+import { parseFields } from '../oauth-http/answer-fields.js';
 import { KeycloakMisconfiguredError } from '../tokens.errors.js';
 import { type KeycloakAnswer, unavailable, UNREADABLE } from './keycloak-failure.js';
 import type { KeycloakRealm } from './keycloak-realm.js';
@@ -16,11 +17,15 @@ const ENDPOINTS = [
 export type KeycloakMetadata = oauth.AuthorizationServer & Record<(typeof ENDPOINTS)[number], string>;
 
 /**
- * Reads the metadata of a realm. Every endpoint must be a URL. It must be encrypted if the realm's own URL is, because
- * the endpoint gets tokens and the client secret.
+ * Reads the metadata of a realm. Every endpoint must be a URL without credentials. It must be encrypted, because it gets
+ * tokens and the client secret. Only the server of an unencrypted `keycloak.serverUrl` may get them unencrypted.
  *
  * A Keycloak with a fixed hostname names its endpoints below its issuer, also to a process that cannot reach this host.
- * The function returns such an endpoint with the same path below the realm's own URL, which the process reaches.
+ * The function returns such an endpoint with the same path below the realm's own URL, which the process reaches. The
+ * scheme, the port and the encoding of the path need not be those of the issuer.
+ *
+ * The issuer may have another spelling than in the options: the case of the host, a default port, a slash at its end.
+ * The tokens of the realm have the spelling of the metadata.
  *
  * @throws {@link KeycloakMisconfiguredError} when there is no such realm, when it has another issuer, when it refuses
  * the request, and when an endpoint is missing or not encrypted
@@ -50,7 +55,8 @@ export async function metadataOf(
       continue;
     }
     throw new KeycloakMisconfiguredError(
-      `Keycloak at ${url} names no usable ${name} in its metadata. Check keycloak.serverUrl, and the hostname and proxy ` +
+      `Keycloak at ${url} names no usable ${name} in its metadata. It must be an https URL without credentials, or be ` +
+        'below keycloak.serverUrl or keycloak.issuer. Check these options, and the hostname and proxy ' +
         'settings of Keycloak.',
     );
   }
@@ -58,7 +64,8 @@ export async function metadataOf(
 }
 
 async function read(body: string, url: string, issuer: string): Promise<oauth.AuthorizationServer> {
-  const expected = new URL(issuer);
+  const { issuer: named } = parseFields(body) ?? {};
+  const expected = new URL(typeof named === 'string' && isSameIssuer(named, issuer) ? named : issuer);
   const response = new Response(body, { headers: { 'content-type': 'application/json' } });
   try {
     return await oauth.processDiscoveryResponse(expected, response);
@@ -75,20 +82,42 @@ async function read(body: string, url: string, issuer: string): Promise<oauth.Au
   }
 }
 
+function isSameIssuer(named: string, issuer: string): boolean {
+  const spelling = (url: string) => new URL(url).href.replace(/\/+$/, '');
+  return URL.canParse(named) && spelling(named) === spelling(issuer);
+}
+
 /** Returns an endpoint below the issuer as the same endpoint below the realm's own URL, and every other one as it is. */
 function reachable(endpoint: unknown, realmUrl: string, issuer: string): unknown {
   if (issuer === realmUrl || typeof endpoint !== 'string' || !URL.canParse(endpoint)) return endpoint;
   const named = new URL(endpoint);
   const outside = new URL(issuer);
-  const prefix = `${outside.pathname.replace(/\/+$/, '')}/`;
-  if (named.origin !== outside.origin || named.username || named.password || named.hash) return endpoint;
+  const isOfIssuer = named.hostname === outside.hostname && /^https?:$/.test(named.protocol) && !hasCredentials(named);
+  if (!isOfIssuer) return endpoint;
   // The URL has no dot segments any more, so the rest of the path cannot leave the realm.
-  if (!named.pathname.startsWith(prefix)) return endpoint;
-  return `${realmUrl}/${named.pathname.slice(prefix.length)}${named.search}`;
+  const realm = outside.pathname.replace(/\/+$/, '').split('/');
+  const segments = named.pathname.split('/');
+  const isBelow =
+    segments.length > realm.length && realm.every((segment, index) => isSameSegment(segment, segments[index]));
+  return isBelow ? `${realmUrl}/${segments.slice(realm.length).join('/')}${named.search}` : endpoint;
+}
+
+function isSameSegment(one: string, other = ''): boolean {
+  try {
+    return decodeURIComponent(one) === decodeURIComponent(other);
+  } catch {
+    return one === other;
+  }
+}
+
+/** Returns whether a URL contains a user or a password. Fetch refuses such a URL, and quotes it in its error. */
+function hasCredentials({ username, password }: URL): boolean {
+  return username !== '' || password !== '';
 }
 
 function isAllowed(endpoint: unknown, realmUrl: string): endpoint is string {
   if (typeof endpoint !== 'string' || !URL.canParse(endpoint)) return false;
-  const { protocol } = new URL(endpoint);
-  return protocol === 'https:' || (protocol === 'http:' && new URL(realmUrl).protocol === 'http:');
+  const url = new URL(endpoint);
+  if (hasCredentials(url)) return false;
+  return url.protocol === 'https:' || (url.protocol === 'http:' && url.origin === new URL(realmUrl).origin);
 }

@@ -12,8 +12,14 @@ const part = (value: object) => Buffer.from(JSON.stringify(value)).toString('bas
 const TOKEN = `${part({ alg: 'RS256', kid: 'a' })}.${part({ sub: 'ada' })}.c2ln`;
 
 /** A verifier whose realm answers the request for its keys in this way. */
-function verifierWith(answer: () => Promise<{ status: number; body: string }>): KeycloakTokenVerifier {
-  const options = { serverUrl: 'https://keycloak.example', realm: 'app', clientId: 'backend', clientSecret: 'secret' };
+function verifierWith(answer: () => Promise<{ status: number; body: string }>, issuer?: string): KeycloakTokenVerifier {
+  const options = {
+    issuer,
+    serverUrl: 'https://keycloak.example',
+    realm: 'app',
+    clientId: 'backend',
+    clientSecret: 'secret',
+  };
   const client = new KeycloakClient(new KeycloakRealm(Object.assign(new KeycloakSettings(), options)));
   const metadata = { issuer: 'https://keycloak.example/realms/app', jwks_uri: 'https://keycloak.example/certs' };
   jest.spyOn(client, 'metadata').mockResolvedValue(metadata as KeycloakMetadata);
@@ -81,14 +87,14 @@ describe('The keys of the realm', () => {
   });
 
   /** Returns a verifier that has good keys, and a good token. */
-  async function known(): Promise<{ verifier: KeycloakTokenVerifier; token: string; sign: Sign }> {
+  async function known(issuer?: string): Promise<{ verifier: KeycloakTokenVerifier; token: string; sign: Sign }> {
     const { publicKey, privateKey } = await generateKeyPair('RS256');
     const key = { ...(await exportJWK(publicKey)), kid: 'a', alg: 'RS256', use: 'sig' };
     answers = [{ status: 200, body: JSON.stringify({ keys: [key] }) }];
     const verifier = verifierWith(() => {
       asked++;
       return Promise.resolve(answers.length > 1 ? (answers.shift() ?? GARBAGE) : (answers[0] ?? GARBAGE));
-    });
+    }, issuer);
     const sign: Sign = (claims = {}, kid = 'a') =>
       new SignJWT({ typ: 'Bearer', sub: 'ada', ...claims })
         .setProtectedHeader({ alg: 'RS256', kid })
@@ -103,6 +109,14 @@ describe('The keys of the realm', () => {
 
   type Sign = (claims?: Record<string, unknown>, kid?: string) => Promise<string>;
   const GARBAGE = { status: 200, body: '<!DOCTYPE html>' };
+
+  it.each(['https://keycloak.example:443/realms/app', 'https://Keycloak.example/realms/app/'])(
+    'verify tokens whose issuer is written otherwise than in the options: %s',
+    async (issuer) => {
+      const { verifier, token } = await known(issuer);
+      await expect(verifier.verify(token)).resolves.toMatchObject({ iss: 'https://keycloak.example/realms/app' });
+    },
+  );
 
   it.each(['<!DOCTYPE html>', '{}', '{"keys":{}}', '{"keys":[1]}', '{"keys":[{}]}', '{"keys":[{"kty":7}]}', '[]', ''])(
     'are not trusted for longer because Keycloak answers 200 with %j',

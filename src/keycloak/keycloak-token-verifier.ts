@@ -56,8 +56,10 @@ export class KeycloakTokenVerifier {
    * @see RFC 7519 section 7.2, RFC 8725 section 3.1
    */
   async verify(accessToken: string): Promise<JWTPayload> {
-    const { issuer, audience } = this.client.realm;
     try {
+      // The spelling of the metadata counts, because the tokens have it. The options may have another one.
+      const { issuer } = await this.client.metadata();
+      const { audience } = this.client.realm;
       const { payload } = await jwtVerify(accessToken, await this.#keySet(), {
         issuer,
         audience,

@@ -13,7 +13,7 @@ import { KeycloakClient } from './keycloak-client.js';
 import type { KeycloakTokens } from './keycloak-tokens.js';
 import { issuedToOtherClient, offlineTarget } from './offline-refresh.js';
 import { OfflineTokenVault } from './offline-token-vault.js';
-import { clientOf } from './token-claims.js';
+import { assertUnbound, claimsOf, clientOf, isBound } from './token-claims.js';
 
 /** In milliseconds. It is shorter than every lifetime that a realm gives to its access tokens. */
 const GOOD_FOR_MS = 30_000;
@@ -58,6 +58,11 @@ export class OfflineSessions {
       if (!row) throw notStored(userId);
       const step = decide(row, ALWAYS, target.rules, performance.now());
       if (step.kind === 'refuse') throw target.errorOf(step.refusal);
+      // Before the lease, because Keycloak would redeem the token for nothing.
+      assertUnbound(
+        claimsOf(this.vault.open(userId, row.offlineToken)),
+        `The stored offline token of user "${userId}"`,
+      );
       if (!this.drain.mayStart()) {
         throw target.errorOf({ reason: 'unavailable', cause: 'the application is shutting down' });
       }
@@ -120,7 +125,9 @@ export class OfflineSessions {
   }
 
   /**
-   * Returns whether Keycloak says that the stored offline token is active; false if none is stored. It redeems nothing.
+   * Returns whether Keycloak says that the stored offline token is active. It redeems nothing. Returns false if none is
+   * stored, and for a token that no import would use: one that is bound to a key, or whose client Keycloak does not
+   * name.
    *
    * @throws {@link KeycloakMisconfiguredError} when Keycloak issued the active token to another client, because this
    * client cannot redeem it
@@ -132,9 +139,10 @@ export class OfflineSessions {
     const claims = await this.client.introspect(offlineToken);
     if (!claims.active) return false;
     const { clientId } = this.client.realm;
-    const issuedTo = clientOf(offlineToken, claims, clientId) ?? clientId;
+    const issuedTo = clientOf(offlineToken, claims, clientId);
+    if (issuedTo === undefined) return false;
     if (issuedTo !== clientId) throw issuedToOtherClient(userId, issuedTo, clientId);
-    return true;
+    return !isBound(claimsOf(offlineToken)) && !isBound(claims);
   }
 
   /**

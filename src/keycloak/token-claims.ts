@@ -38,6 +38,11 @@ export function clientOf(token: string, introspected: Fields, clientId: string):
   return named.find((each) => each !== clientId) ?? named[0];
 }
 
+/** Returns whether only the holder of a key may use a token. @see RFC 7800 section 3.1 */
+export function isBound({ cnf }: Fields): boolean {
+  return cnf !== undefined && cnf !== null;
+}
+
 /**
  * Refuses a token that only the holder of a key may use. A bearer token that was stolen from its holder looks the same,
  * because the module does not see the proof.
@@ -47,7 +52,7 @@ export function clientOf(token: string, introspected: Fields, clientId: string):
  * @see RFC 7800 section 3.1, RFC 8705 section 3, RFC 9449 section 6
  */
 export function assertUnbound(claims: Fields, what: string): void {
-  if (claims.cnf === undefined || claims.cnf === null) return;
+  if (!isBound(claims)) return;
   throw new KeycloakSessionExpiredError(
     `${what} is bound to a key of its holder (claim "cnf"), but the module gets no proof of this key. Let the user log ` +
       'in with a client that issues bearer tokens, without DPoP and without certificate-bound access tokens.',

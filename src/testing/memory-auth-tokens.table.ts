@@ -9,11 +9,7 @@ import {
   secondsUntil,
   withAssumedLifetime,
 } from '../storage/auth-tokens/auth-tokens-row.js';
-import type {
-  DisconnectRules,
-  ImportRules,
-  Reactivation,
-} from '../storage/auth-tokens/auth-tokens-write.statements.js';
+import type { ImportRules, Reactivation } from '../storage/auth-tokens/auth-tokens-write.statements.js';
 import type { AuthTokensTable } from '../storage/auth-tokens/auth-tokens.table.js';
 import { ACCESS_TOKEN_DEAD } from '../storage/leases/leased.entity.js';
 import type { SealedTokens, StoredTokens } from '../storage/stored-tokens.js';
@@ -113,9 +109,9 @@ export class MemoryAuthTokensTable implements Omit<Pick<AuthTokensTable, keyof A
   async import(key: TokenKey, pair: SealedTokens & ImportRules, clientId: string | null): Promise<boolean> {
     const { accessToken, refreshToken, accessTokenExpiresAt, refreshTokenExpiresAt, issuedAt, isExplicit } = pair;
     const tokens = { accessToken, refreshToken, accessTokenExpiresAt, refreshTokenExpiresAt };
-    const mayInsert = isExplicit || !(await this.disconnected.has(key));
     let isImported = false;
     await this.#write(key, (stored) => {
+      const mayInsert = isExplicit || !this.disconnected.mayBeNoted(key);
       isImported = stored ? isNewer(pair, stored, clientId) : mayInsert;
       if (!isImported) return stored;
       return this.#stored(key, tokens, clientId, { id: stored?.id, issuedAt: issuedAt * 1000 || Date.now() });
@@ -125,19 +121,21 @@ export class MemoryAuthTokensTable implements Omit<Pick<AuthTokensTable, keyof A
   }
 
   async delete(key: TokenKey): Promise<StoredTokens | null> {
+    this.#failIfAsked(key);
     const deleted = await this.#delete(key);
     if (!deleted) return null;
     await this.disconnected.forget(key);
     return storedTokens(deleted);
   }
 
-  async deleteForRevocation(key: TokenKey, { isRevocable, isNoted }: DisconnectRules): Promise<boolean> {
+  async deleteForRevocation(key: TokenKey, isRevocable: boolean): Promise<boolean> {
+    this.#failIfAsked(key);
     const deleted = await this.#delete(key);
+    await this.disconnected.note(key);
     if (deleted && isRevocable) {
       const { accessToken, refreshToken } = deleted.tokens;
       await this.revocations.add({ ...key, accessToken, refreshToken, clientId: deleted.clientId });
     }
-    if (isNoted) await this.disconnected.note(key);
     return deleted !== null;
   }
 
@@ -177,7 +175,7 @@ export class MemoryAuthTokensTable implements Omit<Pick<AuthTokensTable, keyof A
 
   async #delete(key: TokenKey): Promise<Pair | null> {
     const deleted: Pair[] = [];
-    await this.#write(key, (pair) => {
+    await this.#rows.write(keyName(key), (pair) => {
       if (pair) deleted.push(pair);
       return undefined;
     });

@@ -21,6 +21,11 @@ export class MemoryDisconnectedAccountsTable implements Pick<
     return (await this.#rows.find(keyName(key))) !== undefined;
   }
 
+  /** Whether there is a note, or another transaction is writing or deleting one. */
+  mayBeNoted(key: TokenKey): boolean {
+    return this.#rows.peek(keyName(key)) !== undefined || this.#rows.isLockedByOther(keyName(key));
+  }
+
   /** Notes in the surrounding transaction that the user disconnected the account. */
   async note(key: TokenKey): Promise<void> {
     await this.#rows.write(keyName(key), () => true);

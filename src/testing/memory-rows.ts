@@ -41,6 +41,27 @@ export class MemoryRows<Row> {
     return open?.changes.has(name) ? open.changes.get(name) : this.#committed.get(name);
   }
 
+  /** Returns a row as the surrounding transaction sees it, at once. */
+  peek(name: string): Row | undefined {
+    const own = this.#own();
+    return own?.changes.has(name) ? own.changes.get(name) : this.#committed.get(name);
+  }
+
+  /** Returns all rows as the surrounding transaction sees them, at once. */
+  peekAll(): Row[] {
+    const rows = new Map<string, Row | undefined>([...this.#committed, ...(this.#own()?.changes ?? [])]);
+    return [...rows.values()].filter((row) => row !== undefined);
+  }
+
+  /**
+   * Waits until no other transaction has the row locked.
+   *
+   * @throws {@link TokenStoreUnavailableError} when the row stays locked
+   */
+  unlocked(name: string): Promise<void> {
+    return this.#unlocked(name, this.#own());
+  }
+
   /**
    * Changes a row in the surrounding transaction, in one step. Waits while another transaction has it locked.
    * Locks only a row that it changes.
@@ -72,10 +93,20 @@ export class MemoryRows<Row> {
     return this.#holderOf(name, undefined) !== undefined;
   }
 
+  /** Whether another transaction than the surrounding one has the row locked. */
+  isLockedByOther(name: string): boolean {
+    return this.#holderOf(name, this.#own()) !== undefined;
+  }
+
   /** Whether the surrounding transaction has written the row and has not committed it. */
   isUncommitted(name: string): boolean {
+    return this.#own()?.changes.has(name) === true;
+  }
+
+  /** Returns the surrounding transaction if it has written rows of this table. */
+  #own(): OpenTransaction<Row> | undefined {
     const runner = this.scope.transaction()?.runner;
-    return runner !== undefined && this.#open.get(runner)?.changes.has(name) === true;
+    return runner && this.#open.get(runner);
   }
 
   #commit(name: string, row: Row | undefined): void {

@@ -3,10 +3,12 @@ import { Injectable } from '@nestjs/common';
 import { QueryRunnerScope } from '../postgres/query-runner-scope.js';
 import type {
   ClaimedRevocation,
+  PendingTokens,
   Revocation,
   RevocationClaim,
 } from '../storage/token-revocations/token-revocations.statements.js';
 import type { TokenRevocationsTable } from '../storage/token-revocations/token-revocations.table.js';
+import type { TokenKey } from '../token-key.js';
 import { MemoryRows } from './memory-rows.js';
 
 const FIRST_BACKOFF_MS = 30_000;
@@ -86,5 +88,13 @@ export class MemoryTokenRevocationsTable implements Pick<TokenRevocationsTable, 
 
   async remove(id: string): Promise<void> {
     await this.#rows.writeDetached(id, () => undefined);
+  }
+
+  findPending({ keycloakUserId, idp }: TokenKey): Promise<PendingTokens[]> {
+    const pending = this.#rows
+      .peekAll()
+      .map(({ revocation }) => revocation)
+      .filter((each) => each.keycloakUserId === keycloakUserId && each.idp === idp);
+    return Promise.resolve(pending.map(({ accessToken, refreshToken }) => ({ accessToken, refreshToken })));
   }
 }

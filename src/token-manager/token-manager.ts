@@ -91,9 +91,7 @@ export class TokenManager {
   async revokeIdpTokens(userId: string, idp: string): Promise<boolean> {
     const key = checkKey({ keycloakUserId: userId, idp });
     const isRevocable = this.providers.get(idp).revoke !== undefined;
-    // Without a realm there are no imports that a note could keep away.
-    const isNoted = this.keycloakClient.clientId !== null;
-    const isDeleted = await this.table.deleteForRevocation(key, { isRevocable, isNoted });
+    const isDeleted = await this.table.deleteForRevocation(key, isRevocable);
     if (isDeleted && isRevocable) this.revoker.wakeAfterCommit();
     return isDeleted;
   }
@@ -118,7 +116,8 @@ export class TokenManager {
    * `keycloak.refreshOwner: 'keycloak'` it imports only the access token.
    *
    * @param keycloakAccessToken an access token of this user
-   * @returns whether something was stored; false if Keycloak has nothing, or nothing newer
+   * @returns whether something was stored; false if Keycloak has nothing, or nothing newer, or a pair that
+   * {@link revokeIdpTokens} is still revoking
    * @throws {@link InvalidTokenInputError} when the access token belongs to another user
    * @throws {@link KeycloakSessionExpiredError} when Keycloak does not accept the access token, or the token is bound to
    * a key of its holder
@@ -132,8 +131,8 @@ export class TokenManager {
 
   /**
    * As {@link getIdpToken} for the user of a Keycloak access token. If no token is stored here, it first imports the
-   * one of Keycloak's broker. With `refreshOwner: 'keycloak'` it also does this for a stale one. It imports nothing for
-   * an account that the user disconnected.
+   * one of Keycloak's broker. With `refreshOwner: 'keycloak'` it also does this for a stale one. If this import fails, it
+   * returns the stored token until that expires. It imports nothing for an account that the user disconnected.
    *
    * @throws {@link TokensNotFoundError} when the user disconnected the account by {@link revokeIdpTokens}
    * @throws every error of {@link getIdpToken} and of {@link importIdpTokens}
@@ -184,8 +183,8 @@ export class TokenManager {
   }
 
   /**
-   * Redeems the stored offline token of a user, and returns whether Keycloak accepted it; false also if none is stored.
-   * It stores the successor.
+   * Redeems the stored offline token of a user, and returns whether Keycloak accepted it; false also if none is stored,
+   * or if it is bound to a key of its holder. It stores the successor.
    *
    * @throws {@link KeycloakUnavailableError} when Keycloak gives no usable answer
    * @throws {@link KeycloakMisconfiguredError} when Keycloak refuses the client, or issued the token to another client
@@ -201,8 +200,9 @@ export class TokenManager {
   }
 
   /**
-   * Returns whether Keycloak's introspection calls the stored offline token active; false if it does not, or if none is
-   * stored. It redeems nothing.
+   * Returns whether Keycloak's introspection calls the stored offline token active; false if it does not, if none is
+   * stored, and for a token that no import would use: one that is bound to a key of its holder, or whose client Keycloak
+   * does not name. It redeems nothing.
    *
    * @throws {@link KeycloakUnavailableError} when Keycloak gives no usable answer, because an outage does not mean
    * "inactive"

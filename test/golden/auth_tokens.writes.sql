@@ -140,7 +140,7 @@ WITH unlocked AS MATERIALIZED (
          FROM unlocked WHERE stored.id = unlocked.row_id RETURNING unlocked.position;
 
 -- import: import tokens
--- idp_tokens_import_286eba2766aa, never repeated
+-- idp_tokens_import_62293f43667f, never repeated
 --   $1 keycloakUserId: text
 --   $2 idp: text
 --   $3 isExplicit: boolean
@@ -168,7 +168,8 @@ WITH reconnected AS (
              refresh_token, access_token_expires_at, refresh_token_expires_at, token_version, client_id, issued_at)
            SELECT $1, $2, $4, $5, $6::bigint,
              $7::bigint, $8::bigint, $9, CASE WHEN $10::float8 > 0 THEN to_timestamp($10::float8) ELSE clock_timestamp() END WHERE NOT EXISTS (SELECT FROM "auth_tokens" AS stored WHERE stored.keycloak_user_id = $1 AND stored.identity_provider = $2)
-           AND ($3::boolean OR NOT EXISTS (SELECT FROM "disconnected_accounts" AS note WHERE note.keycloak_user_id = $1 AND note.identity_provider = $2))
+           AND ($3::boolean OR pg_try_advisory_xact_lock_shared(hashtextextended($1::text || ' ' || $2::text, 0))
+             AND NOT EXISTS (SELECT FROM "disconnected_accounts" AS note WHERE note.keycloak_user_id = $1 AND note.identity_provider = $2))
          ON CONFLICT (keycloak_user_id, identity_provider) DO UPDATE SET access_token = $4, refresh_token = $5,
            access_token_expires_at = $6, refresh_token_expires_at = $7,
            token_version = $8, parent_version = NULL, client_id = $9, rejections = 0,
@@ -178,7 +179,7 @@ WITH reconnected AS (
     AND ($11::boolean OR NOT ($5 = '' AND stored.refresh_token <> '' AND stored.status = 'active'
              AND coalesce(stored.client_id = $9::text, true)))
          RETURNING pg_current_xact_id()::text AS transaction_id)
-       SELECT transaction_id FROM updated UNION ALL SELECT transaction_id FROM inserted;
+       SELECT transaction_id, false AS is_new FROM updated UNION ALL SELECT transaction_id, true FROM inserted;
 
 -- delete: delete tokens
 -- idp_tokens_delete_3206dac4abc7, never repeated
@@ -194,22 +195,31 @@ WITH stored AS (
   stored.refresh_token_expires_at, stored.token_version FROM stored;
 
 -- deleteForRevocation: delete tokens
--- idp_tokens_delete_for_revocation_a552b148b512, never repeated
+-- idp_tokens_delete_for_revocation_150d12eb745f, never repeated
 --   $1 keycloakUserId: text
 --   $2 idp: text
 --   $3 isRevocable: boolean
---   $4 isNoted: boolean
-WITH deleted AS (
-         DELETE FROM "auth_tokens" AS stored WHERE stored.keycloak_user_id = $1 AND stored.identity_provider = $2 RETURNING stored.access_token, stored.refresh_token, stored.client_id),
+WITH lock AS MATERIALIZED (SELECT pg_try_advisory_xact_lock(hashtextextended($1::text || ' ' || $2::text, 0)) AS is_free),
+       deleted AS (
+         DELETE FROM "auth_tokens" AS stored WHERE stored.keycloak_user_id = $1 AND stored.identity_provider = $2 AND (SELECT lock.is_free FROM lock)
+           RETURNING stored.access_token, stored.refresh_token, stored.client_id),
        noted AS (
          INSERT INTO "token_revocations" (keycloak_user_id, identity_provider, client_id, access_token, refresh_token)
            SELECT $1, $2, deleted.client_id, deleted.access_token, deleted.refresh_token FROM deleted
              WHERE $3::boolean),
        disconnected AS (
          INSERT INTO "disconnected_accounts" AS note (keycloak_user_id, identity_provider)
-           SELECT $1, $2 WHERE $4::boolean
+           SELECT $1, $2 FROM lock WHERE lock.is_free
            ON CONFLICT (keycloak_user_id, identity_provider) DO UPDATE SET disconnected_at = now())
-       SELECT FROM deleted;
+       SELECT lock.is_free, EXISTS (SELECT FROM deleted) AS is_deleted FROM lock;
+
+-- deleteDisconnected: delete tokens
+-- idp_tokens_delete_disconnected_800b41cf7b49, repeated when its connection breaks
+--   $1 keycloakUserId: text
+--   $2 idp: text
+--   $3 version: bigint
+DELETE FROM "auth_tokens" AS stored WHERE stored.keycloak_user_id = $1 AND stored.identity_provider = $2 AND stored.token_version = $3
+           AND EXISTS (SELECT FROM "disconnected_accounts" AS note WHERE note.keycloak_user_id = $1 AND note.identity_provider = $2) RETURNING stored.id;
 
 -- reactivate: make grants active again
 -- idp_tokens_reactivate_0ce802eb53dd, never repeated

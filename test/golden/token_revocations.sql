@@ -35,3 +35,10 @@ UPDATE "token_revocations" AS stored SET last_error_code = $1,
 -- idp_tokens_remove_revocation_3af6335c132d, repeated when its connection breaks
 --   $1 id: bigint
 DELETE FROM "token_revocations" AS stored WHERE stored.id = $1;
+
+-- findPending: look for tokens that are to be revoked
+-- idp_tokens_find_pending_revocations_c41f7c2f296b, repeated when its connection breaks
+--   $1 keycloakUserId: text
+--   $2 idp: text
+SELECT stored.access_token, stored.refresh_token FROM "token_revocations" AS stored
+         WHERE stored.keycloak_user_id = $1 AND stored.identity_provider = $2;

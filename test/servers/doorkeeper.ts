@@ -10,6 +10,7 @@ import { until } from '../support/until.js';
 import { type OAuthServer, REDIRECT_URI, type ServerUser } from './oauth-server.js';
 
 const STARTED_WITHIN_MS = 60_000;
+const STOPPED_WITHIN_MS = 10_000;
 
 /** A client whose credentials change when they are form-encoded. */
 export const SPECIAL_CLIENT = { clientId: 'special client', clientSecret: 'a+secret/with%signs:' };
@@ -56,7 +57,9 @@ export async function startDoorkeeper({ hasPreviousRefreshToken = false } = {}):
   child.stderr.on('data', (chunk: Buffer) => log.push(chunk));
   const stop = async () => {
     child.stdin.end(); // the server ends when its standard input does
+    const kill = setTimeout(() => child.kill('SIGKILL'), STOPPED_WITHIN_MS);
     await exit;
+    clearTimeout(kill);
     await rm(directory, { recursive: true, force: true });
   };
 

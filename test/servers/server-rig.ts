@@ -40,8 +40,13 @@ export class ServerRig {
   static async start(server: OAuthServer, entryOf: (server: OAuthServer) => Entry): Promise<ServerRig> {
     const proxy = await TokenEndpointProxy.start(server.tokenEndpoint);
     const rig = new ServerRig(server, proxy, await createTestDatabase(), entryOf(server));
-    rig.#tokens = await rig.startApp();
-    return rig;
+    try {
+      rig.#tokens = await rig.startApp();
+      return rig;
+    } catch (error) {
+      await rig.stop();
+      throw error;
+    }
   }
 
   /** The token manager of the application with the right options. */
@@ -136,11 +141,14 @@ export class ServerRig {
   }
 
   async stop(): Promise<void> {
-    await Promise.all(this.#workers.map((worker) => worker.close()));
-    await Promise.all(this.#apps.map((app) => app.close()));
-    await this.proxy.stop();
-    await this.database.drop();
-    await this.server.stop();
+    try {
+      await Promise.all(this.#workers.map((worker) => worker.close()));
+      await Promise.all(this.#apps.map((app) => app.close()));
+      await this.proxy.stop();
+      await this.database.drop();
+    } finally {
+      await this.server.stop();
+    }
   }
 
   #options({ policy: policyChanges, ...changes }: Entry): TokensModuleOptions {

@@ -7,7 +7,7 @@ import { DisconnectedAccountsTable } from '../../src/storage/disconnected-accoun
 import type { SealedTokens } from '../../src/storage/stored-tokens.js';
 import { TokenRevocationsTable } from '../../src/storage/token-revocations/token-revocations.table.js';
 import type { TokenKey } from '../../src/token-key.js';
-import type { ManagerUnderTest } from './manager-under-test.js';
+import { type ManagerUnderTest, outside } from './manager-under-test.js';
 
 const ISSUED_AT = Math.floor(Date.now() / 1000) - 100;
 
@@ -226,33 +226,28 @@ export function describeTables(rigOf: () => ManagerUnderTest): void {
     });
 
     it('by itself connects no account that its user disconnected', async () => {
-      const rules = { isRevocable: true, isNoted: true };
-      await expect(table.deleteForRevocation(key, rules)).resolves.toBe(false);
+      await expect(table.deleteForRevocation(key, true)).resolves.toBe(false);
       await expect(disconnected.has(key)).resolves.toBe(true);
       await expect(importPair(pairOf('a'))).resolves.toBe(false);
       await expect(importPair(pairOf('a'), { isExplicit: true })).resolves.toBe(true);
       await expect(disconnected.has(key)).resolves.toBe(false);
-      await expect(table.deleteForRevocation(key, rules)).resolves.toBe(true);
+      await expect(table.deleteForRevocation(key, true)).resolves.toBe(true);
       await store(pairOf('of a login'));
       await expect(importPair(pairOf('b'), { issuedAt: ISSUED_AT + 1000 })).resolves.toBe(true);
     });
   });
 
   describe('a note of a disconnected account', () => {
-    const rules = { isRevocable: false, isNoted: true };
-
-    it('is of one user and provider, and is written only if the rules say so', async () => {
-      await store(pairOf('a'));
-      await expect(table.deleteForRevocation(key, { ...rules, isNoted: false })).resolves.toBe(true);
+    it('is of one user and provider, and needs no pair', async () => {
       await expect(disconnected.has(key)).resolves.toBe(false);
-      await table.deleteForRevocation(key, rules);
+      await expect(table.deleteForRevocation(key, false)).resolves.toBe(false);
       await expect(disconnected.has(key)).resolves.toBe(true);
       await expect(disconnected.has({ ...key, keycloakUserId: 'another' })).resolves.toBe(false);
       await expect(disconnected.has({ ...key, idp: 'another' })).resolves.toBe(false);
     });
 
     it('is forgotten with the deletion of a later pair, and not if there is none', async () => {
-      await table.deleteForRevocation(key, rules);
+      await table.deleteForRevocation(key, false);
       await expect(table.delete(key)).resolves.toBeNull();
       await expect(disconnected.has(key)).resolves.toBe(true);
       await store(pairOf('a', 'r'));
@@ -263,12 +258,75 @@ export function describeTables(rigOf: () => ManagerUnderTest): void {
 
     it('joins the transaction around it', async () => {
       const run = scope.run(async () => {
-        await table.deleteForRevocation(key, rules);
+        await table.deleteForRevocation(key, false);
         await expect(disconnected.has(key)).resolves.toBe(true);
         throw rollback;
       });
       await expect(run).rejects.toBe(rollback);
       await expect(disconnected.has(key)).resolves.toBe(false);
+    });
+  });
+
+  describe('the end of a connection and an automatic import at the same time', () => {
+    const importPair = () =>
+      table.import(
+        key,
+        { ...pairOf('imported', 'r'), issuedAt: ISSUED_AT, mayDropRefreshToken: false, isExplicit: false },
+        'client',
+      );
+    const expectDisconnected = async () => {
+      await expect(table.load(key)).resolves.toBeNull();
+      await expect(disconnected.has(key)).resolves.toBe(true);
+    };
+
+    it('leave no pair, in either order', async () => {
+      await Promise.all([importPair(), table.deleteForRevocation(key, true)]);
+      await expectDisconnected();
+      await table.delete(key);
+      await Promise.all([table.deleteForRevocation(key, true), importPair()]);
+      await expectDisconnected();
+    });
+
+    it('leave no pair, at whatever moment the import runs', async () => {
+      await store(pairOf('a'));
+      const imports = Array.from({ length: 20 }, async (_, moment) => {
+        for (let turn = 0; turn < moment; turn++) await Promise.resolve();
+        await importPair();
+      });
+      await Promise.all([table.deleteForRevocation(key, true), ...imports]);
+      await expectDisconnected();
+    });
+
+    it('leave no pair if the transaction of the end is open meanwhile', async () => {
+      const importOutside = outside(importPair);
+      await scope.run(async () => {
+        await table.deleteForRevocation(key, true);
+        await expect(importOutside()).resolves.toBe(false);
+      });
+      await expectDisconnected();
+    });
+
+    it('leave no pair if the transaction of the import is open meanwhile', async () => {
+      const disconnectOutside = outside(() => table.deleteForRevocation(key, true));
+      let deleted: Promise<boolean> = Promise.resolve(false);
+      await scope.run(async () => {
+        await expect(importPair()).resolves.toBe(true);
+        deleted = disconnectOutside();
+        expect(await load()).toMatchObject({ tokens: pairOf('imported', 'r') });
+      });
+      await expect(deleted).resolves.toBe(true);
+      await expectDisconnected();
+      expect(await claimed()).toMatchObject([{ accessToken: 'imported' }]);
+    });
+
+    it('connect the account again in a transaction that has deleted its own note', async () => {
+      await table.deleteForRevocation(key, true);
+      await scope.run(async () => {
+        await store(pairOf('of a login'));
+        await table.delete(key);
+        await expect(importPair()).resolves.toBe(true);
+      });
+      expect(await load()).toMatchObject({ tokens: pairOf('imported', 'r') });
     });
   });
 
@@ -281,12 +339,11 @@ export function describeTables(rigOf: () => ManagerUnderTest): void {
     });
 
     it('gets the pair of a deletion if its provider can revoke, and nothing if nothing was stored', async () => {
-      const isNoted = false;
-      await expect(table.deleteForRevocation(key, { isRevocable: true, isNoted })).resolves.toBe(false);
+      await expect(table.deleteForRevocation(key, true)).resolves.toBe(false);
       await store(pairOf('not revocable'));
-      await table.deleteForRevocation(key, { isRevocable: false, isNoted });
+      await table.deleteForRevocation(key, false);
       await store(pairOf('revocable', 'r'));
-      await expect(table.deleteForRevocation(key, { isRevocable: true, isNoted })).resolves.toBe(true);
+      await expect(table.deleteForRevocation(key, true)).resolves.toBe(true);
       const { refreshTokenExpiresAt, accessTokenExpiresAt, ...tokens } = pairOf('revocable', 'r');
       expect([refreshTokenExpiresAt, accessTokenExpiresAt]).toEqual([4_000_000_000, 0]);
       expect(await claimed()).toEqual([{ ...key, ...tokens, clientId: 'client', attempts: 1 }]);
@@ -323,6 +380,23 @@ export function describeTables(rigOf: () => ManagerUnderTest): void {
       await revocations.remove(id);
       await revocations.postpone(id, 'http_503');
       expect(await claimed()).toEqual([]);
+    });
+
+    it('tells which tokens of a key are still to be revoked, also in the transaction that adds them', async () => {
+      const find = () => revocations.findPending(key);
+      const findOutside = outside(find);
+      await revocations.add(pair('a'));
+      await scope.run(async () => {
+        await revocations.add(pair('b'));
+        await revocations.add({ ...pair('c'), keycloakUserId: 'another' });
+        await expect(findOutside()).resolves.toEqual([{ accessToken: 'a', refreshToken: '' }]);
+        expect((await find()).map(({ accessToken }) => accessToken).sort()).toEqual(['a', 'b']);
+      });
+      await expect(find()).resolves.toHaveLength(2);
+      for (const { id } of await revocations.claim({ revocable: [key.idp], busy: [], limit: 100 })) {
+        await revocations.remove(id);
+      }
+      await expect(find()).resolves.toEqual([]);
     });
 
     it('gives no pair that is not committed', async () => {

@@ -80,6 +80,7 @@ export class KeycloakSurroundings {
       for (const id of Object.keys(more)) Reflect.deleteProperty(more, id);
     }
     this.endpoint.answer = () => newPair();
+    this.endpoint.answerRevocation = () => ({ status: 200 });
     await this.keycloak.logInAtProvider(3600);
   }
 

@@ -131,6 +131,9 @@ export class AddRefreshState1763942400001 implements MigrationInterface {
       const table = tablePath(queryRunner, name);
       await queryRunner.query(`
         DO $$ BEGIN
+          IF to_regclass('${table}') IS NULL THEN
+            RETURN;
+          END IF;
           LOCK TABLE ${table} IN ACCESS EXCLUSIVE MODE;
           IF NOT EXISTS (SELECT FROM ${table}) THEN
             DROP TABLE ${table};

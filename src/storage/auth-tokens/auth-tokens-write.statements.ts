@@ -1,6 +1,6 @@
 import type { QueryResultRow } from 'pg';
 
-import { defineStatement, type Statement } from '../../postgres/statement.js';
+import { defineStatement, noColumns, type Statement } from '../../postgres/statement.js';
 import type { TokenKey } from '../../token-key.js';
 import type { Columns } from '../leases/lease.statements.js';
 import { CLEAR_STATE, keyCondition, RESET, type Stamp } from '../leases/leased-table-shape.js';
@@ -18,12 +18,11 @@ export interface ImportRules {
   readonly isExplicit: boolean;
 }
 
-/** What the end of a connection leaves behind. */
-export interface DisconnectRules {
-  /** Whether the provider can revoke the pair. */
-  readonly isRevocable: boolean;
-  /** Whether a note keeps automatic imports from connecting the account again. */
-  readonly isNoted: boolean;
+/** The answer to the end of a connection. */
+export interface Disconnection {
+  /** Whether the statement had an effect. False while an automatic import of the pair is in an open transaction. */
+  readonly isFree: boolean;
+  readonly isDeleted: boolean;
 }
 
 /** Which grants of a provider become active again. A condition that is null does not count. */
@@ -48,9 +47,16 @@ export interface AuthTokensWrites {
   readonly store: Statement<PairToStore, { readonly version: string; readonly transactionId: string }>;
   /** Replaces many pairs, and gives the positions of those that it replaced. */
   readonly storeMany: Statement<Columns<PairToStore>, { readonly position: number }>;
-  readonly import: Statement<TokenKey & SealedTokens & Stamp & ImportRules, string>;
+  /** Returns the id of the transaction that stored the pair, and whether there was no row before. */
+  readonly import: Statement<
+    TokenKey & SealedTokens & Stamp & ImportRules,
+    { readonly transactionId: string; readonly isNew: boolean }
+  >;
   readonly delete: Statement<TokenKey, StoredTokens>;
-  readonly deleteForRevocation: Statement<TokenKey & DisconnectRules, true>;
+  /** `isRevocable` tells whether the provider can revoke the pair. */
+  readonly deleteForRevocation: Statement<TokenKey & { readonly isRevocable: boolean }, Disconnection>;
+  /** Deletes a pair of this version if the user has disconnected the account. Returns true if it did. */
+  readonly deleteDisconnected: Statement<TokenKey & { readonly version: string }, true>;
   /** Returns the number of grants that are active again. */
   readonly reactivate: Statement<Reactivation, number>;
 }
@@ -62,6 +68,9 @@ export interface AuthTokensWrites {
  */
 export function authTokensWrites(table: string, revocations: string, disconnected: string): AuthTokensWrites {
   const noteCondition = keyCondition({ key: KEY_COLUMNS }, 'note');
+  // The end of a connection has this lock alone, and automatic imports share it. So neither of them misses the other one
+  // while its transaction is open.
+  const lockKey = "hashtextextended($keycloakUserId::text || ' ' || $idp::text, 0)";
   /**
    * Whether the new pair has no refresh token, and the stored one has a refresh token that may be alive. The refresh
    * token of another client does not count, because the module never sends it.
@@ -164,7 +173,8 @@ export function authTokensWrites(table: string, revocations: string, disconnecte
     // with one only if `$mayDropRefreshToken` is true.
     //
     // An import that the host did not ask for does not insert a pair while there is a note that the user disconnected
-    // the account. The statement decides this, because the user may disconnect it while Keycloak answers.
+    // the account, or while a transaction writes this note. The statement decides this, because the user may disconnect
+    // the account while Keycloak answers.
     import: defineStatement({
       label: 'import',
       action: 'import tokens',
@@ -175,11 +185,12 @@ export function authTokensWrites(table: string, revocations: string, disconnecte
          UPDATE ${table} AS stored SET ${importedPair} WHERE ${KEY_CONDITION} AND ${isImportNewer} RETURNING ${written}),
        inserted AS (
          ${inserted(importedAt)} WHERE NOT EXISTS (SELECT FROM ${table} AS stored WHERE ${KEY_CONDITION})
-           AND ($isExplicit::boolean OR NOT EXISTS (SELECT FROM ${disconnected} AS note WHERE ${noteCondition}))
+           AND ($isExplicit::boolean OR pg_try_advisory_xact_lock_shared(${lockKey})
+             AND NOT EXISTS (SELECT FROM ${disconnected} AS note WHERE ${noteCondition}))
          ON CONFLICT (keycloak_user_id, identity_provider) DO UPDATE SET ${importedPair} WHERE ${isImportNewer}
          RETURNING ${written})
-       SELECT transaction_id FROM updated UNION ALL SELECT transaction_id FROM inserted`,
-      read: readTransactionId,
+       SELECT transaction_id, false AS is_new FROM updated UNION ALL SELECT transaction_id, true FROM inserted`,
+      read: (row) => ({ transactionId: readTransactionId(row), isNew: row.is_new as boolean }),
     }),
 
     delete: defineStatement({
@@ -198,23 +209,36 @@ export function authTokensWrites(table: string, revocations: string, disconnecte
 
     // One statement deletes and notes, because two statements could delete a pair without the notes, or write the notes
     // without the deletion. The note of the disconnected account does not need a pair, because an import may be under
-    // way.
+    // way. The statement does not wait for the lock, because a transaction of a host can hold it for any time.
     deleteForRevocation: defineStatement({
       label: 'delete_for_revocation',
       action: 'delete tokens',
       isRepeatable: false,
-      text: `WITH deleted AS (
-         DELETE FROM ${table} AS stored WHERE ${KEY_CONDITION} RETURNING stored.access_token, stored.refresh_token, stored.client_id),
+      text: `WITH lock AS MATERIALIZED (SELECT pg_try_advisory_xact_lock(${lockKey}) AS is_free),
+       deleted AS (
+         DELETE FROM ${table} AS stored WHERE ${KEY_CONDITION} AND (SELECT lock.is_free FROM lock)
+           RETURNING stored.access_token, stored.refresh_token, stored.client_id),
        noted AS (
          INSERT INTO ${revocations} (keycloak_user_id, identity_provider, client_id, access_token, refresh_token)
            SELECT $keycloakUserId, $idp, deleted.client_id, deleted.access_token, deleted.refresh_token FROM deleted
              WHERE $isRevocable::boolean),
        disconnected AS (
          INSERT INTO ${disconnected} AS note (keycloak_user_id, identity_provider)
-           SELECT $keycloakUserId, $idp WHERE $isNoted::boolean
+           SELECT $keycloakUserId, $idp FROM lock WHERE lock.is_free
            ON CONFLICT (keycloak_user_id, identity_provider) DO UPDATE SET disconnected_at = now())
-       SELECT FROM deleted`,
-      read: () => true,
+       SELECT lock.is_free, EXISTS (SELECT FROM deleted) AS is_deleted FROM lock`,
+      read: (row) => ({ isFree: row.is_free as boolean, isDeleted: row.is_deleted as boolean }),
+    }),
+
+    // The second look of an automatic import that inserted a pair. The first one may have missed a note that was
+    // committed meanwhile.
+    deleteDisconnected: defineStatement({
+      label: 'delete_disconnected',
+      action: 'delete tokens',
+      isRepeatable: true,
+      text: `DELETE FROM ${table} AS stored WHERE ${KEY_CONDITION} AND stored.token_version = $version
+           AND EXISTS (SELECT FROM ${disconnected} AS note WHERE ${noteCondition}) RETURNING stored.id`,
+      read: noColumns,
     }),
 
     // A dead access token ended the grant without a verdict of the provider. The module does not serve this token and

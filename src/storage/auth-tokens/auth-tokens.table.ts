@@ -1,3 +1,5 @@
+import { setTimeout as delay } from 'node:timers/promises';
+
 import { Inject, Injectable } from '@nestjs/common';
 import type { QueryResultRow } from 'pg';
 import { DataSource } from 'typeorm';
@@ -12,6 +14,7 @@ import { randomId } from '../../postgres/random-id.js';
 import { StatementExecutor } from '../../postgres/statement-executor.js';
 import { tablePathOf } from '../../postgres/table-path.js';
 import type { TokenKey } from '../../token-key.js';
+import { TokenStoreUnavailableError } from '../../tokens.errors.js';
 import { DisconnectedAccount } from '../disconnected-accounts/disconnected-account.entity.js';
 import { columnsOf, LeasedTable } from '../leases/leased.table.js';
 import type { SealedTokens, StoredTokens } from '../stored-tokens.js';
@@ -21,12 +24,15 @@ import { authTokensLookups, type Lookups } from './auth-tokens-lookup.statements
 import { type AccessTokenRow, type AuthTokensRow, withAssumedLifetime } from './auth-tokens-row.js';
 import {
   authTokensWrites,
-  type DisconnectRules,
   type ImportRules,
   type PairToStore,
   type Reactivation,
 } from './auth-tokens-write.statements.js';
 import { AuthTokens } from './auth-tokens.entity.js';
+
+/** How long a disconnection waits for the open transaction of an import, in milliseconds, and how often it looks. */
+const IMPORT_WAIT_MS = 5000;
+const LOOK_AGAIN_MS = 100;
 
 /**
  * The table `auth_tokens`, with one method for each statement. Every method throws {@link TokenStoreUnavailableError}.
@@ -107,9 +113,11 @@ export class AuthTokensTable {
    */
   async import(key: TokenKey, pair: SealedTokens & ImportRules, clientId: string | null): Promise<boolean> {
     const version = randomId();
-    const [transactionId] = await this.executor.execute(this.#sql().import, { ...key, ...pair, clientId, version });
-    if (transactionId) this.scope.transaction()?.markWritten(version, transactionId);
-    return transactionId !== undefined;
+    const [stored] = await this.executor.execute(this.#sql().import, { ...key, ...pair, clientId, version });
+    if (!stored) return false;
+    if (stored.isNew && !pair.isExplicit && (await this.#isDisconnectedMeanwhile(key, version))) return false;
+    this.scope.transaction()?.markWritten(version, stored.transactionId);
+    return true;
   }
 
   /** Deletes the pair. If there was one, an older note that the user disconnected the account is deleted too. */
@@ -119,11 +127,17 @@ export class AuthTokensTable {
   }
 
   /**
-   * Deletes the pair, and notes it for revocation and the account as disconnected, as the rules say. Returns whether
-   * there was a pair.
+   * Deletes the pair and notes the account as disconnected. If the provider can revoke the pair, it also notes the pair
+   * for revocation. Waits for an automatic import whose transaction is open. Returns whether there was a pair.
    */
-  async deleteForRevocation(key: TokenKey, rules: DisconnectRules): Promise<boolean> {
-    return (await this.executor.execute(this.#sql().deleteForRevocation, { ...key, ...rules })).length > 0;
+  async deleteForRevocation(key: TokenKey, isRevocable: boolean): Promise<boolean> {
+    const deadline = performance.now() + IMPORT_WAIT_MS;
+    for (;;) {
+      const [answer] = await this.executor.execute(this.#sql().deleteForRevocation, { ...key, isRevocable });
+      if (answer?.isFree) return answer.isDeleted;
+      if (performance.now() >= deadline) throw importUnderWay(key);
+      await delay(LOOK_AGAIN_MS);
+    }
   }
 
   /** Makes grants that had ended active again. Returns their number. */
@@ -138,6 +152,10 @@ export class AuthTokensTable {
    */
   async isUncommitted(key: TokenKey, row: AuthTokensRow | null): Promise<boolean> {
     return this.scope.isUncommitted(row, () => this.loadCommitted(key));
+  }
+
+  async #isDisconnectedMeanwhile(key: TokenKey, version: string): Promise<boolean> {
+    return (await this.executor.execute(this.#sql().deleteDisconnected, { ...key, version })).length > 0;
   }
 
   /** Whether each pair was stored; undefined for a pair that needs a statement of its own. */
@@ -199,4 +217,11 @@ export class AuthTokensTable {
     }
     return found;
   }
+}
+
+function importUnderWay({ keycloakUserId, idp }: TokenKey): TokenStoreUnavailableError {
+  return new TokenStoreUnavailableError(
+    `The tokens of user "${keycloakUserId}" at "${idp}" are not deleted, because a transaction that imports them is still ` +
+      'open. Try again shortly.',
+  );
 }

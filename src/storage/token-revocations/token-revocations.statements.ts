@@ -17,6 +17,9 @@ export interface ClaimedRevocation extends Revocation {
   readonly attempts: number;
 }
 
+/** The sealed tokens of a pair that is still to be revoked. */
+export type PendingTokens = Pick<Revocation, 'accessToken' | 'refreshToken'>;
+
 /** Which revocations a process takes up. */
 export interface RevocationClaim {
   /** The providers at which the process can revoke. */
@@ -32,6 +35,8 @@ export interface TokenRevocationsStatements {
   readonly claim: Statement<RevocationClaim, ClaimedRevocation>;
   readonly postpone: Statement<{ id: string; delayMs: number; errorCode: string }, true>;
   readonly remove: Statement<{ id: string }, true>;
+  /** Returns the tokens of a key that are still to be revoked. */
+  readonly findPending: Statement<TokenKey, PendingTokens>;
 }
 
 /** @param table quoted path of the table */
@@ -89,6 +94,20 @@ export function tokenRevocationsStatements(table: string): TokenRevocationsState
       isRepeatable: true,
       text: `DELETE FROM ${table} AS stored WHERE stored.id = $id`,
       read: noColumns,
+    }),
+
+    // No index serves the statement. Only an import from Keycloak executes it, after a request to the broker, and the
+    // outbox has few rows unless a provider is away.
+    findPending: defineStatement({
+      label: 'find_pending_revocations',
+      action: 'look for tokens that are to be revoked',
+      isRepeatable: true,
+      text: `SELECT stored.access_token, stored.refresh_token FROM ${table} AS stored
+         WHERE stored.keycloak_user_id = $keycloakUserId AND stored.identity_provider = $idp`,
+      read: (row) => ({
+        accessToken: row.access_token as SealedToken,
+        refreshToken: row.refresh_token as SealedToken | '',
+      }),
     }),
   };
 }

@@ -3,11 +3,14 @@ import { DataSource } from 'typeorm';
 
 import { TOKENS_DATA_SOURCE } from '../../postgres/database.options.js';
 import { once } from '../../postgres/once.js';
+import { QueryRunnerScope } from '../../postgres/query-runner-scope.js';
 import { StatementExecutor } from '../../postgres/statement-executor.js';
 import { tablePathOf } from '../../postgres/table-path.js';
+import type { TokenKey } from '../../token-key.js';
 import { TokenRevocation } from './token-revocation.entity.js';
 import {
   type ClaimedRevocation,
+  type PendingTokens,
   type Revocation,
   type RevocationClaim,
   tokenRevocationsStatements,
@@ -26,6 +29,7 @@ export class TokenRevocationsTable {
   constructor(
     @Inject(TOKENS_DATA_SOURCE) private readonly dataSource: DataSource,
     private readonly executor: StatementExecutor,
+    private readonly scope: QueryRunnerScope,
   ) {}
 
   /**
@@ -56,5 +60,13 @@ export class TokenRevocationsTable {
 
   async remove(id: string): Promise<void> {
     await this.executor.executeDetached(this.#sql().remove, { id });
+  }
+
+  /** Returns the tokens of a key that are still to be revoked, as the surrounding transaction sees them. */
+  findPending(key: TokenKey): Promise<PendingTokens[]> {
+    const { findPending } = this.#sql();
+    return this.scope.isInside()
+      ? this.executor.execute(findPending, key)
+      : this.executor.executeDetached(findPending, key);
   }
 }
