@@ -130,8 +130,9 @@ export class MemoryAuthTokensTable implements Omit<Pick<AuthTokensTable, keyof A
 
   async deleteForRevocation(key: TokenKey, isRevocable: boolean): Promise<boolean> {
     this.#failIfAsked(key);
+    await this.#rows.unlocked(keyName(key));
+    await this.disconnected.note(key); // before the deletion, because an automatic import may run in between
     const deleted = await this.#delete(key);
-    await this.disconnected.note(key);
     if (deleted && isRevocable) {
       const { accessToken, refreshToken } = deleted.tokens;
       await this.revocations.add({ ...key, accessToken, refreshToken, clientId: deleted.clientId });
