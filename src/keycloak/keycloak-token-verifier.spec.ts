@@ -1,5 +1,7 @@
+import { generateKeyPairSync } from 'node:crypto';
+
 import { afterEach, beforeEach, describe, expect, it, jest } from '@jest/globals';
-import { exportJWK, generateKeyPair, SignJWT } from 'jose';
+import { exportJWK, generateKeyPair, type JWK, SignJWT } from 'jose';
 
 import { KeycloakMisconfiguredError, KeycloakSessionExpiredError, KeycloakUnavailableError } from '../tokens.errors.js';
 import { KeycloakClient } from './keycloak-client.js';
@@ -45,6 +47,7 @@ describe('When the keys of the realm cannot be had', () => {
   it.each([
     { status: 200, body: '<!DOCTYPE html>' },
     { status: 200, body: '{}' },
+    { status: 200, body: '{"keys":[]}' },
     { status: 204, body: '' },
     { status: 205, body: '' },
     { status: 404, body: '' },
@@ -63,7 +66,9 @@ describe('A token that is not good', () => {
     `${part({ alg: 'none' })}.${part({})}.`,
     `${part({ alg: 'HS256' })}.${part({})}.c2ln`,
   ])('is the fault of %s, not of Keycloak', async (token) => {
-    const verifier = verifierWith(() => Promise.resolve({ status: 200, body: '{"keys":[]}' }));
+    const { publicKey } = await generateKeyPair('RS256');
+    const keys = [{ ...(await exportJWK(publicKey)), kid: 'b' }];
+    const verifier = verifierWith(() => Promise.resolve({ status: 200, body: JSON.stringify({ keys }) }));
     await expect(verifier.verify(token)).rejects.toThrow(KeycloakSessionExpiredError);
   });
 });
@@ -118,7 +123,27 @@ describe('The keys of the realm', () => {
     },
   );
 
-  it.each(['<!DOCTYPE html>', '{}', '{"keys":{}}', '{"keys":[1]}', '{"keys":[{}]}', '{"keys":[{"kty":7}]}', '[]', ''])(
+  /** Sets without a key that can verify a token. */
+  const useless = ['<!DOCTYPE html>', '{}', '{"keys":{}}', '{"keys":[]}', '[]', ''];
+  /** Members of a set that can verify no token. */
+  const unusable: unknown[] = [
+    1,
+    null,
+    {},
+    { kty: 7 },
+    { kty: 'x' },
+    { kty: 'RSA', kid: 'a', alg: 'RS256', use: 'sig' },
+    { kty: 'RSA', kid: 'a', alg: 'RS256', use: 'sig', e: 'AQAB', n: 'c2hvcnQ' },
+    { kty: 'RSA', kid: 'a', alg: 'RS256', use: 'sig', e: 'AQAB', n: '!!' },
+    { kty: 'RSA', kid: 'a', e: 7, n: [] },
+    { kty: 'EC', kid: 'a', crv: 'P-256', x: 'AAAA', y: '!!' },
+    { kty: 'EC', kid: 'a', crv: 'P-257', x: 'AAAA', y: 'AAAA' },
+    { kty: 'EC', kid: 'a' },
+    { kty: 'OKP', kid: 'a', crv: 'Ed25519', x: 'AAAA' },
+    { kty: 'oct', kid: 'a', alg: 'HS256', k: 'c2VjcmV0' },
+  ];
+
+  it.each([...useless, ...unusable.map((key) => JSON.stringify({ keys: [key] }))])(
     'are not trusted for longer because Keycloak answers 200 with %j',
     async (body) => {
       const { verifier, token } = await known();
@@ -128,10 +153,55 @@ describe('The keys of the realm', () => {
         await expect(verifier.verify(token)).resolves.toBeDefined();
       }
       passed = 61 * MINUTE_MS;
-      await expect(verifier.verify(token)).rejects.toThrow(KeycloakUnavailableError);
+      const failure = verifier.verify(token);
+      await expect(failure).rejects.toThrow(KeycloakUnavailableError);
+      await expect(failure).rejects.toThrow(/keys cannot be fetched/);
       expect(asked).toBeGreaterThan(1);
     },
   );
+
+  it.each([
+    ['an encryption key', (key: JWK) => ({ ...key, use: 'enc', alg: 'RSA-OAEP' })],
+    ['a private key', (_: JWK, all: JWK) => all],
+    ['a short key', (_: JWK, __: JWK, short: JWK) => ({ ...short, kid: 'a', alg: 'RS256', use: 'sig' })],
+  ])('are not replaced by %s alone', async (_, other) => {
+    const { verifier, token } = await known();
+    const { publicKey, privateKey } = await generateKeyPair('RS256', { extractable: true });
+    const short = generateKeyPairSync('rsa', { modulusLength: 1024 }).publicKey.export({ format: 'jwk' }) as JWK;
+    const body = JSON.stringify({ keys: [other(await exportJWK(publicKey), await exportJWK(privateKey), short)] });
+    answers = [{ status: 200, body }];
+    passed = 20 * MINUTE_MS;
+    await expect(verifier.verify(token)).resolves.toBeDefined();
+    passed = 61 * MINUTE_MS;
+    await expect(verifier.verify(token)).rejects.toThrow(KeycloakUnavailableError);
+  });
+
+  it('are taken from a set that also has what can verify no token', async () => {
+    const { verifier, token } = await known();
+    const good = (JSON.parse(answers[0]?.body ?? '') as { keys: object[] }).keys;
+    const others = unusable.map((key) => (typeof key === 'object' && key !== null ? { ...key, kid: 'b' } : key));
+    answers = [{ status: 200, body: JSON.stringify({ keys: [...others, ...good, ...others] }) }];
+    passed = 61 * MINUTE_MS;
+    await expect(verifier.verify(token)).resolves.toBeDefined();
+    answers = [{ status: 503, body: '' }];
+    passed = 120 * MINUTE_MS; // the trust in them is renewed
+    await expect(verifier.verify(token)).resolves.toBeDefined();
+  });
+
+  it.each(['RS256', 'PS256', 'ES256', 'ES384', 'ES512', 'EdDSA'])('of the algorithm %s verify tokens', async (alg) => {
+    const { publicKey, privateKey } = await generateKeyPair(alg);
+    for (const named of [{ alg }, {}]) {
+      const keys = [{ ...(await exportJWK(publicKey)), kid: 'a', ...named }];
+      const verifier = verifierWith(() => Promise.resolve({ status: 200, body: JSON.stringify({ keys }) }));
+      const token = await new SignJWT({ typ: 'Bearer', sub: 'ada' })
+        .setProtectedHeader({ alg, kid: 'a' })
+        .setIssuer('https://keycloak.example/realms/app')
+        .setAudience('backend')
+        .setExpirationTime('1d')
+        .sign(privateKey);
+      await expect(verifier.verify(token)).resolves.toMatchObject({ sub: 'ada' });
+    }
+  });
 
   it('are asked for every 5 s at most when they are too old and Keycloak is away', async () => {
     const { verifier, token } = await known();

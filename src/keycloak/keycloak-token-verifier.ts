@@ -1,16 +1,10 @@
 import { Injectable, Logger } from '@nestjs/common';
 import { createRemoteJWKSet, customFetch, errors, type JWTPayload, jwtVerify } from 'jose';
 
-import { parseFields } from '../oauth-http/answer-fields.js';
 import { KeycloakSessionExpiredError, KeycloakUnavailableError, TokensError } from '../tokens.errors.js';
 import { KeycloakClient } from './keycloak-client.js';
 import { assertUnbound } from './token-claims.js';
-
-/**
- * Only algorithms with a public key. If one with a shared secret were allowed, an attacker could sign with the public
- * key as the secret.
- */
-const ALGORITHMS = ['RS256', 'RS384', 'RS512', 'PS256', 'PS384', 'PS512', 'ES256', 'ES384', 'ES512', 'EdDSA'];
+import { ALGORITHMS, verifyingKeysIn } from './verifying-keys.js';
 
 /** Errors of jose for a fault of the keys, not of the token. */
 const KEY_FAULTS: ReadonlySet<string> = new Set([
@@ -103,7 +97,7 @@ export class KeycloakTokenVerifier {
     return keys;
   }
 
-  /** Fetches the keys. Only keys that can be used renew the trust in them. */
+  /** Fetches the keys. Only a set with a key that can verify a token renews the trust in the keys. */
   async #fetch(url: URL): Promise<Response> {
     // The first fetch has no pause, because without keys the verifier can verify no token.
     if (this.#keys?.jwks() && this.#hasJustFailed()) {
@@ -115,22 +109,15 @@ export class KeycloakTokenVerifier {
     const startedAt = performance.now();
     this.#failedAt = startedAt;
     const { status, body } = await this.client.getPublic(url);
-    if (status !== 200 || !isKeySet(body)) return new Response(null, { status: 502 });
+    // Only keys that can be imported, because jose throws other errors than its own for broken keys.
+    const keys = status === 200 ? await verifyingKeysIn(body) : [];
+    if (keys.length === 0) return new Response(null, { status: 502 });
     this.#fetchedAt = startedAt;
     this.#failedAt = -Infinity;
-    return new Response(body, { status });
+    return new Response(JSON.stringify({ keys }));
   }
 
   #hasJustFailed(): boolean {
     return performance.now() - this.#failedAt < UNKNOWN_KEY_EVERY_MS;
   }
-}
-
-/** Returns whether a body is a set of keys. An unknown kind of key is one too. @see RFC 7517 section 5 */
-function isKeySet(body: string): boolean {
-  const keys = parseFields(body)?.keys;
-  return (
-    Array.isArray(keys) &&
-    keys.every((key: unknown) => typeof key === 'object' && key !== null && 'kty' in key && typeof key.kty === 'string')
-  );
 }

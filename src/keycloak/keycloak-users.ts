@@ -77,8 +77,8 @@ export class KeycloakUsers {
   }
 
   /**
-   * Returns whether the search finds nobody for an id that nobody has. It answers the question for a gateway that
-   * publishes only the search of users.
+   * Returns whether the search finds no user for a random id. A gateway that publishes only the search of users hides the
+   * links, so this is the only sign that the server knows the parameters.
    */
   async #searchesByLink(idp: string): Promise<boolean> {
     return (await this.#find({ idpAlias: idp, idpUserId: randomUUID(), max: '1' })).length === 0;
