@@ -49,7 +49,7 @@ export type { HttpRequest } from './oauth-http/http-exchange.js';
 export { QueryRunnerScope, type TransactionOptions } from './postgres/query-runner-scope.js';
 export { runTokenMigrations, tokensMigrations } from './postgres/run-token-migrations.js';
 export type { IsolationLevel } from './postgres/transaction.js';
-export type { IdpToken as UsableToken } from './refresh/idp-token.js';
+export { IdpToken as UsableIdpToken } from './refresh/idp-token.js';
 export type { RefreshOptions } from './refresh/refresh.options.js';
 export type {
   EncryptionKeyOptions,
@@ -75,8 +75,9 @@ export {
   type TokensToStore,
   UserAuthTokens,
 } from './token-manager/auth-token.store.js';
+export type { IdpTokens } from './token-manager/idp-tokens.js';
 export { OfflineTokenStore, UserOfflineToken } from './token-manager/offline-token.store.js';
-export { type GetIdpTokenOptions, type IdpTokens, TokenManager } from './token-manager/token-manager.js';
+export { type GetIdpTokenOptions, TokenManager } from './token-manager/token-manager.js';
 export {
   type AnyTokensError,
   AuthenticationRequiredError,

@@ -23,6 +23,7 @@ import { RefreshCommitter } from './refresh/refresh-committer.js';
 import { RefreshDrain } from './refresh/refresh-drain.js';
 import { RefreshExchange } from './refresh/refresh-exchange.js';
 import { RefreshFlights } from './refresh/refresh-flights.js';
+import { RefreshPace } from './refresh/refresh-pace.js';
 import { RefreshTakeover } from './refresh/refresh-takeover.js';
 import { RefreshTokenRedeemer } from './refresh/refresh-token-redeemer.js';
 import { RefreshSettings } from './refresh/refresh.options.js';
@@ -72,6 +73,12 @@ import { loadTokensSettings, TOKENS_SETTINGS, type TokensSettings } from './toke
     LeaseEnding,
     RefreshTakeover,
     RefreshExchange,
+    {
+      provide: RefreshPace,
+      inject: [AuthTokensTable, RefreshSettings, RefreshDrain],
+      useFactory: (table: AuthTokensTable, { waitTimeoutMs }: RefreshSettings, { stopping }: RefreshDrain) =>
+        new RefreshPace(() => table.isReading, waitTimeoutMs / 2, stopping),
+    },
     LeasedRefresh,
     RefreshFlights,
     TokenFreshness,

@@ -401,6 +401,7 @@ describe('The package', () => {
       'TokensNotFoundError',
       'TokensUsageError',
       'UnsupportedProviderError',
+      'UsableIdpToken',
       'UserAuthTokens',
       'UserOfflineToken',
       'completePolicy',

@@ -2,12 +2,12 @@ import 'reflect-metadata';
 
 import { createParamDecorator, type ExecutionContext, type PipeTransform, type Type } from '@nestjs/common';
 
-import type { IdpToken as UsableToken } from '../refresh/idp-token.js';
+import type { IdpToken as UsableIdpToken } from '../refresh/idp-token.js';
 import { TokensUsageError } from '../tokens.errors.js';
 import { findIdpToken } from './request-with-idp-tokens.js';
 
 /** A usable access token of a user at a provider. */
-export type IdpToken = UsableToken;
+export type IdpToken = UsableIdpToken;
 
 /**
  * Gives the token that {@link IdpTokenGuard} got to a parameter of a handler. If only a subclass of the guard can find
@@ -21,7 +21,7 @@ export type IdpToken = UsableToken;
 export const IdpToken: (idp: string, ...pipes: (Type<PipeTransform> | PipeTransform)[]) => ParameterDecorator =
   createParamDecorator(tokenOf, [hideTypeFromPipes]);
 
-function tokenOf(idp: string, context: ExecutionContext): UsableToken {
+function tokenOf(idp: string, context: ExecutionContext): UsableIdpToken {
   const token = findIdpToken(context, idp);
   if (token) return token;
   throw new TokensUsageError(

@@ -1,8 +1,15 @@
-import { type CanActivate, type ExecutionContext, Injectable, Logger, UnauthorizedException } from '@nestjs/common';
+import {
+  type CanActivate,
+  type ExecutionContext,
+  Injectable,
+  Logger,
+  Optional,
+  UnauthorizedException,
+} from '@nestjs/common';
 import { Reflector } from '@nestjs/core';
 
 import { TokenManager } from '../token-manager/token-manager.js';
-import { HttpSettings } from './http.options.js';
+import { HttpSettings, subjectOfUser } from './http.options.js';
 import { checkedRequest, requestOfCall } from './request-of-call.js';
 import { putIdpTokens } from './request-with-idp-tokens.js';
 import { REQUIRED_IDPS } from './require-idp-token.decorator.js';
@@ -25,7 +32,8 @@ export class IdpTokenGuard implements CanActivate {
   constructor(
     private readonly reflector: Reflector,
     private readonly tokenManager: TokenManager,
-    private readonly settings: HttpSettings,
+    // Optional, because a unit test of the host may provide a TokenManager of its own and no TokensModule.
+    @Optional() private readonly settings: HttpSettings = new HttpSettings(subjectOfUser),
   ) {}
 
   async canActivate(context: ExecutionContext): Promise<boolean> {

@@ -218,6 +218,11 @@ export class QueryRunnerScope {
     throw poolExhausted(action);
   }
 
+  /** Whether the tables of the module are in the transactions of this runner. */
+  protected mayJoin(queryRunner: QueryRunner): boolean {
+    return dataSourceOf(queryRunner) === this.dataSource;
+  }
+
   async #bind<T>(transaction: Transaction, work: () => Promise<T>): Promise<T> {
     const binding = { transaction, isOver: false };
     try {
@@ -230,7 +235,7 @@ export class QueryRunnerScope {
   #joined(queryRunner: QueryRunner): HostTransaction {
     const known = this.#hostTransactions.get(queryRunner);
     if (known) return known;
-    if (dataSourceOf(queryRunner) !== this.dataSource) {
+    if (!this.mayJoin(queryRunner)) {
       throw new TokensUsageError(
         'The query runner to join belongs to another data source than TokensModule. ' +
           'Create it from the data source named in the dataSource option.',

@@ -3,7 +3,6 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { Injectable } from '@nestjs/common';
 
 import { randomId } from '../postgres/random-id.js';
-import { AuthTokensTable } from '../storage/auth-tokens/auth-tokens.table.js';
 import type { Lease } from '../storage/leases/lease.js';
 import type { LeaseGrant } from '../storage/leases/leased.table.js';
 import { TokenStoreUnavailableError } from '../tokens.errors.js';
@@ -32,18 +31,14 @@ const LONGEST_PAUSE_MS = 1000;
  */
 @Injectable()
 export class LeasedRefresh {
-  readonly #pace: RefreshPace;
-
   constructor(
-    table: AuthTokensTable,
+    private readonly pace: RefreshPace,
     private readonly exchange: RefreshExchange,
     private readonly takeover: RefreshTakeover,
     private readonly ending: LeaseEnding,
     private readonly drain: RefreshDrain,
     private readonly settings: RefreshSettings,
-  ) {
-    this.#pace = new RefreshPace(() => table.isReading, settings.waitTimeoutMs / 2, drain.stopping);
-  }
+  ) {}
 
   /** Refreshes a row that the caller has seen stale. Never rejects. */
   async refresh<Kind extends RefreshKind>(
@@ -70,7 +65,7 @@ export class LeasedRefresh {
       const step = decide(row, { ...request, isMet: false }, target.rules, performance.now());
       if (step.kind !== 'lease' && step.kind !== 'wait') return { kind: 'moved', row };
       if (step.kind === 'lease') {
-        if (!(await this.#pace.turn())) return shuttingDown(target);
+        if (!(await this.pace.turn())) return shuttingDown(target);
         const { isRejected } = request;
         const grant: LeaseGrant<Kind['row']> = await this.#acquire(target, row, isRejected);
         if (grant.kind === 'granted') return this.#redeem(target, row, grant.lease, isRejected);

@@ -270,6 +270,11 @@ describe('An API that refuses every token', () => {
       'serve',
     );
   });
+
+  it('does not count the time for which the clock of the database is behind that of the issue', () => {
+    expect([0, 1].map((rejections) => word(refused(rejections, -3600)))).toEqual(['lease', 'lease']);
+    expect(refused(2, -3600)).toMatchObject({ refusal: { reason: 'unavailable', retryAfterMs: 1000 } });
+  });
 });
 
 describe('A stale token', () => {

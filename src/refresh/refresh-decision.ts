@@ -86,7 +86,9 @@ export function decide(row: RefreshableRow, demand: RefreshDemand, rules: Refres
   if (clientId !== undefined && row.clientId !== null && row.clientId !== clientId) {
     return refuse({ reason: 'other_client', issuedTo: row.clientId });
   }
-  const pauseMs = demand.isRejected ? rejectionPauseMs(row) - row.issuedSecondsAgo * 1000 - elapsedMs : 0;
+  // The time of issue is of another clock after an import or a failover, and can be later than the present time.
+  const issuedMsAgo = Math.max(0, row.issuedSecondsAgo) * 1000 + elapsedMs;
+  const pauseMs = demand.isRejected ? rejectionPauseMs(row) - issuedMsAgo : 0;
   if (pauseMs > 0) {
     return refuse(unavailable("the provider's API has refused several tokens right after they were issued", pauseMs));
   }

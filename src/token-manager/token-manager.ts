@@ -11,33 +11,11 @@ import type { FreshTokenRequest } from '../refresh/token-refresher.js';
 import { TokenCipher } from '../sealing/token-cipher.js';
 import { AuthTokensTable } from '../storage/auth-tokens/auth-tokens.table.js';
 import { OfflineTokensTable } from '../storage/offline-tokens/offline-tokens.table.js';
-import { authTokenLocation } from '../storage/token-locations.js';
-import {
-  checkEndedGrants,
-  checkExpiry,
-  checkKey,
-  checkPresent,
-  checkToken,
-  checkUserId,
-  type EndedGrants,
-} from '../token-input.js';
+import { checkEndedGrants, checkKey, checkUserId, type EndedGrants } from '../token-input.js';
 import { KeycloakSessionExpiredError } from '../tokens.errors.js';
 import { AuthTokenStore } from './auth-token.store.js';
+import { type IdpTokens, sealIdpTokens } from './idp-tokens.js';
 import { TokenRevoker } from './token-revoker.js';
-
-/** Tokens in plaintext as an identity provider issued them. */
-export interface IdpTokens {
-  accessToken: string;
-  /**
-   * If it is absent or empty, because the login brought none, the stored refresh token and its expiry are kept. `null`
-   * drops the stored one. Pass `null` if the tokens can be of another account of the user at the provider.
-   */
-  refreshToken?: string | null;
-  /** Epoch seconds; 0 or absent = the token does not expire. */
-  accessTokenExpiresAt?: number;
-  /** Epoch seconds; 0 or absent = the token does not expire. */
-  refreshTokenExpiresAt?: number;
-}
 
 /** The demands on a token that {@link TokenManager.getIdpToken} takes. */
 export type GetIdpTokenOptions = FreshTokenRequest;
@@ -76,15 +54,7 @@ export class TokenManager {
   async storeIdpTokens(userId: string, idp: string, tokens: IdpTokens): Promise<void> {
     const key = checkKey({ keycloakUserId: userId, idp });
     this.providers.get(idp);
-    checkPresent(tokens);
-    const accessToken = checkToken(tokens.accessToken, 'The access token');
-    const refreshToken = tokens.refreshToken && checkToken(tokens.refreshToken, 'The refresh token');
-    await this.authTokens.storeTokens(key, {
-      accessToken: this.cipher.seal(accessToken, authTokenLocation(key, 'access_token')),
-      refreshToken: refreshToken && this.cipher.seal(refreshToken, authTokenLocation(key, 'refresh_token')),
-      accessTokenExpiresAt: checkExpiry(tokens.accessTokenExpiresAt ?? 0, 'accessTokenExpiresAt'),
-      refreshTokenExpiresAt: checkExpiry(tokens.refreshTokenExpiresAt ?? 0, 'refreshTokenExpiresAt'),
-    });
+    await this.authTokens.storeTokens(key, sealIdpTokens(this.cipher, key, tokens));
   }
 
   /**

@@ -1,0 +1,4 @@
+export { idpToken } from './idp-token.js';
+export { type RevokedPair, type StoredPair, TestTokens } from './test-tokens.js';
+export type { RefreshForTesting, RefusedRefresh, TokensTestingOptions } from './testing.options.js';
+export { TokensTestingModule } from './tokens-testing.module.js';

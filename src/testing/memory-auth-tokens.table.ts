@@ -1,0 +1,269 @@
+import { Injectable } from '@nestjs/common';
+
+import { IdentityProviderRegistry } from '../identity-providers/identity-provider.registry.js';
+import { QueryRunnerScope } from '../postgres/query-runner-scope.js';
+import { randomId } from '../postgres/random-id.js';
+import {
+  type AccessTokenRow,
+  type AuthTokensRow,
+  secondsUntil,
+  withAssumedLifetime,
+} from '../storage/auth-tokens/auth-tokens-row.js';
+import type { ImportRules, Reactivation } from '../storage/auth-tokens/auth-tokens-write.statements.js';
+import type { AuthTokensTable } from '../storage/auth-tokens/auth-tokens.table.js';
+import { ACCESS_TOKEN_DEAD } from '../storage/leases/leased.entity.js';
+import type { SealedTokens, StoredTokens } from '../storage/stored-tokens.js';
+import { keyName, type TokenKey } from '../token-key.js';
+import { MemoryDisconnectedAccountsTable } from './memory-disconnected-accounts.table.js';
+import { CLEARED, MemoryLeases, type MemoryLeasedRow, readLeasedRow } from './memory-leases.js';
+import { MemoryRows } from './memory-rows.js';
+import { MemoryTokenRevocationsTable } from './memory-token-revocations.table.js';
+
+interface Pair extends MemoryLeasedRow {
+  readonly key: TokenKey;
+  readonly tokens: SealedTokens;
+}
+
+/** An error for the calls on one pair. */
+interface Failure {
+  readonly error: Error;
+  readonly isOnce: boolean;
+}
+
+/**
+ * The table `auth_tokens` in memory. Each method has the effect of the method of its name in {@link AuthTokensTable}.
+ */
+@Injectable()
+export class MemoryAuthTokensTable implements Omit<Pick<AuthTokensTable, keyof AuthTokensTable>, 'leases'> {
+  readonly isReading = false;
+  readonly leases: MemoryLeases<TokenKey, SealedTokens, Pair, AuthTokensRow>;
+  readonly #rows: MemoryRows<Pair>;
+  readonly #failures = new Map<string, Failure>();
+  #ids = 0;
+
+  constructor(
+    scope: QueryRunnerScope,
+    private readonly providers: IdentityProviderRegistry,
+    private readonly revocations: MemoryTokenRevocationsTable,
+    private readonly disconnected: MemoryDisconnectedAccountsTable,
+  ) {
+    this.#rows = new MemoryRows(scope);
+    this.leases = new MemoryLeases(this.#rows, {
+      nameOf: keyName,
+      read: (pair) => this.#read(pair),
+      replaceTokens: (pair, { accessToken, refreshToken, accessTokenExpiresAt, refreshTokenExpiresAt }) => ({
+        ...pair,
+        tokens: { accessToken, refreshToken, accessTokenExpiresAt, refreshTokenExpiresAt },
+      }),
+      dropRefreshToken: (pair) => ({ ...pair, tokens: { ...pair.tokens, refreshToken: '', refreshTokenExpiresAt: 0 } }),
+    });
+  }
+
+  /** Makes the calls on a pair reject, the next one or all of them; null ends this. */
+  failWith(key: TokenKey, failure: Failure | null): void {
+    if (failure) this.#failures.set(keyName(key), failure);
+    else this.#failures.delete(keyName(key));
+  }
+
+  /** Returns the committed pair; null if there is none. */
+  committed(key: TokenKey): StoredTokens | null {
+    const pair = this.#rows.committed.get(keyName(key));
+    return pair ? storedTokens(pair) : null;
+  }
+
+  async findAccessToken(key: TokenKey): Promise<AccessTokenRow | null> {
+    const pair = await this.#find(key);
+    return pair && !pair.isEnded && pair.openLeases === 0 ? this.#completed(pair, readAccessToken(pair)) : null;
+  }
+
+  async load(key: TokenKey): Promise<AuthTokensRow | null> {
+    const pair = await this.#find(key);
+    return pair ? this.#read(pair) : null;
+  }
+
+  loadCommitted(key: TokenKey): Promise<AuthTokensRow | null> {
+    const pair = this.#rows.committed.get(keyName(key));
+    return Promise.resolve(pair ? this.#read(pair) : null);
+  }
+
+  async store(key: TokenKey, pair: SealedTokens, clientId: string | null, keepsRefreshToken: boolean): Promise<void> {
+    await this.#write(key, (stored) => {
+      if (!stored || !keepsRefreshToken || !lacksRefreshToken(pair, stored, clientId)) {
+        return this.#stored(key, pair, clientId, { id: stored?.id });
+      }
+      const { accessToken, accessTokenExpiresAt } = pair;
+      return {
+        ...stored,
+        // An exchange under way stores its successor by the version.
+        ...(stored.openLeases > 0 ? {} : { ...CLEARED, version: randomId() }),
+        tokens: { ...stored.tokens, accessToken, accessTokenExpiresAt },
+        wasRejected: false,
+        rejections: 0,
+        // The exchange began earlier, but the clock can have the same millisecond, or be the fake of a test.
+        issuedAt: Math.max(Date.now(), stored.firstLeasedAt + 1),
+        updatedAt: Date.now(),
+      };
+    });
+  }
+
+  async import(key: TokenKey, pair: SealedTokens & ImportRules, clientId: string | null): Promise<boolean> {
+    const { accessToken, refreshToken, accessTokenExpiresAt, refreshTokenExpiresAt, issuedAt, isExplicit } = pair;
+    const tokens = { accessToken, refreshToken, accessTokenExpiresAt, refreshTokenExpiresAt };
+    let isImported = false;
+    await this.#write(key, (stored) => {
+      const mayInsert = isExplicit || !this.disconnected.mayBeNoted(key);
+      isImported = stored ? isNewer(pair, stored, clientId) : mayInsert;
+      if (!isImported) return stored;
+      return this.#stored(key, tokens, clientId, { id: stored?.id, issuedAt: issuedAt * 1000 || Date.now() });
+    });
+    if (isExplicit) await this.disconnected.forget(key);
+    return isImported;
+  }
+
+  async delete(key: TokenKey): Promise<StoredTokens | null> {
+    this.#failIfAsked(key);
+    const deleted = await this.#delete(key);
+    if (!deleted) return null;
+    await this.disconnected.forget(key);
+    return storedTokens(deleted);
+  }
+
+  async deleteForRevocation(key: TokenKey, isRevocable: boolean): Promise<boolean> {
+    this.#failIfAsked(key);
+    await this.#rows.unlocked(keyName(key));
+    await this.disconnected.note(key); // before the deletion, because an automatic import may run in between
+    const deleted = await this.#delete(key);
+    if (deleted && isRevocable) {
+      const { accessToken, refreshToken } = deleted.tokens;
+      await this.revocations.add({ ...key, accessToken, refreshToken, clientId: deleted.clientId });
+    }
+    return deleted !== null;
+  }
+
+  async reactivate({ idp, userIds, endedAfter, errorCode }: Reactivation): Promise<number> {
+    const isChosen = (pair: Pair | undefined): pair is Pair =>
+      pair !== undefined &&
+      pair.isEnded &&
+      pair.key.idp === idp &&
+      pair.tokens.refreshToken !== '' &&
+      (!userIds || userIds.includes(pair.key.keycloakUserId)) &&
+      (!endedAfter || pair.updatedAt >= endedAfter.getTime()) &&
+      (errorCode === null || pair.lastErrorCode === errorCode);
+    let reactivated = 0;
+    for (const { key } of [...this.#rows.committed.values()].filter(isChosen)) {
+      await this.#rows.write(keyName(key), (pair) => {
+        if (!isChosen(pair)) return pair;
+        reactivated++;
+        return reactivatedPair(pair);
+      });
+    }
+    return reactivated;
+  }
+
+  isUncommitted(key: TokenKey): Promise<boolean> {
+    return Promise.resolve(this.#rows.isUncommitted(keyName(key)));
+  }
+
+  async #find(key: TokenKey): Promise<Pair | null> {
+    this.#failIfAsked(key);
+    return (await this.#rows.find(keyName(key))) ?? null;
+  }
+
+  async #write(key: TokenKey, change: (pair: Pair | undefined) => Pair | undefined): Promise<void> {
+    this.#failIfAsked(key);
+    await this.#rows.write(keyName(key), change);
+  }
+
+  async #delete(key: TokenKey): Promise<Pair | null> {
+    const deleted: Pair[] = [];
+    await this.#rows.write(keyName(key), (pair) => {
+      if (pair) deleted.push(pair);
+      return undefined;
+    });
+    return deleted[0] ?? null;
+  }
+
+  #failIfAsked(key: TokenKey): void {
+    const failure = this.#failures.get(keyName(key));
+    if (!failure) return;
+    if (failure.isOnce) this.failWith(key, null);
+    throw failure.error;
+  }
+
+  #stored(
+    key: TokenKey,
+    tokens: SealedTokens,
+    clientId: string | null,
+    { id = String(++this.#ids), issuedAt = Date.now() }: { readonly id?: string; readonly issuedAt?: number },
+  ): Pair {
+    const names = { id, version: randomId(), parentVersion: null, clientId };
+    return { ...CLEARED, ...names, key, tokens, rejections: 0, issuedAt, updatedAt: Date.now() };
+  }
+
+  #read(pair: Pair): AuthTokensRow {
+    const now = Date.now();
+    const { refreshToken, refreshTokenExpiresAt } = pair.tokens;
+    return this.#completed(pair, {
+      ...readAccessToken(pair, now),
+      ...readLeasedRow(pair, now),
+      tokens: storedTokens(pair),
+      hasRefreshToken: refreshToken !== '',
+      refreshTokenValidForSeconds: secondsUntil(refreshTokenExpiresAt, now / 1000),
+    });
+  }
+
+  #completed<Row extends AccessTokenRow>({ key }: Pair, row: Row): Row {
+    return withAssumedLifetime(row, this.providers.assumedLifetimeOf(key.idp));
+  }
+}
+
+/** Returns the part of a row that a lookup of the access token returns in PostgreSQL. */
+function readAccessToken(pair: Pair, now = Date.now()): AccessTokenRow {
+  const { accessTokenExpiresAt } = pair.tokens;
+  const issuedAt = pair.issuedAt / 1000;
+  return {
+    tokens: storedTokens(pair),
+    issuedAt,
+    issuedSecondsAgo: now / 1000 - issuedAt,
+    accessTokenExpiresAt,
+    accessTokenValidForSeconds: secondsUntil(accessTokenExpiresAt, now / 1000),
+    accessTokenLifetimeSeconds: secondsUntil(accessTokenExpiresAt, issuedAt),
+  };
+}
+
+function storedTokens({ tokens, version }: Pair): StoredTokens {
+  return { ...tokens, version };
+}
+
+/** Whether the new pair has no refresh token, and the stored one has a refresh token that may be alive. */
+function lacksRefreshToken(pair: SealedTokens, stored: Pair, clientId: string | null): boolean {
+  const isOfThisClient = stored.clientId === null || clientId === null || stored.clientId === clientId;
+  return pair.refreshToken === '' && stored.tokens.refreshToken !== '' && !stored.isEnded && isOfThisClient;
+}
+
+/** Whether an import may replace the stored pair. */
+function isNewer(pair: SealedTokens & ImportRules, stored: Pair, clientId: string | null): boolean {
+  if (!pair.mayDropRefreshToken && lacksRefreshToken(pair, stored, clientId)) return false;
+  const isOfLogin = stored.parentVersion === null;
+  const issuedAt = pair.issuedAt * 1000;
+  if (issuedAt === 0) return isOfLogin || stored.isEnded;
+  return issuedAt > stored.issuedAt || (issuedAt === stored.issuedAt && isOfLogin);
+}
+
+/** Returns the pair with its grant active again. The provider decides if a dead access token had ended the grant. */
+function reactivatedPair(pair: Pair): Pair {
+  const now = Date.now();
+  const active: Pair = {
+    ...pair,
+    ...{ isEnded: false, quarantinedUntil: 0, retryAt: 0, rejections: 0, updatedAt: now },
+    ...{ failureCount: 0, failureKind: null, lastErrorCode: null },
+  };
+  if (pair.lastErrorCode !== ACCESS_TOKEN_DEAD) return active;
+  const { openLeases, firstLeasedAt } = pair;
+  return {
+    ...active,
+    openLeases: Math.max(openLeases, 1),
+    firstLeasedAt: firstLeasedAt || now,
+    wasRejected: true,
+  };
+}

@@ -1,0 +1,38 @@
+import { Injectable } from '@nestjs/common';
+
+import { QueryRunnerScope } from '../postgres/query-runner-scope.js';
+import type { DisconnectedAccountsTable } from '../storage/disconnected-accounts/disconnected-accounts.table.js';
+import { keyName, type TokenKey } from '../token-key.js';
+import { MemoryRows } from './memory-rows.js';
+
+/** The table `disconnected_accounts` in memory. `MemoryAuthTokensTable` writes it. */
+@Injectable()
+export class MemoryDisconnectedAccountsTable implements Pick<
+  DisconnectedAccountsTable,
+  keyof DisconnectedAccountsTable
+> {
+  readonly #rows: MemoryRows<true>;
+
+  constructor(scope: QueryRunnerScope) {
+    this.#rows = new MemoryRows(scope);
+  }
+
+  async has(key: TokenKey): Promise<boolean> {
+    return (await this.#rows.find(keyName(key))) !== undefined;
+  }
+
+  /** Whether there is a note, or another transaction is writing or deleting one. */
+  mayBeNoted(key: TokenKey): boolean {
+    return this.#rows.peek(keyName(key)) !== undefined || this.#rows.isLockedByOther(keyName(key));
+  }
+
+  /** Notes in the surrounding transaction that the user disconnected the account. */
+  async note(key: TokenKey): Promise<void> {
+    await this.#rows.write(keyName(key), () => true);
+  }
+
+  /** Deletes the note in the surrounding transaction. */
+  async forget(key: TokenKey): Promise<void> {
+    await this.#rows.write(keyName(key), () => undefined);
+  }
+}

@@ -1,0 +1,72 @@
+import { Inject, Injectable } from '@nestjs/common';
+
+import type { Redeemer, PairRefresh } from '../refresh/pair-refresh.js';
+import type { ExchangeOutcome } from '../refresh/refresh-target.js';
+import { RefreshTokenRedeemer } from '../refresh/refresh-token-redeemer.js';
+import { TokenCipher } from '../sealing/token-cipher.js';
+import type { AuthTokensRow } from '../storage/auth-tokens/auth-tokens-row.js';
+import type { Lease } from '../storage/leases/lease.js';
+import { authTokenLocation } from '../storage/token-locations.js';
+import type { TokenKey } from '../token-key.js';
+import { type IdpTokens, sealIdpTokens } from '../token-manager/idp-tokens.js';
+import { TESTING_OPTIONS, type TokensTestingOptions } from './testing.options.js';
+
+const LIFETIME_SECONDS = 3600;
+
+/** Answers the refreshes by the option `refresh`, and sends nothing to a provider. */
+@Injectable()
+export class RedeemerForTesting extends RefreshTokenRedeemer {
+  constructor(
+    private readonly sealing: TokenCipher,
+    @Inject(TESTING_OPTIONS) private readonly options: TokensTestingOptions,
+  ) {
+    super(sealing);
+  }
+
+  override redeemerFor(key: TokenKey): Redeemer {
+    return { source: 'provider', redeem: (lease) => this.#answer(key, lease) };
+  }
+
+  async #answer(key: TokenKey, { row }: Lease<AuthTokensRow>): Promise<ExchangeOutcome<PairRefresh>> {
+    try {
+      const { accessToken, refreshToken, refreshTokenExpiresAt } = row.tokens;
+      const open = (text: string, column: 'access_token' | 'refresh_token') =>
+        this.sealing.open(text, authTokenLocation(key, column));
+      const redeemed = open(refreshToken, 'refresh_token');
+      const { refresh } = this.options;
+      const answer = refresh
+        ? await refresh(key.keycloakUserId, key.idp, redeemed)
+        : successorOf(open(accessToken, 'access_token'), redeemed);
+      if ('kind' in answer) return answer;
+      const issued = sealIdpTokens(this.sealing, key, answer);
+      // An answer without a refresh token keeps the redeemed one, as the answer of a provider does.
+      const isKept = !issued.refreshToken || answer.refreshToken === redeemed;
+      return {
+        kind: 'success',
+        tokens: {
+          accessToken: issued.accessToken,
+          refreshToken: issued.refreshToken || refreshToken,
+          accessTokenExpiresAt: issued.accessTokenExpiresAt,
+          refreshTokenExpiresAt: issued.refreshTokenExpiresAt || (isKept ? refreshTokenExpiresAt : 0),
+        },
+        issued: undefined,
+      };
+    } catch (error) {
+      return { kind: 'threw', error };
+    }
+  }
+}
+
+function successorOf(accessToken: string, refreshToken: string): IdpTokens {
+  return {
+    accessToken: numbered(accessToken),
+    refreshToken: numbered(refreshToken),
+    accessTokenExpiresAt: Math.floor(Date.now() / 1000) + LIFETIME_SECONDS,
+  };
+}
+
+/** Returns the text with the next number at its end. */
+function numbered(text: string): string {
+  const [, original = text, number = 0] = /^(.*)-refreshed-(\d+)$/s.exec(text) ?? [];
+  return `${original}-refreshed-${Number(number) + 1}`;
+}
