@@ -110,8 +110,8 @@ describe('The README', () => {
     const [, tried, recovered, reconnected, lost] =
       /^\| \*\*all\*\* +\| \*\*(\d+)\*\* +\| \*\*(\d+)\*\* +\| \*\*(\d+)\*\* +\| \*\*(\d+)\*\*/m.exec(reliability) ??
       [];
-    expect(readme).toContain(`${tried} faults`);
-    expect(readme).toContain(`${lost} tokens lost; ${recovered} recover, in ${reconnected} the user connects again`);
+    expect(readme).toContain(`${tried} runs with a fault`);
+    expect(readme).toContain(`${lost} rows lost; ${recovered} recover, in ${reconnected} the user connects again`);
     expect(reliability).toMatch(/\| 4 processes × 500 callers find one token expired +\| 1 +\| 0 /);
     expect(readme).toMatch(
       /\| 4 processes × 500 callers find one token expired +\| 1 request to the provider, 0 errors /,
