@@ -1,3 +1,9 @@
+/**
+ * The public API. In the API reference its names stand at the top, so that the other entry points can link to them.
+ *
+ * @module
+ * @mergeModuleWith <project>
+ */
 import './process-copies.js';
 
 export type { UserIdResolver } from './http/http.options.js';

@@ -1,4 +1,13 @@
-import { type Abstract, type FactoryProvider, Inject, Module, type OnModuleInit, type Type } from '@nestjs/common';
+import {
+  type Abstract,
+  type ConfigurableModuleAsyncOptions,
+  type DynamicModule,
+  type FactoryProvider,
+  Inject,
+  Module,
+  type OnModuleInit,
+  type Type,
+} from '@nestjs/common';
 import { DataSource } from 'typeorm';
 
 import { HttpSettings } from './http/http.options.js';
@@ -40,8 +49,13 @@ import { AuthTokenStore } from './token-manager/auth-token.store.js';
 import { OfflineTokenStore } from './token-manager/offline-token.store.js';
 import { TokenManager } from './token-manager/token-manager.js';
 import { TokenRevoker } from './token-manager/token-revoker.js';
-import { ConfigurableModuleClass, MODULE_OPTIONS_TOKEN } from './tokens.module-definition.js';
-import { loadTokensSettings, TOKENS_SETTINGS, type TokensSettings } from './tokens.options.js';
+import { ConfigurableModuleClass, MODULE_OPTIONS_TOKEN, type TokensModuleExtras } from './tokens.module-definition.js';
+import {
+  loadTokensSettings,
+  TOKENS_SETTINGS,
+  type TokensModuleOptions,
+  type TokensSettings,
+} from './tokens.options.js';
 
 /**
  * Stores and refreshes the identity-provider tokens of an application's users. The host registers `tokensEntities`
@@ -118,6 +132,27 @@ import { loadTokensSettings, TOKENS_SETTINGS, type TokensSettings } from './toke
 export class TokensModule extends ConfigurableModuleClass implements OnModuleInit {
   constructor(@Inject(TOKENS_DATA_SOURCE) private readonly dataSource: DataSource) {
     super();
+  }
+
+  /**
+   * Returns the module for these options. The application does not boot with options that are wrong.
+   *
+   * @throws {@link TokensConfigurationError} at the boot. It names every fault of the options
+   */
+  static override forRoot(options: TokensModuleOptions & TokensModuleExtras): DynamicModule {
+    return super.forRoot(options);
+  }
+
+  /**
+   * Returns the module for options that the application makes when it boots: by `useFactory`, or by the method
+   * `createTokensOptions` of `useClass` or `useExisting`. `isGlobal` and `dataSource` are beside them.
+   *
+   * @throws {@link TokensConfigurationError} at the boot. It names every fault of the options
+   */
+  static override forRootAsync(
+    options: ConfigurableModuleAsyncOptions<TokensModuleOptions, 'createTokensOptions'> & TokensModuleExtras,
+  ): DynamicModule {
+    return super.forRootAsync(options);
   }
 
   /**

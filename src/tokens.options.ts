@@ -21,19 +21,26 @@ import { TokensConfigurationError } from './tokens.errors.js';
 type Required = 'encryption' | 'identityProviders';
 type OfTheModule = 'dataSource' | 'isGlobal';
 
-/** Options of {@link TokensModule}. The name of a duration ends in its unit. */
+/**
+ * Options of {@link TokensModule}. The name of a duration ends in its unit.
+ *
+ * @interface
+ */
 export type TokensModuleOptions = OptionsOf<
   Pick<TopLevelSettings, Required> & Partial<Omit<TopLevelSettings, Required | OfTheModule>>
 >;
 
 /** The options of the first level, with their rules and defaults. The groups have classes of their own. */
 class TopLevelSettings {
+  /** The keys that seal the tokens. */
   @IsObject({ message: 'encryption is missing: give it the keys that seal the tokens' })
   encryption!: EncryptionOptions;
 
+  /** The identity providers by name; `{}` for none. */
   @IsPlainObject({ message: 'identityProviders is missing: name the providers whose tokens are stored, {} for none' })
   identityProviders!: IdentityProvidersOptions;
 
+  /** How the module refreshes tokens, for all providers. */
   @IsObject({ message: 'refresh must be an object' })
   refresh: RefreshOptions = {};
 

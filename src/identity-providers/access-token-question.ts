@@ -8,7 +8,9 @@ export const QUESTION_TIMEOUT_MS = 5000;
 
 /** The request that asks a provider whether an access token still works, and the meaning of its complete answers. */
 export interface AccessTokenQuestion {
+  /** Returns the request that asks about an access token. */
   readonly request: (accessToken: string) => HttpRequest | Promise<HttpRequest>;
+  /** Returns what the status and the body of the answer say. */
   readonly meaning: (status: number, body: string) => AccessTokenLife;
 }
 

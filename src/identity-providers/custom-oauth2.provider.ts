@@ -8,6 +8,7 @@ import { describedProvider, ProviderSettings } from './provider.options.js';
 export class OAuth2Settings extends ProviderSettings {
   declare kind?: undefined;
 
+  /** The URL to which the module sends refresh tokens. @see RFC 6749 section 3.2 */
   @IsEndpoint()
   tokenEndpoint!: string;
 

@@ -9,17 +9,41 @@ import { type GitLabSettings, gitLab } from './known/gitlab.provider.js';
 import { checkedProvider, type ProviderKind, type ProviderReading } from './provider-kind.js';
 import { ProviderType } from './provider-type.js';
 
-/** A GitHub App or an OAuth app, at github.com or GitHub Enterprise Server. */
+/**
+ * A GitHub App or an OAuth app, at github.com or GitHub Enterprise Server.
+ *
+ * @interface
+ */
 export type GitHubOptions = OptionsOf<GitHubSettings>;
-/** An application at GitLab.com or at a self-managed GitLab. */
+/**
+ * An application at GitLab.com or at a self-managed GitLab.
+ *
+ * @interface
+ */
 export type GitLabOptions = OptionsOf<GitLabSettings>;
-/** An OAuth consumer at Bitbucket Cloud. */
+/**
+ * An OAuth consumer at Bitbucket Cloud.
+ *
+ * @interface
+ */
 export type BitbucketOptions = OptionsOf<BitbucketSettings>;
-/** An application link of Bitbucket Data Center. */
+/**
+ * An application link of Bitbucket Data Center.
+ *
+ * @interface
+ */
 export type BitbucketDataCenterOptions = OptionsOf<BitbucketDataCenterSettings>;
-/** An app registration in Microsoft Entra that may use Azure DevOps. */
+/**
+ * An app registration in Microsoft Entra that may use Azure DevOps.
+ *
+ * @interface
+ */
 export type AzureDevOpsOptions = OptionsOf<AzureDevOpsSettings>;
-/** Any other OAuth 2.0 provider, described by its endpoints. */
+/**
+ * Any other OAuth 2.0 provider, described by its endpoints.
+ *
+ * @interface
+ */
 export type OAuth2Options = OptionsOf<OAuth2Settings>;
 
 /**

@@ -49,6 +49,7 @@ export class ProviderSettings {
   @IsString()
   kind?: string;
 
+  /** The id of the OAuth client at the provider. */
   @IsString()
   @IsNotEmpty()
   clientId!: string;

@@ -9,9 +9,15 @@ import type { OptionsOf } from '../options-validation.js';
  */
 export type RefreshOwner = 'module' | 'keycloak';
 
-/** The Keycloak realm of the application's users. */
+type Required = 'serverUrl' | 'realm' | 'clientId' | 'clientSecret';
+
+/**
+ * The Keycloak realm of the application's users.
+ *
+ * @interface
+ */
 export type KeycloakModuleOptions = OptionsOf<
-  Pick<KeycloakSettings, 'serverUrl' | 'realm' | 'clientId' | 'clientSecret'> & Partial<KeycloakSettings>
+  Pick<KeycloakSettings, Required> & Partial<Omit<KeycloakSettings, Required>>
 >;
 
 /** {@link KeycloakModuleOptions} with their rules and defaults. */
@@ -20,6 +26,7 @@ export class KeycloakSettings {
   @IsBaseUrl()
   serverUrl!: string;
 
+  /** Name of the realm. */
   @IsString()
   @IsNotEmpty()
   realm!: string;
@@ -29,6 +36,7 @@ export class KeycloakSettings {
   @IsNotEmpty()
   clientId!: string;
 
+  /** The secret of the client. */
   @IsString()
   @IsNotEmpty()
   clientSecret!: string;

@@ -2,7 +2,11 @@ import { IsInt, Max, Min } from 'class-validator';
 
 import type { OptionsOf } from '../options-validation.js';
 
-/** Options of the refresh, for all providers. */
+/**
+ * Options of the refresh, for all providers.
+ *
+ * @interface
+ */
 export type RefreshOptions = Partial<OptionsOf<RefreshSettings>>;
 
 /** {@link RefreshOptions} with their rules and defaults. */

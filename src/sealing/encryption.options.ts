@@ -2,23 +2,34 @@ import { ArrayNotEmpty, IsArray, IsIn, IsNotEmpty, IsOptional, IsString, Matches
 
 import type { OptionsOf } from '../options-validation.js';
 
-/** A key that seals and opens. It is 32 random bytes in base64, for example from `openssl rand -base64 32`. */
+/**
+ * A key that seals and opens. It is 32 random bytes in base64, for example from `openssl rand -base64 32`.
+ *
+ * @interface
+ */
 export type SealingKeyOptions = OptionsOf<SealingKeySettings>;
 
 /**
  * A key that only opens. It opens the Fernet texts of the system whose database the host has adopted. The next write of
  * a row seals its tokens with the first key.
+ *
+ * @interface
  */
 export type LegacyFernetKeyOptions = OptionsOf<LegacyFernetKeySettings>;
 
 /** One key of the key ring. The name of its secret says of which kind it is. */
 export type EncryptionKeyOptions = SealingKeyOptions | LegacyFernetKeyOptions;
 
-/** Keys of the token encryption. The first key seals; every key opens. */
+/**
+ * Keys of the token encryption. The first key seals; every key opens.
+ *
+ * @interface
+ */
 export type EncryptionOptions = OptionsOf<EncryptionSettings>;
 
 /** The {@link EncryptionOptions} with their rules. */
 export class EncryptionSettings {
+  /** The key ring. The first sealing key seals; every key opens. */
   @IsArray()
   @ArrayNotEmpty({ message: 'keys must hold at least one key' })
   keys!: EncryptionKeyOptions[];
@@ -37,6 +48,7 @@ export class SealingKeySettings {
   @Matches(KEY_ID, { message: KEY_ID_RULE })
   id!: string;
 
+  /** 32 random bytes in base64. */
   @Matches(/^[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=$/, {
     message: 'secret must be 32 bytes in base64; make one with: openssl rand -base64 32',
   })
@@ -53,6 +65,7 @@ export class SealingKeySettings {
 
 /** The {@link LegacyFernetKeyOptions} with their rules. */
 export class LegacyFernetKeySettings {
+  /** The key id. No text contains it. At most 64 letters, digits, `-` and `_`. */
   @Matches(KEY_ID, { message: KEY_ID_RULE })
   id!: string;
 

@@ -8,6 +8,7 @@ export abstract class SecretHolder {
   /** Returns the fields that are no secret. */
   abstract toJSON(): object;
 
+  /** Returns what `console.log` and `inspect` print: the name of the class and the fields of {@link toJSON}. */
   [inspect.custom](): string {
     return `${this.constructor.name} ${inspect(this.toJSON())}`;
   }

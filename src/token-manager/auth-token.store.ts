@@ -144,10 +144,12 @@ export class UserAuthTokens {
     private readonly key: TokenKey,
   ) {}
 
+  /** The user of this handle. */
   get keycloakUserId(): string {
     return this.key.keycloakUserId;
   }
 
+  /** The identity provider of this handle. */
   get idp(): string {
     return this.key.idp;
   }
