@@ -9,11 +9,13 @@ export type OptionsOf<Rules> = { [Field in keyof Rules]: Rules[Field] };
  * nothing, because options may contain functions and objects.
  */
 export function instantiate<T extends object>(optionsClass: new () => T, plain: unknown): T {
-  const given = typeof plain === 'object' && plain !== null ? Object.entries(plain) : [];
-  return Object.assign(
-    new optionsClass(),
-    Object.fromEntries(given.filter(([, value]) => value !== undefined && value !== null)),
-  );
+  const options = new optionsClass();
+  for (const [name, value] of typeof plain === 'object' && plain !== null ? Object.entries(plain) : []) {
+    if (value === undefined || value === null) continue;
+    // Defined, not assigned: an assignment to __proto__, which JSON.parse accepts as a name, would take the rules away.
+    Object.defineProperty(options, name, { value, enumerable: true, writable: true, configurable: true });
+  }
+  return options;
 }
 
 /**
@@ -26,7 +28,9 @@ export function faultsOf(options: object, path: string): string[] {
     forbidNonWhitelisted: true,
     validationError: { target: false, value: false },
   });
-  return errors.flatMap((error) => sentences(error, path));
+  const faults = errors.flatMap((error) => sentences(error, path));
+  // The validator finds this name in every object, so it takes it for a known one.
+  return Object.hasOwn(options, '__proto__') ? [`${path && `${path}.`}__proto__ is not an option`, ...faults] : faults;
 }
 
 function sentences({ property, constraints = {}, children = [] }: ValidationError, path: string): string[] {

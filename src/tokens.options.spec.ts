@@ -304,6 +304,20 @@ describe('A fault in the options', () => {
     }
   });
 
+  it('takes __proto__ for an unknown option, and keeps the rules of the other options', () => {
+    const named = JSON.parse('{ "__proto__": { "polluted": true } }') as object;
+    const keys = [{ ...named, id: 'k', secret: SECRET, kid: 'x' }];
+    const found = faults({ ...named, encryption: { ...named, keys }, refresh: { ...named, leewaySeconds: -1 } });
+    expect(found).toEqual([
+      '__proto__ is not an option',
+      'encryption.__proto__ is not an option',
+      'encryption.keys[0].__proto__ is not an option',
+      'encryption.keys[0].kid is not an option',
+      'refresh.__proto__ is not an option',
+      'refresh.leewaySeconds must not be less than 0',
+    ]);
+  });
+
   it('names unknown options of the encryption', () => {
     expect(faults({ encryption: { ...MINIMAL.encryption, key: 'x' } })).toEqual(['encryption.key is not an option']);
   });
