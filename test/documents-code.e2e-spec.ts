@@ -62,7 +62,7 @@ beforeAll(async () => {
     packed,
     {
       'esm/package.json': '{ "type": "module" }',
-      [join('esm/out', folderOf(TESTING), 'jest.json')]: '{}',
+      'package.json': '{}', // Jest looks for it
       'esm/tsconfig.json': JSON.stringify({ compilerOptions }),
       'commonjs/package.json': '{ "type": "commonjs" }',
       'commonjs/tsconfig.json': JSON.stringify({ compilerOptions }),
@@ -110,12 +110,7 @@ describe('The code in the documents', () => {
   it('passes as tests of a reader', async () => {
     const { exitCode, output } = await consumer.run(
       process.execPath,
-      [
-        '--experimental-vm-modules',
-        'node_modules/jest/bin/jest.js',
-        '--config',
-        join('esm/out', folderOf(TESTING), 'jest.json'),
-      ],
+      ['--experimental-vm-modules', 'node_modules/jest/bin/jest.js', '--rootDir', join('esm/out', folderOf(TESTING))],
       { TOKENS_KEY: '', DATABASE_URL: '' },
     );
     expect(output).toMatch(/^Tests: +3 passed, 3 total$/m);

@@ -89,8 +89,8 @@ const keycloakProgram = `
 import { createServer } from 'node:http';
 import { createRequire } from 'node:module';
 import { exportJWK, generateKeyPair, SignJWT } from 'jose';
+import { Controller, Get, Req, UseGuards } from '@nestjs/common';
 import { NestFactory } from '@nestjs/core';
-import { ExecutionContextHost } from '@nestjs/core/helpers/execution-context-host.js';
 import { TypeOrmModule } from '@nestjs/typeorm';
 
 const { KeycloakAuthGuard, tokensEntities, TokensModule } = createRequire(import.meta.url)('${BUILDS.cjs}');
@@ -107,8 +107,17 @@ const server = createServer((request, response) => {
 });
 await new Promise((resolve) => server.listen(0, '127.0.0.1', resolve));
 const serverUrl = 'http://127.0.0.1:' + server.address().port;
+class Me {
+  me({ user }) {
+    return user.sub;
+  }
+}
+Req()(Me.prototype, 'me', 0);
+Get('me')(Me.prototype, 'me', Object.getOwnPropertyDescriptor(Me.prototype, 'me'));
+UseGuards(KeycloakAuthGuard)(Me);
+Controller()(Me);
 class AppModule {}
-const app = await NestFactory.createApplicationContext(
+const app = await NestFactory.create(
   {
     module: AppModule,
     imports: [
@@ -120,15 +129,15 @@ const app = await NestFactory.createApplicationContext(
         keycloak: { serverUrl, realm: 'acme', clientId: 'backend', clientSecret: 'secret' },
       }),
     ],
-    providers: [KeycloakAuthGuard],
+    controllers: [Me],
   },
   { logger: ['error', 'warn'], abortOnError: false },
 );
 const token = await new SignJWT({ typ: 'Bearer' }).setProtectedHeader({ alg: 'RS256', kid: 'key' }).setSubject('ada')
   .setIssuer(serverUrl + '/realms/acme').setAudience('backend').setExpirationTime('1h').sign(privateKey);
-const request = { headers: { authorization: 'Bearer ' + token } };
-await app.get(KeycloakAuthGuard).canActivate(new ExecutionContextHost([request]));
-console.log(request.user.sub);
+await app.listen(0, '127.0.0.1');
+const answer = await fetch(await app.getUrl() + '/me', { headers: { authorization: 'Bearer ' + token } });
+console.log(await answer.text());
 await app.close();
 server.close();
 `;
@@ -174,7 +183,13 @@ beforeAll(async () => {
     'bundler.js': bundlerProgram,
     ...typedPrograms,
   };
-  host = await createConsumer(packed, files, ['rolldown', 'typescript', '@types/node', '@types/pg']);
+  host = await createConsumer(packed, files, [
+    '@nestjs/platform-express',
+    'rolldown',
+    'typescript',
+    '@types/node',
+    '@types/pg',
+  ]);
 });
 
 afterAll(async () => {
