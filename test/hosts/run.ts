@@ -1,20 +1,22 @@
 import { execFile, spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
-import { cp, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { cp, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { parseArgs, promisify } from 'node:util';
 
 import { Client } from 'pg';
 
 import { startPostgres } from '../../examples/support/postgres.js';
+import { programsOf } from '../support/document-programs.js';
 import { packProject } from '../support/packed-package.js';
 
 /**
  * Installs the packed package into the applications of this folder, as their developers would: `npm install`, the
- * compiler, the unit test in the runner of the application, and one start with requests over HTTP.
+ * compiler, one start with requests over HTTP, and the unit test in the runner of the application. Every application
+ * has the sources of `program`, the program of README.md, and `library`, a dependency that requires the package.
  *
  *     npm run test:hosts [-- name…] [--with typeorm@0.3.20]…
  *
@@ -23,9 +25,23 @@ import { packProject } from '../support/packed-package.js';
 interface HostManifest {
   readonly type?: string;
   readonly dependencies: Record<string, string>;
+  readonly devDependencies: Record<string, string>;
   /** The oldest Node.js on which the test runner of the host works. */
   readonly testsNeedNode?: string;
 }
+
+/** What the summary line names, in its order, if the host has it. */
+const NAMED = [
+  '@nestjs/core',
+  '@nestjs/platform-express',
+  '@nestjs/platform-fastify',
+  'typeorm',
+  'typescript',
+  'ts-jest',
+  'vitest',
+];
+/** The compiler options under which a host compiles, so that it checks our declarations and writes its own. */
+const STRICT = { strict: true, declaration: true, skipLibCheck: undefined };
 
 const run = promisify(execFile);
 const folder = import.meta.dirname;
@@ -35,7 +51,7 @@ const { values, positionals } = parseArgs({
 });
 
 const known = (await readdir(folder, { withFileTypes: true }))
-  .filter((entry) => entry.isDirectory() && entry.name !== 'program')
+  .filter((entry) => entry.isDirectory() && !['program', 'library'].includes(entry.name))
   .map(({ name }) => name);
 const unknown = positionals.filter((name) => !known.includes(name));
 if (unknown.length > 0) throw new Error(`There is no host ${unknown.join(', ')}. The hosts are ${known.join(', ')}.`);
@@ -52,23 +68,34 @@ try {
 
 async function tryHost(name: string): Promise<void> {
   const host = await mkdtemp(join(tmpdir(), `${name}-`));
+  const began = performance.now();
+  const done: string[] = [];
+  let step = '';
+  const take = async (next: string, work: () => Promise<unknown>) => {
+    step = next;
+    await work();
+    done.push(next);
+  };
   try {
     await cp(join(folder, name), host, { recursive: true });
-    const { type, testsNeedNode = '0' } = await writeManifest(host);
-    const isTestable = process.versions.node.localeCompare(testsNeedNode, 'en', { numeric: true }) >= 0;
-    await copyProgram(host, type);
-    await npm(host, ['install', '--no-audit', '--no-fund']);
-    await npm(host, ['run', 'build']);
-    await serve(host);
-    const versions = await versionsOf(host);
-    if (isTestable) await npm(host, ['test']);
-    else console.log(`${name}: NOT RUN: its unit test, because its test runner needs Node.js ${testsNeedNode}`);
-    console.log(
-      `${name}: ${versions}: installs, compiles, ${isTestable ? 'passes its unit test, ' : ''}serves a token`,
-    );
+    const manifest = await writeManifest(host);
+    await copyProgram(host, manifest.type);
+    await take('installs', () => npm(host, ['install', '--no-audit', '--no-fund', '--install-links']));
+    await take('has strict and declaration without skipLibCheck', () => expectStrictOptions(host));
+    await take('compiles its program and that of README.md', () => npm(host, ['run', 'build']));
+    await take('serves a token, also to a library that requires the package', () => serve(host));
+    const { testsNeedNode = '0' } = manifest;
+    if (process.versions.node.localeCompare(testsNeedNode, 'en', { numeric: true }) >= 0) {
+      await take('passes the unit test of its guarded controller', () => npm(host, ['test']));
+    } else {
+      done.push(`NOT RUN: its unit test, because its test runner needs Node.js ${testsNeedNode}`);
+    }
+    const seconds = ((performance.now() - began) / 1000).toFixed();
+    console.log(`${name}: ${await traitsOf(host, manifest)}: ${done.join('; ')} (${seconds} s)`);
   } catch (error) {
-    const { stdout = '', stderr = '' } = error as { stdout?: string; stderr?: string };
-    console.error(`${name}: ${String(error)}\n${stdout}${stderr}`);
+    const { message, stdout = '', stderr = '' } = error as Error & { stdout?: string; stderr?: string };
+    const [reason = ''] = message.split('\n', 1);
+    console.error(`${name}: FAILED: "${step}": ${reason}\n${stdout}${stderr}`);
     process.exitCode = 1;
   } finally {
     await rm(host, { recursive: true, force: true });
@@ -76,25 +103,46 @@ async function tryHost(name: string): Promise<void> {
 }
 
 async function writeManifest(host: string): Promise<HostManifest> {
-  const path = join(host, 'package.json');
-  const manifest = JSON.parse(await readFile(path, 'utf8')) as HostManifest;
+  const manifest = await readManifest(host);
   manifest.dependencies['nestjs-idp-tokens'] = `file:${packed.tarball}`;
+  manifest.dependencies.library = `file:${join(folder, 'library')}`;
   for (const dependency of values.with) {
     const [, name = '', version = ''] = /^(.+)@(.+)$/.exec(dependency) ?? [];
     manifest.dependencies[name] = version;
   }
-  await writeFile(path, JSON.stringify(manifest));
+  await writeFile(join(host, 'package.json'), JSON.stringify(manifest));
   return manifest;
 }
 
-/** Copies what the hosts share. CommonJS applications import without extensions, and Jest finds `./x.js` nowhere. */
+async function readManifest<T = HostManifest>(location: string): Promise<T> {
+  return JSON.parse(await readFile(join(location, 'package.json'), 'utf8')) as T;
+}
+
+/** Copies what the hosts share, and in `src/readme` the program of README.md. */
 async function copyProgram(host: string, type?: string): Promise<void> {
   await cp(join(folder, 'program'), join(host, 'src'), { recursive: true });
-  if (type === 'module') return;
-  for (const file of await readdir(join(host, 'src'))) {
-    const path = join(host, 'src', file);
-    const source = await readFile(path, 'utf8');
-    await writeFile(path, source.replace(/(from '\.\/.*)\.js';/g, "$1';"));
+  await mkdir(join(host, 'src/readme'));
+  for (const [path, source] of Object.entries(await programsOf('README.md'))) {
+    await writeFile(join(host, 'src/readme', basename(path)), source);
+  }
+  if (type !== 'module') await removeExtensions(join(host, 'src'));
+}
+
+/** CommonJS applications import without extensions, and Jest finds `./x.js` nowhere. */
+async function removeExtensions(sources: string): Promise<void> {
+  for (const file of await readdir(sources, { recursive: true })) {
+    if (!file.endsWith('.ts')) continue;
+    const source = await readFile(join(sources, file), 'utf8');
+    await writeFile(join(sources, file), source.replace(/(from '\.\/.*)\.js';/g, "$1';"));
+  }
+}
+
+async function expectStrictOptions(host: string): Promise<void> {
+  const { stdout } = await run('npx', ['tsc', '--showConfig'], { cwd: host });
+  const { compilerOptions } = JSON.parse(stdout) as { compilerOptions: Record<string, unknown> };
+  for (const [option, value] of Object.entries(STRICT)) {
+    if (compilerOptions[option] === value) continue;
+    throw new Error(`tsconfig.json has ${option}: ${String(compilerOptions[option])}, and not ${String(value)}.`);
   }
 }
 
@@ -129,9 +177,15 @@ async function requestTokens(url: string): Promise<void> {
   const headers = { 'x-user': 'ada', 'content-type': 'application/json' };
   const body = JSON.stringify({ accessToken: 'the token of ada' });
   await expectAnswer(fetch(`${url}/accounts`, { method: 'PUT', headers, body }), 200, '');
-  for (const path of ['guarded', 'asked']) {
-    await expectAnswer(fetch(`${url}/accounts/${path}`, { headers }), 200, body);
-    await expectAnswer(fetch(`${url}/accounts/${path}`, { headers: { 'x-user': 'grace' } }), 403, 'TOKENS_NOT_FOUND');
+  for (const path of ['repositories', 'accounts']) {
+    await expectAnswer(fetch(`${url}/${path}`, { headers }), 200, body);
+    await expectAnswer(fetch(`${url}/${path}`, { headers: { 'x-user': 'grace' } }), 403, 'ERR_TOKENS_NOT_FOUND');
+  }
+  for (const [user, asked] of [
+    ['ada', 'the token of ada'],
+    ['grace', 'ERR_TOKENS_NOT_FOUND'],
+  ]) {
+    await expectAnswer(fetch(`${url}/library/${user}`), 200, JSON.stringify({ asked, different: [] }));
   }
 }
 
@@ -156,10 +210,12 @@ async function createDatabase(): Promise<{ url: string; drop(): Promise<void> }>
   return { url: url.href, drop: () => command(`DROP DATABASE ${name} WITH (FORCE)`) };
 }
 
-async function versionsOf(host: string): Promise<string> {
-  const versions = ['@nestjs/core', 'typeorm', 'typescript'].map(async (name) => {
-    const manifest = await readFile(join(host, 'node_modules', name, 'package.json'), 'utf8');
-    return `${name} ${(JSON.parse(manifest) as { version: string }).version}`;
+async function traitsOf(host: string, manifest: HostManifest): Promise<string> {
+  const names = NAMED.filter((name) => name in { ...manifest.dependencies, ...manifest.devDependencies });
+  const versions = names.map(async (name) => {
+    const { version } = await readManifest<{ version: string }>(join(host, 'node_modules', name));
+    return `${name} ${version}`;
   });
-  return [`Node.js ${process.versions.node}`, ...(await Promise.all(versions))].join(', ');
+  const format = manifest.type === 'module' ? 'ES modules' : 'CommonJS';
+  return [format, `Node.js ${process.versions.node}`, ...(await Promise.all(versions))].join(', ');
 }

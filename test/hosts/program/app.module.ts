@@ -4,6 +4,8 @@ import { tokensEntities, TokensModule } from 'nestjs-idp-tokens';
 
 import { AccountsController } from './accounts.controller.js';
 import { AccountsService } from './accounts.service.js';
+import { LibraryController } from './library.controller.js';
+import { RepositoriesController } from './repositories.controller.js';
 
 @Module({
   imports: [
@@ -16,7 +18,7 @@ import { AccountsService } from './accounts.service.js';
       }),
     }),
   ],
-  controllers: [AccountsController],
+  controllers: [AccountsController, RepositoriesController, LibraryController],
   providers: [AccountsService],
 })
 export class AppModule {}
