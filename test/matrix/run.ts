@@ -62,7 +62,8 @@ async function runCell(cell: Cell): Promise<CellResult> {
     const report = join(logs, `${cell.name}.json`);
     await rm(report, { force: true });
     const jest = ['--json', `--outputFile=${report}`, `--cacheDirectory=${join(copy.folder, 'build', 'jest')}`];
-    if (!(await npm(copy, cell, 'suites', ['test', '--', ...jest, ...leftOut(cell)]))) faults.push('suites');
+    const pooler = cell.hasPgBouncer ? { TOKENS_TEST_PGBOUNCER: '1' } : {};
+    if (!(await npm(copy, cell, 'suites', ['test', '--', ...jest, ...leftOut(cell)], pooler))) faults.push('suites');
     if (cell.hasPgBouncer && !(await npm(copy, cell, 'pgbouncer', ['run', 'test:pgbouncer']))) faults.push('pgbouncer');
     if (cell.hosts && !(await npm(copy, cell, 'hosts', ['run', 'test:hosts', '--', ...cell.hosts]))) {
       faults.push('hosts');
@@ -79,10 +80,16 @@ async function runCell(cell: Cell): Promise<CellResult> {
 }
 
 /** Runs a script of the copy. Writes its output to a log. Returns whether it passed. */
-async function npm(copy: ProjectCopy, cell: Cell, part: string, args: string[]): Promise<boolean> {
+async function npm(
+  copy: ProjectCopy,
+  cell: Cell,
+  part: string,
+  args: string[],
+  environment: NodeJS.ProcessEnv = {},
+): Promise<boolean> {
   const log = join(logs, `${cell.name}.${part}.log`);
   const output = createWriteStream(log);
-  const env = { ...copy.environment, FUZZ_RUNS, ...(cell.hasPgBouncer ? { TOKENS_TEST_PGBOUNCER: '1' } : {}) };
+  const env = { ...copy.environment, FUZZ_RUNS, ...environment };
   const child = spawn('npm', args, { cwd: copy.folder, env, stdio: ['ignore', 'pipe', 'pipe'] });
   child.stdout.pipe(output, { end: false });
   child.stderr.pipe(output, { end: false });
