@@ -39,6 +39,7 @@ const compilerOptions = {
 };
 
 const GETTING_STARTED = 'docs/getting-started.md';
+const TESTING = 'docs/guides/testing.md';
 /** Documents whose programs are whole applications. */
 const APPLICATIONS = ['README.md', GETTING_STARTED];
 
@@ -61,13 +62,23 @@ beforeAll(async () => {
     packed,
     {
       'esm/package.json': '{ "type": "module" }',
+      [join('esm/out', folderOf(TESTING), 'jest.json')]: '{}',
       'esm/tsconfig.json': JSON.stringify({ compilerOptions }),
       'commonjs/package.json': '{ "type": "commonjs" }',
       'commonjs/tsconfig.json': JSON.stringify({ compilerOptions }),
       'reroute.mjs': rerouteGitHub,
       ...Object.fromEntries([...esm, ...commonJs].flatMap((files) => Object.entries(files))),
     },
-    ['typescript', '@types/node', '@types/pg', '@nestjs/platform-express', 'undici'],
+    [
+      'typescript',
+      '@types/node',
+      '@types/pg',
+      '@nestjs/platform-express',
+      '@nestjs/testing',
+      '@jest/globals',
+      'jest',
+      'undici',
+    ],
   );
   const tsc = join(consumer.folder, 'node_modules/typescript/bin/tsc');
   compiled = await consumer.run(process.execPath, [tsc, '-p', 'esm']);
@@ -94,6 +105,21 @@ describe('The code in the documents', () => {
 
   it('compiles in a CommonJS project, where it is an application', () => {
     expect(compiledAsCommonJs).toEqual({ exitCode: 0, output: '' });
+  });
+
+  it('passes as tests of a reader', async () => {
+    const { exitCode, output } = await consumer.run(
+      process.execPath,
+      [
+        '--experimental-vm-modules',
+        'node_modules/jest/bin/jest.js',
+        '--config',
+        join('esm/out', folderOf(TESTING), 'jest.json'),
+      ],
+      { TOKENS_KEY: '', DATABASE_URL: '' },
+    );
+    expect(output).toMatch(/^Tests: +3 passed, 3 total$/m);
+    expect(exitCode).toBe(0);
   });
 
   it.each(documents.filter((_, index) => languages[index]?.includes('sql')))(

@@ -90,6 +90,7 @@ import { createServer } from 'node:http';
 import { createRequire } from 'node:module';
 import { exportJWK, generateKeyPair, SignJWT } from 'jose';
 import { NestFactory } from '@nestjs/core';
+import { ExecutionContextHost } from '@nestjs/core/helpers/execution-context-host.js';
 import { TypeOrmModule } from '@nestjs/typeorm';
 
 const { KeycloakAuthGuard, tokensEntities, TokensModule } = createRequire(import.meta.url)('${BUILDS.cjs}');
@@ -126,7 +127,7 @@ const app = await NestFactory.createApplicationContext(
 const token = await new SignJWT({ typ: 'Bearer' }).setProtectedHeader({ alg: 'RS256', kid: 'key' }).setSubject('ada')
   .setIssuer(serverUrl + '/realms/acme').setAudience('backend').setExpirationTime('1h').sign(privateKey);
 const request = { headers: { authorization: 'Bearer ' + token } };
-await app.get(KeycloakAuthGuard).canActivate({ switchToHttp: () => ({ getRequest: () => request }) });
+await app.get(KeycloakAuthGuard).canActivate(new ExecutionContextHost([request]));
 console.log(request.user.sub);
 await app.close();
 server.close();
@@ -223,7 +224,10 @@ function inferringProgram(): string {
     const owner = `tokens.${exported.name}`;
     return checker
       .getPropertiesOfType(checker.getDeclaredTypeOfSymbol(symbol))
-      .filter(({ flags, name }) => flags & ts.SymbolFlags.Method && !name.startsWith('__'))
+      .filter(({ flags, name, declarations: [declaration] = [] }) => {
+        const isHidden = declaration && ts.getCombinedModifierFlags(declaration) & ts.ModifierFlags.Protected;
+        return flags & ts.SymbolFlags.Method && !name.startsWith('__') && !isHidden;
+      })
       .map(
         ({ name }) =>
           `export function ${exported.name}_${name}(it: ${owner}, ...args: Parameters<${owner}['${name}']>) { return it.${name}(...args); }`,

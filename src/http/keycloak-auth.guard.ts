@@ -1,6 +1,7 @@
 import { type CanActivate, type ExecutionContext, Injectable } from '@nestjs/common';
 
-import { type AccessTokenClaims, KeycloakTokenVerifier } from '../keycloak/keycloak-token-verifier.js';
+import { KeycloakTokenVerifier } from '../keycloak/keycloak-token-verifier.js';
+import type { AccessTokenClaims } from '../keycloak/token-claims.js';
 import { TokensError } from '../tokens.errors.js';
 import { answerToError } from './answer-to-error.js';
 import { bearerToken } from './bearer-token.js';

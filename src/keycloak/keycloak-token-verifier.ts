@@ -3,7 +3,7 @@ import { createRemoteJWKSet, customFetch, errors, jwtVerify } from 'jose';
 
 import { KeycloakSessionExpiredError, KeycloakUnavailableError, TokensError } from '../tokens.errors.js';
 import { KeycloakClient } from './keycloak-client.js';
-import { assertUnbound } from './token-claims.js';
+import { type AccessTokenClaims, assertUnbound } from './token-claims.js';
 import { ALGORITHMS, verifyingKeysIn } from './verifying-keys.js';
 
 /** Errors of jose for a fault of the keys, not of the token. */
@@ -28,19 +28,6 @@ const RENEWED_AFTER_MS = 600_000;
  * have expired long ago, and Keycloak may have withdrawn one of the keys.
  */
 const TRUSTED_FOR_MS = 3_600_000;
-
-/** The claims of an access token, whose names Keycloak and its mappers choose. @see RFC 7519 section 4.1 */
-export interface AccessTokenClaims {
-  /** The Keycloak user. */
-  sub?: string;
-  iss?: string;
-  aud?: string | string[];
-  /** Epoch seconds. */
-  exp?: number;
-  /** Epoch seconds. */
-  iat?: number;
-  [claim: string]: unknown;
-}
 
 /** Verifies access tokens of the realm in this process, by the public keys of the realm. */
 @Injectable()

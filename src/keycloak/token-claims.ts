@@ -1,10 +1,23 @@
-import { decodeJwt, type JWTPayload } from 'jose';
+import { decodeJwt } from 'jose';
 
 import type { Fields } from '../oauth-http/answer-fields.js';
 import { KeycloakSessionExpiredError } from '../tokens.errors.js';
 
+/** The claims of an access token, whose names Keycloak and its mappers choose. @see RFC 7519 section 4.1 */
+export interface AccessTokenClaims {
+  /** The Keycloak user. */
+  sub?: string;
+  iss?: string;
+  aud?: string | string[];
+  /** Epoch seconds. */
+  exp?: number;
+  /** Epoch seconds. */
+  iat?: number;
+  [claim: string]: unknown;
+}
+
 /** Returns the claims of a JWT without verifying it. Every other token has none. */
-export function claimsOf(token: string): JWTPayload {
+export function claimsOf(token: string): AccessTokenClaims {
   try {
     return decodeJwt(token);
   } catch {

@@ -17,7 +17,7 @@ const MIN_RSA_BITS = 2048;
  *
  * @see RFC 7517 section 5
  */
-export async function verifyingKeysIn(body: string): Promise<JWK[]> {
+export async function verifyingKeysIn(body: string): Promise<object[]> {
   const members = parseFields(body)?.keys;
   if (!Array.isArray(members)) return [];
   // Without duplicates, because jose uses no key if several have the id that the token names.

@@ -1,12 +1,12 @@
 import { randomBytes } from 'node:crypto';
 
-import type { JWTPayload } from 'jose';
 import type { QueryRunner } from 'typeorm';
 
 import { subjectOfUser, type UserIdResolver } from '../http/http.options.js';
 import type { IdentityProvider, RefreshAnswer } from '../identity-providers/identity-provider.js';
 import { readIdentityProviders } from '../identity-providers/identity-providers.options.js';
 import { ProviderType } from '../identity-providers/provider-type.js';
+import type { AccessTokenClaims } from '../keycloak/token-claims.js';
 import { RefreshSettings } from '../refresh/refresh.options.js';
 import { Keyring } from '../sealing/keyring.js';
 import type { IdpTokens } from '../token-manager/idp-tokens.js';
@@ -44,7 +44,7 @@ export interface TokensTestingOptions {
   /** Returns the query runner of the host's current transaction, if there is one. Token statements join it. */
   readonly hostQueryRunner?: () => QueryRunner | undefined;
   /** The claims of each bearer token that {@link KeycloakAuthGuard} accepts. Default: none. */
-  readonly bearerTokens?: Readonly<Record<string, JWTPayload>>;
+  readonly bearerTokens?: Readonly<Record<string, AccessTokenClaims>>;
 }
 
 /** Injection token of the options of {@link TokensTestingModule}. */

@@ -1,11 +1,10 @@
-import type { JWTPayload } from 'jose';
-
 import type { KeycloakTokenVerifier } from '../keycloak/keycloak-token-verifier.js';
+import type { AccessTokenClaims } from '../keycloak/token-claims.js';
 import { KeycloakSessionExpiredError } from '../tokens.errors.js';
 
 /** Returns a verifier that knows the claims of some bearer tokens, and refuses every other one. */
 export function verifierForTesting(
-  claims: Readonly<Record<string, JWTPayload>>,
+  claims: Readonly<Record<string, AccessTokenClaims>>,
 ): Pick<KeycloakTokenVerifier, 'verify'> {
   const known = new Map(Object.entries(claims));
   return {

@@ -5,6 +5,34 @@ import { codeBlocksOf } from './documents.js';
 /** Where a program of a reader would have a file of its own, the documents have this one. */
 const STAND_INS: Readonly<Record<string, string>> = {
   './app.module.js': 'export class AppModule {}',
+  './github.js': `
+    import { type CanActivate, Controller, type ExecutionContext, Get, Injectable, UseFilters, UseGuards } from '@nestjs/common';
+    import { IdpToken, IdpTokenGuard, RequireIdpToken, TokenManager, TokensExceptionFilter } from 'nestjs-idp-tokens';
+    @Injectable()
+    export class AuthGuard implements CanActivate {
+      canActivate(context: ExecutionContext): boolean {
+        const request = context.switchToHttp().getRequest<{ headers: { authorization: string }; user: { sub: string } }>();
+        request.user = { sub: request.headers.authorization };
+        return true;
+      }
+    }
+    @Controller('github')
+    @UseGuards(AuthGuard, IdpTokenGuard)
+    @UseFilters(TokensExceptionFilter)
+    export class GitHubController {
+      @Get('token')
+      @RequireIdpToken('github')
+      token(@IdpToken('github') token: IdpToken): string {
+        return token.accessToken.length + ' characters';
+      }
+    }
+    @Injectable()
+    export class GitHubService {
+      constructor(private readonly tokens: TokenManager) {}
+      async disconnect(userId: string): Promise<void> {
+        await this.tokens.revokeIdpTokens(userId, 'github');
+      }
+    }`,
   './login.js': `
     import type { CanActivate, ExecutionContext } from '@nestjs/common';
     import type { IdpTokens } from 'nestjs-idp-tokens';
