@@ -18,6 +18,12 @@ const HEAD = ['cell', 'Node.js', 'NestJS', 'TypeORM', 'pg', 'PostgreSQL', 'outco
 const BEGIN = '<!-- npm run test:matrix writes from here -->';
 const END = '<!-- to here -->';
 
+/** Makes a result. What is not known is empty. */
+export function resultOf(cell: string, known: Partial<CellResult>): CellResult {
+  const versions = { node: '', nest: '', typeorm: '', pg: '', postgres: '' };
+  return { cell, versions, outcome: '', suites: '', tests: '', minutes: '', ...known };
+}
+
 /** Returns the rows of a document by the name of their cell. */
 export function rowsOf(document: string): Map<string, string> {
   const rows = betweenMarkers(document).table.matchAll(/^\| `([^`]+)`.*$/gm);
@@ -29,12 +35,15 @@ export function tableOf(results: readonly CellResult[]): string {
   return [...headLines(), ...results.map(rowOf)].join('\n');
 }
 
-/** Puts results into a document. The rows of other cells stay, and the rows get the order of `cells`. */
+/**
+ * Puts results into a document. The rows of other cells stay. A cell that never ran gets a row that says so. The rows
+ * get the order of `cells`.
+ */
 export function withResults(document: string, results: readonly CellResult[], cells: readonly string[]): string {
   const { before, after } = betweenMarkers(document);
   const rows = rowsOf(document);
   for (const result of results) rows.set(result.cell, rowOf(result));
-  const ordered = cells.flatMap((cell) => rows.get(cell) ?? []);
+  const ordered = cells.map((cell) => rows.get(cell) ?? rowOf(resultOf(cell, { outcome: 'NOT RUN: never yet' })));
   return [before, '', ...headLines(), ...ordered, '', after].join('\n');
 }
 

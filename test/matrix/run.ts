@@ -7,7 +7,7 @@ import { finished } from 'node:stream/promises';
 import { parseArgs, promisify } from 'node:util';
 
 import { type Cell, CELLS } from './cells.js';
-import { type CellResult, tableOf, writeResults } from './compatibility-table.js';
+import { type CellResult, resultOf, tableOf, writeResults } from './compatibility-table.js';
 import { copyProject, type ProjectCopy } from './project-copy.js';
 
 /**
@@ -44,7 +44,7 @@ if (values.list) {
 
 async function runCell(cell: Cell): Promise<CellResult> {
   const missing = await missingProgram(cell);
-  if (missing) return resultOf(cell, { outcome: `NOT RUN: ${missing}` });
+  if (missing) return resultOf(cell.name, { outcome: `NOT RUN: ${missing}` });
   const startedAt = performance.now();
   console.log(`${cell.name}: installs`);
   let copy: ProjectCopy;
@@ -53,7 +53,7 @@ async function runCell(cell: Cell): Promise<CellResult> {
   } catch (error) {
     const { stderr = '' } = error as { stderr?: string };
     console.error(`${cell.name}: ${String(error)}\n${stderr}`);
-    return resultOf(cell, { outcome: 'FAILED: its packages cannot be installed' });
+    return resultOf(cell.name, { outcome: 'FAILED: its packages cannot be installed' });
   }
   try {
     const versions = await versionsOf(copy, cell);
@@ -68,7 +68,7 @@ async function runCell(cell: Cell): Promise<CellResult> {
     if (cell.hosts && !(await npm(copy, cell, 'hosts', ['run', 'test:hosts', '--', ...cell.hosts]))) {
       faults.push('hosts');
     }
-    return resultOf(cell, {
+    return resultOf(cell.name, {
       versions,
       ...(await countsOf(report)),
       outcome: faults.length === 0 ? 'passed' : `FAILED: ${faults.join(', ')}`,
@@ -142,9 +142,4 @@ async function countsOf(report: string): Promise<Pick<CellResult, 'suites' | 'te
       .map(({ state, count }) => `${count} ${state === 'Pending' ? 'skipped' : state.toLowerCase()}`)
       .join(', ');
   return { suites: text('TestSuites'), tests: text('Tests') };
-}
-
-function resultOf({ name }: Cell, result: Partial<CellResult>): CellResult {
-  const versions = { node: '', nest: '', typeorm: '', pg: '', postgres: '' };
-  return { cell: name, versions, outcome: '', suites: '', tests: '', minutes: '', ...result };
 }
