@@ -75,6 +75,21 @@ class Jobs {
   }
 }
 
+@Injectable()
+class QueueJobs extends Jobs {}
+
+@Injectable()
+class RpcJobs extends Jobs {}
+
+@Injectable()
+class WsJobs extends Jobs {}
+
+@Injectable()
+class GraphQLJobs extends Jobs {}
+
+/** One class for each type of call, because NestJS 11 gives decorators the type of the first call of a method. */
+const CLASSES = { http: Jobs, jobs: QueueJobs, rpc: RpcJobs, ws: WsJobs, graphql: GraphQLJobs };
+
 type Handler = keyof Jobs;
 
 describe.each(httpPlatforms)('A library that calls handlers beside $platform', ({ createApplication }) => {
@@ -93,7 +108,7 @@ describe.each(httpPlatforms)('A library that calls handlers beside $platform', (
         keycloak: { serverUrl: keycloak.url, realm: 'app', clientId: 'backend', clientSecret: 'backend-secret' },
         identityProviders: { acme: new ScriptedProvider() },
       },
-      providers: [Jobs],
+      providers: Object.values(CLASSES),
     });
     const tokens = host.app.get(TokenManager);
     for (const user of [VICTIM, 'ada', 'bob']) {
@@ -108,8 +123,8 @@ describe.each(httpPlatforms)('A library that calls handlers beside $platform', (
   });
 
   /** Returns a handler as a library gets it. Without a type, Nest takes the call for one of HTTP. */
-  function handlerOf(name: Handler, type?: string): (...args: unknown[]) => Promise<unknown> {
-    const jobs = host.app.get(Jobs);
+  function handlerOf(name: Handler, type?: keyof typeof CLASSES): (...args: unknown[]) => Promise<unknown> {
+    const jobs: Jobs = host.app.get(CLASSES[type ?? 'http']);
     const creator = host.app.get(ExternalContextCreator);
     // eslint-disable-next-line @typescript-eslint/unbound-method -- Nest binds it
     const callback = jobs[name] as (...args: unknown[]) => unknown;
@@ -155,7 +170,7 @@ describe.each(httpPlatforms)('A library that calls handlers beside $platform', (
   });
 
   it('gets the token of the user whom a guard of the host names, also for two handlers of one message', async () => {
-    for (const type of [undefined, 'jobs']) {
+    for (const type of [undefined, 'jobs'] as const) {
       const message = { by: 'ada' };
       await expect(handlerOf('answer', type)(message)).resolves.toBe('of ada');
       await expect(handlerOf('answerToo', type)(message)).resolves.toBe('of ada');
@@ -164,7 +179,7 @@ describe.each(httpPlatforms)('A library that calls handlers beside $platform', (
   });
 
   it('gets no token by an object that several calls share', async () => {
-    for (const type of [undefined, 'jobs', 'rpc']) {
+    for (const type of [undefined, 'jobs', 'rpc'] as const) {
       const shared = {};
       const args = (user: string) => (type === 'rpc' ? [user, shared] : [shared, user]);
       await expect(handlerOf('answer', type)(...args(VICTIM))).resolves.toBe(`of ${VICTIM}`);
@@ -185,7 +200,9 @@ describe.each(httpPlatforms)('A library that calls handlers beside $platform', (
     expect(objects).toEqual(users.map((user) => `of ${user}`));
     const texts = await Promise.allSettled(users.map((user) => answer(client, user, 'pattern')));
     for (const text of texts) expect(text).toMatchObject({ status: 'rejected', reason: expect.any(TokensUsageError) });
-    await expect(answer(client, 'ada', 'pattern')).rejects.toThrow(/type "ws" of Jobs\.answer .*an object.*idpTokens/);
+    await expect(answer(client, 'ada', 'pattern')).rejects.toThrow(
+      /type "ws" of WsJobs\.answer .*an object.*idpTokens/,
+    );
   });
 
   it('gets the token of each message, although all messages share the context of their transport', async () => {

@@ -1,6 +1,8 @@
 import { once } from 'node:events';
 import { connect, createServer, type Server, type Socket } from 'node:net';
 
+import { urlUnderTest } from './test-database.js';
+
 interface SocketPair {
   readonly client: Socket;
   readonly upstream: Socket;
@@ -16,7 +18,7 @@ export class DatabaseProxy {
   #isBlocked = false;
 
   constructor(databaseUrl: string) {
-    this.#target = new URL(databaseUrl);
+    this.#target = new URL(urlUnderTest(databaseUrl));
   }
 
   /** Listens, on the same port as before if there was one. Returns the URL of the database through the proxy. */
@@ -41,7 +43,7 @@ export class DatabaseProxy {
 
   /** Redirects new connections to another server and resets the open ones, as an address that moves does. */
   redirect(databaseUrl: string): void {
-    this.#target = new URL(databaseUrl);
+    this.#target = new URL(urlUnderTest(databaseUrl));
     this.reset();
   }
 

@@ -32,11 +32,28 @@ export async function createTestDatabase({ empty = false } = {}): Promise<TestDa
   };
 }
 
+/**
+ * Returns the URL that the code under test gets for a database. It leads through the pooler if one is in front of the
+ * server of the suites. The URL of another server, or of a proxy, is returned as it is.
+ */
+export function urlUnderTest(databaseUrl: string): string {
+  const pooler = process.env.TOKENS_TEST_POOLER;
+  const url = new URL(databaseUrl);
+  if (pooler === undefined || url.host !== new URL(serverUrl()).host) return databaseUrl;
+  url.host = pooler;
+  return url.href;
+}
+
+/** What the module needs to be told if a pooler is in front of the server of the suites. */
+export function poolerOptions(): { preparedStatements?: false } {
+  return process.env.TOKENS_TEST_POOLER === undefined ? {} : { preparedStatements: false };
+}
+
 /** Opens a data source with the entities of the module. The caller destroys it. */
 export async function openDataSource(url: string, options: Partial<DataSourceOptions> = {}): Promise<DataSource> {
   const dataSource = new DataSource({
     type: 'postgres',
-    url,
+    url: urlUnderTest(url),
     entities: tokensEntities,
     ...options,
   } as DataSourceOptions);

@@ -6,6 +6,7 @@ import { TypeOrmModule } from '@nestjs/typeorm';
 import { DataSource } from 'typeorm';
 
 import { tokensEntities, TokensModule, type TokensModuleOptions } from '../../src/index.js';
+import { poolerOptions, urlUnderTest } from './test-database.js';
 
 /** Returns a new random key. */
 export function newKey(): string {
@@ -28,7 +29,7 @@ export async function createTokensApp(
     imports: [
       TypeOrmModule.forRoot({
         type: 'postgres',
-        url: databaseUrl,
+        url: urlUnderTest(databaseUrl),
         entities: tokensEntities,
         poolSize,
         retryAttempts: 0,
@@ -36,6 +37,7 @@ export async function createTokensApp(
       TokensModule.forRoot({
         encryption: { keys: [{ id: 'test', secret: newKey() }] },
         identityProviders: {},
+        ...poolerOptions(),
         ...options,
       }),
     ],

@@ -3,6 +3,7 @@ import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
 
 import type { TokensModuleOptions } from '../../src/index.js';
+import { poolerOptions, urlUnderTest } from './test-database.js';
 
 /** The settings of a worker. They must be JSON. */
 export interface WorkerSettings {
@@ -51,7 +52,12 @@ export interface TokensWorker {
  */
 const WITHOUT_PATH_MAPPING = fileURLToPath(new URL('../../tsconfig.examples.json', import.meta.url));
 
-export async function startTokensWorker(settings: WorkerSettings): Promise<TokensWorker> {
+export async function startTokensWorker(given: WorkerSettings): Promise<TokensWorker> {
+  const settings = {
+    ...given,
+    databaseUrl: urlUnderTest(given.databaseUrl),
+    options: { ...poolerOptions(), ...given.options },
+  };
   const child = fork(
     fileURLToPath(new URL('./tokens-worker.process.ts', import.meta.url)),
     [JSON.stringify(settings)],
