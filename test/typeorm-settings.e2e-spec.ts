@@ -12,6 +12,7 @@ import {
   TokensConfigurationError,
   TokensModule,
   type TokensModuleOptions,
+  TokensNotFoundError,
 } from '../src/index.js';
 import { createLegacyTables, legacyRows } from './support/legacy-tables.js';
 import { createTestDatabase, openDataSource, type TestDatabase } from './support/test-database.js';
@@ -177,7 +178,7 @@ describe('synchronize', () => {
 
 describe('a schema', () => {
   it('that does not exist is named with the statement that creates it, and the module works in it then', async () => {
-    const options = postgres({ autoLoadEntities: true, schema: 'To"kens' } as Partial<TypeOrmModuleOptions>);
+    const options = postgres({ autoLoadEntities: true, schema: 'To"kens' });
     const app = await boot(TypeOrmModule.forRoot(options), TokensModule.forRoot(tokensOptions()));
     const source = app.get(DataSource);
     const error: unknown = await runTokenMigrations(source).catch((reason: unknown) => reason);
@@ -193,13 +194,34 @@ describe('a schema', () => {
 describe('a schema that is not in the search_path', () => {
   it('has the tables, and the module works in it', async () => {
     await database.query('CREATE SCHEMA tokens');
-    const options = postgres({ autoLoadEntities: true, schema: 'tokens' } as Partial<TypeOrmModuleOptions>);
+    const options = postgres({ autoLoadEntities: true, schema: 'tokens' });
     const app = await boot(TypeOrmModule.forRoot(options), TokensModule.forRoot(tokensOptions()));
     await runTokenMigrations(app.get(DataSource));
     await expectToWork(app);
     await expect(database.query('SELECT keycloak_user_id FROM tokens.auth_tokens')).resolves.toHaveLength(1);
     const outside = await database.query("SELECT to_regclass('public.auth_tokens') AS outside");
     expect(outside).toEqual([{ outside: null }]);
+  });
+});
+
+describe('a user with the rights that the guide names', () => {
+  it('can do everything but migrate', async () => {
+    await database.query('CREATE SCHEMA tokens');
+    await runTokenMigrations(await open({ schema: 'tokens' }));
+    const role = database.name.replace('idp_tokens_test', 'restricted');
+    await database.query(`CREATE ROLE ${role} LOGIN PASSWORD 'password'; GRANT USAGE ON SCHEMA tokens TO ${role};
+      GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA tokens TO ${role}`);
+    const url = new URL(database.url);
+    [url.username, url.password] = [role, 'password'];
+    const restricted = postgres({ autoLoadEntities: true, url: url.href, schema: 'tokens' });
+    const app = await boot(TypeOrmModule.forRoot(restricted), TokensModule.forRoot(tokensOptions()));
+    await expectToWork(app);
+    await app.get(TokenManager).revokeIdpTokens('ada', 'github');
+    await expect(app.get(TokenManager).getIdpToken('ada', 'github')).rejects.toThrow(TokensNotFoundError);
+    await app.get(TokenManager).storeOfflineToken('ada', 'an offline token');
+    await app.close();
+    opened.pop();
+    await database.query(`DROP OWNED BY ${role}; DROP ROLE ${role}`);
   });
 });
 
