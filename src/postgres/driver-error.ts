@@ -20,7 +20,7 @@ const REMEDIES: Record<string, string> = {
   '3D000': 'Create the database or correct its name in the data source',
   '3F000': 'The schema of the data source does not exist: create it with CREATE SCHEMA, or correct its name',
   '40': 'Concurrent transactions conflicted; run the transaction again',
-  '42': 'The statement does not fit the server or the tables: use PostgreSQL 13 or newer, and run the migrations',
+  '42': 'The statement does not fit the server or the tables: use PostgreSQL 13 or newer, and compare the tables with the migrations',
   '42501': 'Grant the database user USAGE on the schema, and SELECT, INSERT, UPDATE and DELETE on the tables',
   '42P01':
     'A table is missing: run the migrations with runTokenMigrations(dataSource) or migration:run. If they ran, the ' +

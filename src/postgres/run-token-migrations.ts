@@ -14,6 +14,9 @@ export const tokensMigrations = [CreateTokenTables1763942400000, AddRefreshState
  * SHA-256("nestjs-idp-tokens").
  */
 const MIGRATION_LOCK = '4081709275206357376';
+/** The SQLSTATE of a statement for which the user lacks a right. The migrations need more rights than the module. */
+const NO_RIGHT = '42501';
+const WHO_MIGRATES = 'Run them as a user that owns the tables and has the right CREATE on the schema.';
 /** The SQLSTATE of a table that is to be created in a schema that does not exist. */
 const NO_SCHEMA = '3F000';
 
@@ -73,7 +76,8 @@ function translateMigrationError(error: unknown): Error {
   const translated = translateDriverError(error, 'run the migrations');
   if (!(translated instanceof TokenStoreUnavailableError) || !(error instanceof QueryFailedError)) return translated;
   const { sqlState, constraint, message } = translated;
-  return new TokenStoreUnavailableError(`${message} The server says: ${error.message}.`, sqlState, constraint);
+  const refusal = sqlState === NO_RIGHT ? `PostgreSQL refused to run the migrations. ${WHO_MIGRATES}` : message;
+  return new TokenStoreUnavailableError(`${refusal} The server says: ${error.message}.`, sqlState, constraint);
 }
 
 /** The function does not create the schema, because its owner and its rights are the host's to choose. */
