@@ -1,7 +1,8 @@
 import { ConfigurableModuleBuilder } from '@nestjs/common';
-import { getDataSourceToken } from '@nestjs/typeorm';
+import { getDataSourceToken, TypeOrmModule } from '@nestjs/typeorm';
 
 import { TOKENS_DATA_SOURCE } from './postgres/database.options.js';
+import { tokensEntities } from './storage/tokens-entities.js';
 import type { TokensModuleOptions } from './tokens.options.js';
 
 /**
@@ -22,13 +23,18 @@ export const { ConfigurableModuleClass, MODULE_OPTIONS_TOKEN, OPTIONS_TYPE, ASYN
     .setFactoryMethodName('createTokensOptions')
     .setExtras<TokensModuleExtras>(
       { isGlobal: false, dataSource: undefined },
-      (definition, { isGlobal, dataSource }) => ({
-        ...definition,
-        global: isGlobal,
-        providers: [
-          ...(definition.providers ?? []),
-          { provide: TOKENS_DATA_SOURCE, useExisting: getDataSourceToken(dataSource) },
-        ],
-      }),
+      (definition, { isGlobal, dataSource }) => {
+        // For hosts with autoLoadEntities. Nest gets no module with repositories, because that module could not see a data
+        // source that only the imports of forRootAsync export.
+        TypeOrmModule.forFeature(tokensEntities, dataSource);
+        return {
+          ...definition,
+          global: isGlobal,
+          providers: [
+            ...(definition.providers ?? []),
+            { provide: TOKENS_DATA_SOURCE, useExisting: getDataSourceToken(dataSource) },
+          ],
+        };
+      },
     )
     .build();

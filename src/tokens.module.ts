@@ -59,7 +59,8 @@ import {
 
 /**
  * Stores and refreshes the identity-provider tokens of an application's users. The host registers `tokensEntities`
- * with the data source that it gives to `TypeOrmModule`, and imports this module by `forRoot` or `forRootAsync`.
+ * with the data source that it gives to `TypeOrmModule`, or sets `autoLoadEntities` there. It imports this module by
+ * `forRoot` or `forRootAsync`.
  *
  * Two instances on two data sources share nothing. Import each instance where its providers are injected.
  */

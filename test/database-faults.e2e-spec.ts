@@ -101,7 +101,7 @@ describe('an unreachable database', () => {
     await proxy.close();
     await expectUnavailable(
       () => tokens.getIdpToken(user, 'github'),
-      /request to load tokens(: ECONN\w+)?\. Check that the server is up and the data source is open/,
+      /request to load tokens(: ECONN\w+)?\. Check that the server is up and can be reached/,
     );
     await proxy.open();
   });

@@ -17,6 +17,7 @@ import {
   packProject,
   type PackedPackage,
 } from './support/packed-package.js';
+import { signUpProgram } from './support/sign-up-program.js';
 import { createTestDatabase, type TestDatabase } from './support/test-database.js';
 import { until } from './support/until.js';
 
@@ -67,17 +68,14 @@ beforeAll(async () => {
       'commonjs/package.json': '{ "type": "commonjs" }',
       'commonjs/tsconfig.json': JSON.stringify({ compilerOptions }),
       'reroute.mjs': rerouteGitHub,
+      'sign-up.mjs': signUpProgram,
       ...Object.fromEntries([...esm, ...commonJs].flatMap((files) => Object.entries(files))),
     },
     [
-      'typescript',
-      '@types/node',
-      '@types/pg',
-      '@nestjs/platform-express',
-      '@nestjs/testing',
-      '@jest/globals',
-      'jest',
-      'undici',
+      ...['typescript', '@types/node', '@types/pg', '@nestjs/platform-express', 'undici'],
+      ...['@nestjs/testing', '@jest/globals', 'jest'],
+      ...['typeorm-transactional', 'nestjs-cls'],
+      ...['@nestjs-cls/transactional', '@nestjs-cls/transactional-adapter-typeorm'],
     ],
   );
   const tsc = join(consumer.folder, 'node_modules/typescript/bin/tsc');
@@ -243,6 +241,35 @@ describe.each(['esm', 'commonjs'])('The application of the documents as %s', (fo
     );
     expect(await callback.json()).toEqual({ connected: 'github' });
   }
+});
+
+describe('The transaction libraries of the documents', () => {
+  it.each(['with-typeorm-transactional', 'with-nestjs-cls'])(
+    'commit and roll back the tokens with the rows of the host: %s',
+    async (host) => {
+      const database = await createTestDatabase({ empty: true });
+      try {
+        const program = `./esm/out/docs-guides-transactions/src/${host}.js`;
+        const { output } = await consumer.run(process.execPath, ['sign-up.mjs', program], {
+          NODE_OPTIONS: '--disable-warning=ExperimentalWarning',
+          DATABASE_URL: database.url,
+          TOKENS_KEY: randomBytes(32).toString('base64'),
+          GITHUB_ID: 'id',
+          GITHUB_SECRET: 'secret',
+        });
+        expect(JSON.parse(output)).toEqual({
+          committed: ['done', 'token of ada'],
+          rolledBack: ['23505', 'ERR_TOKENS_NOT_FOUND'],
+          atOnce: ['done', '23505', 'done'],
+          tokensAtOnce: ['token of grace', 'ERR_TOKENS_NOT_FOUND', 'token of edsger'],
+          outside: ['done', 'token of alan'],
+          connectionsInUse: 0,
+        });
+      } finally {
+        await database.drop();
+      }
+    },
+  );
 });
 
 /** Sends the request of a `curl` command of a document to the application. */

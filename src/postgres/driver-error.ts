@@ -1,4 +1,9 @@
-import { TokensError, TokenStoreUnavailableError } from '../tokens.errors.js';
+import {
+  TokensConfigurationError,
+  TokensError,
+  TokenStoreUnavailableError,
+  TokensUsageError,
+} from '../tokens.errors.js';
 
 /** What the operator can do about an SQLSTATE or a class of them. */
 const REMEDIES: Record<string, string> = {
@@ -13,9 +18,14 @@ const REMEDIES: Record<string, string> = {
   '42P05': 'A connection pooler mixes prepared statements up: set preparedStatements to false',
   '28': 'Check the user name and password of the data source',
   '3D000': 'Create the database or correct its name in the data source',
+  '3F000': 'The schema of the data source does not exist: create it with CREATE SCHEMA, or correct its name',
   '40': 'Concurrent transactions conflicted; run the transaction again',
-  '42501': 'Grant the database user access to the tables',
-  '42P01': 'A table is missing: run the migrations with runTokenMigrations(dataSource) or migration:run',
+  '42': 'The statement does not fit the server or the tables: use PostgreSQL 13 or newer, and compare the tables with the migrations',
+  '42501': 'Grant the database user USAGE on the schema, and SELECT, INSERT, UPDATE and DELETE on the tables',
+  '42P01':
+    'A table is missing: run the migrations with runTokenMigrations(dataSource) or migration:run. If they ran, the ' +
+    'data source has another schema or search_path now',
+  '42P10': 'A unique index is missing: run the migrations with runTokenMigrations(dataSource) or migration:run',
   '42703': 'A column is missing: run the migrations with runTokenMigrations(dataSource) or migration:run',
   '53': 'The server is out of a resource; check its connection limit, memory and disk',
   '55P03': 'Another transaction has the row or the table locked; try again',
@@ -30,8 +40,26 @@ const POOL_EXHAUSTED = 'timeout exceeded when trying to connect';
  * error with another name is a fault of the program, either of the host or of this module.
  */
 const DRIVER_ERRORS = new Set(['Error', 'error', 'DatabaseError', 'AggregateError', 'QueryRunnerAlreadyReleasedError']);
-/** TypeORM's error for a data source that is not open. The module reports it as a database that does not answer. */
-const NOT_OPEN = 'Driver not Connected';
+/** Name of the errors that pg and its pool throw, and that a host may throw too, for example in a subscriber. */
+const PLAIN = 'Error';
+/** A code of Node.js, OpenSSL or the operating system. The error of a socket or of TLS has one. */
+const SYSTEM_CODE = /^[A-Z][A-Z0-9_]+$/;
+/** Beginnings of the messages by which pg and its pool report a connection that broke or that they could not make. */
+const CONNECTION_MESSAGES =
+  /^(Connection terminated|Client (has encountered a connection error|was closed)|Query read timeout|Received unexpected |timeout (exceeded|expired)|SASL: |There was an error establishing an SSL )/;
+/** The errors of TypeORM and of pg's pool for a data source that is not initialised, or that is destroyed. */
+const NOT_OPEN = new Set(['Driver not Connected', 'Cannot use a pool after calling end on the pool']);
+/** The errors of pg for options of the data source that the server does not accept, and what to do about each. */
+const MISCONFIGURED: readonly (readonly [RegExp, string])[] = [
+  [
+    /^SASL: .* client password must be/,
+    'The server wants a password, and the password of the data source is no text, or it is empty. Set it',
+  ],
+  [
+    /^The server does not support SSL connections/,
+    'The data source wants TLS, and the server has none. Switch ssl on at the server, or remove the option ssl',
+  ],
+];
 /** The server has no plan of this name, has another statement under this name, or the plan does not fit any more. */
 const PLAN_STATES = new Set(['26000', '42P05', '0A000']);
 const LOCK_NOT_AVAILABLE = '55P03';
@@ -45,11 +73,15 @@ const ENDED_STATES = /^(08|57P0[1-5]$|25P03$|25P04$)/;
 /**
  * Returns the typed error for an error of pg, its pool or TypeORM. The typed error has no `cause`, because the
  * `detail`, the `parameters` and the message of the original can contain the values of the statement. A fault of the
- * program is returned as it is.
+ * program is returned as it is, with its stack. Such a fault is an error of the host's subscriber or logger, a usage
+ * error of TypeORM, or a fault of this module.
  */
 export function translateDriverError(error: unknown, action: string): Error {
   if (error instanceof TokensError) return error;
   const cause = driverErrorOf(error);
+  if (isNotOpen(cause)) return notOpen(action);
+  const misconfigured = remedyOfOptions(cause);
+  if (misconfigured) return new TokensConfigurationError(`The module could not ${action}. ${misconfigured}.`);
   if (isProgramFault(cause)) return cause;
   const code = textProperty(cause, 'code');
   const sqlState = sqlStateOf(error);
@@ -62,7 +94,7 @@ export function translateDriverError(error: unknown, action: string): Error {
   if (textProperty(cause, 'message') === POOL_EXHAUSTED) return poolExhausted(action);
   const reason = code ? `: ${code}` : '';
   return new TokenStoreUnavailableError(
-    `PostgreSQL did not answer the request to ${action}${reason}. Check that the server is up and the data source is open.`,
+    `PostgreSQL did not answer the request to ${action}${reason}. Check that the server is up and can be reached.`,
   );
 }
 
@@ -78,7 +110,8 @@ export function sqlStateOf(error: unknown): string | undefined {
  * for a typed error.
  */
 export function isConnectionLost(error: unknown): boolean {
-  if (error instanceof TokensError || isProgramFault(driverErrorOf(error))) return false;
+  const cause = driverErrorOf(error);
+  if (error instanceof TokensError || isNotOpen(cause) || remedyOfOptions(cause) || isProgramFault(cause)) return false;
   const sqlState = sqlStateOf(error);
   return sqlState === undefined || ENDED_STATES.test(sqlState);
 }
@@ -127,6 +160,11 @@ export function isUnstorable(error: unknown): boolean {
   return UNSTORABLE_STATES.has(sqlStateOf(error) ?? '');
 }
 
+/** Returns the text of an error for the log. A fault of the program has its stack there, because it has no remedy. */
+export function logTextOf(error: unknown): string {
+  return error instanceof Error && !(error instanceof TokensError) ? (error.stack ?? String(error)) : String(error);
+}
+
 /** Error of a statement that the server did not answer in time. */
 export function noAnswer(action: string): TokenStoreUnavailableError {
   return new TokenStoreUnavailableError(
@@ -143,10 +181,37 @@ export function poolExhausted(action: string): TokenStoreUnavailableError {
   );
 }
 
+function notOpen(action: string): TokensUsageError {
+  return new TokensUsageError(
+    `The data source is not open, so the module could not ${action}. Await dataSource.initialize() before the first ` +
+      'call, and do not destroy the data source before app.close() has ended.',
+  );
+}
+
 /** Compares names, because an error of another realm is no instance of the classes of this one. */
 function isProgramFault(error: unknown): error is Error {
   const name = textProperty(error, 'name');
-  return name !== undefined && !DRIVER_ERRORS.has(name) && textProperty(error, 'message') !== NOT_OPEN;
+  if (name === undefined) return false;
+  return !DRIVER_ERRORS.has(name) || (name === PLAIN && !isOfConnection(error));
+}
+
+/** Whether pg, its pool or a socket threw a plain error, and not the host. */
+function isOfConnection(error: unknown): boolean {
+  if (textProperty(error, 'severity') !== undefined) return true; // PostgreSQL reported it
+  const message = textProperty(error, 'message') ?? '';
+  if (CONNECTION_MESSAGES.test(message)) return true;
+  // The error of a file has a path. The host may read its password from a file.
+  return SYSTEM_CODE.test(textProperty(error, 'code') ?? '') && textProperty(error, 'path') === undefined;
+}
+
+function isNotOpen(error: unknown): boolean {
+  return NOT_OPEN.has(textProperty(error, 'message') ?? '');
+}
+
+/** Returns what to change in the options of the data source, or undefined for every other error. */
+function remedyOfOptions(error: unknown): string | undefined {
+  const message = textProperty(error, 'message') ?? '';
+  return MISCONFIGURED.find(([pattern]) => pattern.test(message))?.[1];
 }
 
 function driverErrorOf(error: unknown): unknown {

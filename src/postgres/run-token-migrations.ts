@@ -1,7 +1,7 @@
 import { type DataSource, QueryFailedError, type QueryRunner } from 'typeorm';
 
 import { TokensConfigurationError, TokenStoreUnavailableError } from '../tokens.errors.js';
-import { translateDriverError } from './driver-error.js';
+import { sqlStateOf, translateDriverError } from './driver-error.js';
 import { CreateTokenTables1763942400000 } from './migrations/1763942400000-create-token-tables.js';
 import { AddRefreshState1763942400001 } from './migrations/1763942400001-add-refresh-state.js';
 import { TokensMigrationExecutor } from './migrations/tokens-migration-executor.js';
@@ -14,6 +14,11 @@ export const tokensMigrations = [CreateTokenTables1763942400000, AddRefreshState
  * SHA-256("nestjs-idp-tokens").
  */
 const MIGRATION_LOCK = '4081709275206357376';
+/** The SQLSTATE of a statement for which the user lacks a right. The migrations need more rights than the module. */
+const NO_RIGHT = '42501';
+const WHO_MIGRATES = 'Run them as a user that owns the tables and has the right CREATE on the schema.';
+/** The SQLSTATE of a table that is to be created in a schema that does not exist. */
+const NO_SCHEMA = '3F000';
 
 /**
  * Applies the migrations of this module that the database does not have yet. It applies all of them or none, and no
@@ -23,8 +28,8 @@ const MIGRATION_LOCK = '4081709275206357376';
  * the host may use both.
  *
  * @returns the names of the migrations that this call applied
- * @throws {@link TokensConfigurationError} when the data source is not initialised, or when the database has something
- * else where a column, a table or an index of this module belongs
+ * @throws {@link TokensConfigurationError} when the data source is not initialised, when its schema does not exist, or
+ * when the database has something else where a column, a table or an index of this module belongs
  * @throws {@link TokenStoreUnavailableError} when PostgreSQL refuses
  */
 export async function runTokenMigrations(dataSource: DataSource): Promise<string[]> {
@@ -46,7 +51,7 @@ export async function runTokenMigrations(dataSource: DataSource): Promise<string
     return applied.map(({ name }) => name);
   } catch (error) {
     await rollBack(queryRunner);
-    throw translateMigrationError(error);
+    throw sqlStateOf(error) === NO_SCHEMA ? schemaMissing(dataSource) : translateMigrationError(error);
   } finally {
     await queryRunner.release();
   }
@@ -71,7 +76,20 @@ function translateMigrationError(error: unknown): Error {
   const translated = translateDriverError(error, 'run the migrations');
   if (!(translated instanceof TokenStoreUnavailableError) || !(error instanceof QueryFailedError)) return translated;
   const { sqlState, constraint, message } = translated;
-  return new TokenStoreUnavailableError(`${message} The server says: ${error.message}.`, sqlState, constraint);
+  const refusal = sqlState === NO_RIGHT ? `PostgreSQL refused to run the migrations. ${WHO_MIGRATES}` : message;
+  return new TokenStoreUnavailableError(`${refusal} The server says: ${error.message}.`, sqlState, constraint);
+}
+
+/** The function does not create the schema, because its owner and its rights are the host's to choose. */
+function schemaMissing({ driver }: DataSource): TokensConfigurationError {
+  const { schema } = driver; // TypeORM takes it from the search_path if no option names it, and null for none
+  return new TokensConfigurationError(
+    !schema
+      ? 'No schema of the search_path exists, so the migrations cannot create the tables. Create one with ' +
+          'CREATE SCHEMA, or name one in the schema option of the data source.'
+      : `The schema "${schema}" of the data source does not exist, and the migrations of TypeORM create none. ` +
+          `Run CREATE SCHEMA ${driver.escape(schema)}, or correct the schema option of the data source.`,
+  );
 }
 
 async function rollBack(queryRunner: QueryRunner): Promise<void> {

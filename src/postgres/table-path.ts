@@ -11,7 +11,8 @@ export function tablePathOf(dataSource: DataSource, entity: EntityTarget<ObjectL
   if (!dataSource.hasMetadata(entity)) {
     throw new TokensConfigurationError(
       'The data source does not know the entities of nestjs-idp-tokens. ' +
-        'Add ...tokensEntities to the entities of its options, and initialise it before tokens are used.',
+        'Add ...tokensEntities to the entities of its options, or set autoLoadEntities: true in TypeOrmModule.forRoot. ' +
+        'Initialise it before tokens are used.',
     );
   }
   return dataSource

@@ -2,7 +2,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 
 import { Injectable, Logger } from '@nestjs/common';
 
-import { isRowLocked, isUnstorable, sqlStateOf } from '../postgres/driver-error.js';
+import { isRowLocked, isUnstorable, logTextOf, sqlStateOf } from '../postgres/driver-error.js';
 import type { Lease } from '../storage/leases/lease.js';
 import { TokenStoreUnavailableError } from '../tokens.errors.js';
 import { RefreshDrain } from './refresh-drain.js';
@@ -50,10 +50,10 @@ export class RefreshCommitter {
         return await this.#tryCommit(target, tokens);
       } catch (error) {
         if (this.drain.isOver || isUnstorable(error)) {
-          this.#logger.error(`Refreshed ${target.subject} are lost: ${String(error)}`);
+          this.#logger.error(`Refreshed ${target.subject} are lost: ${logTextOf(error)}`);
           return { kind: 'given-up' };
         }
-        this.#logger.warn(`Refreshed ${target.subject} are not stored yet (try ${attempt + 1}): ${String(error)}`);
+        this.#logger.warn(`Refreshed ${target.subject} are not stored yet (try ${attempt + 1}): ${logTextOf(error)}`);
         const isLocked = isRowLocked(error);
         // The server answered and refused the tokens. Renew the lease, because another process would take it over after
         // its expiry.
@@ -94,7 +94,7 @@ export class RefreshCommitter {
         const outlook = isTransient ? 'yet' : 'and stay valid until they expire';
         this.#logger.error(
           `The ${target.subject} were deleted during a refresh. The refreshed tokens are not in the outbox ` +
-            `${outlook}: ${String(error)}`,
+            `${outlook}: ${logTextOf(error)}`,
         );
         if (!isTransient) return;
         await delay(pauseMs(attempt));

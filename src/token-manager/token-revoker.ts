@@ -4,6 +4,7 @@ import { revokeAt } from '../identity-providers/checked-answer.js';
 import type { RevocationAnswer } from '../identity-providers/identity-provider.js';
 import { IdentityProviderRegistry } from '../identity-providers/identity-provider.registry.js';
 import { LEASE_MARGIN_MS } from '../identity-providers/refresh-policy.js';
+import { logTextOf } from '../postgres/driver-error.js';
 import { QueryRunnerScope } from '../postgres/query-runner-scope.js';
 import { RefreshDrain } from '../refresh/refresh-drain.js';
 import { TokenCipher } from '../sealing/token-cipher.js';
@@ -127,7 +128,7 @@ export class TokenRevoker implements OnApplicationBootstrap, OnModuleDestroy {
   }
 
   #tryAgain(error: unknown): void {
-    this.#logger.warn(`The module could not process the outbox of revocations and tries again: ${String(error)}`);
+    this.#logger.warn(`The module could not process the outbox of revocations and tries again: ${logTextOf(error)}`);
     if (this.#hasFailed) return;
     this.#hasFailed = true;
     setTimeout(() => {
