@@ -223,6 +223,7 @@ describe('preparedStatements: false', () => {
   it('is not the default: statements are prepared once on each connection', async () => {
     const prepared = await createTokensApp({
       databaseUrl: database.url,
+      isDirect: true,
       poolSize: 1,
       options: { identityProviders: { github: { clientId: 'c', clientSecret: 's' } } },
     });

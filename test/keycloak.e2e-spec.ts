@@ -33,6 +33,7 @@ import { askEverything } from './support/keycloak-answers.js';
 import { KeycloakMeController } from './support/keycloak-me.controller.js';
 import { type KeycloakFault, KeycloakStandIn } from './support/keycloak-stand-in.js';
 import { everythingPrinted } from './support/secrets.js';
+import { statementName } from './support/statement-name.js';
 import { connectionsInUse, createTestDatabase, type TestDatabase } from './support/test-database.js';
 import { newPair, startTokenEndpoint, type TokenEndpoint } from './support/token-endpoint.js';
 import { createTokensApp, newKey } from './support/tokens-app.js';
@@ -719,7 +720,7 @@ describe('the successor of an offline token', () => {
       this: pg.Client,
       ...args: unknown[]
     ) {
-      if (/^idp_tokens_acquire_offline/.test((args[0] as { name?: string }).name ?? '')) {
+      if (statementName(args[0])?.startsWith('idp_tokens_acquire_offline')) {
         spy.mockRestore();
         isLost = true;
         proxy.loseAnswers();

@@ -180,7 +180,7 @@ describe('prepared statements', () => {
    * statements before it is used.
    */
   async function startApp(poolSize: number, loses: () => boolean) {
-    const started = await createTokensApp({ databaseUrl: database.url, poolSize, options });
+    const started = await createTokensApp({ databaseUrl: database.url, isDirect: true, poolSize, options });
     const pool = poolOf(started.dataSource);
     pool.on('acquire', (client) => {
       if (loses()) void client.query('DEALLOCATE ALL');

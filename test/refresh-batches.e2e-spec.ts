@@ -7,6 +7,7 @@ import type { DataSource } from 'typeorm';
 
 import { completePolicy, type RefreshAnswer, TokenManager } from '../src/index.js';
 import { DatabaseProxy } from './support/database-proxy.js';
+import { statementName } from './support/statement-name.js';
 import { connectionsInUse, createTestDatabase, type TestDatabase } from './support/test-database.js';
 import { createTokensApp } from './support/tokens-app.js';
 import { until } from './support/until.js';
@@ -98,7 +99,8 @@ function spyOnStatements() {
     this: pg.Client,
     ...values: unknown[]
   ) {
-    const { name, values: parameters } = Object(values[0]) as { name?: string; values?: unknown[] };
+    const name = statementName(values[0]);
+    const { values: parameters } = Object(values[0]) as { values?: unknown[] };
     const users = Array.isArray(parameters?.[0]) ? parameters[0].length : 1;
     const answer = query.apply(this, values);
     if (name) void Promise.resolve(answer).then(() => answered.push({ name, users }));

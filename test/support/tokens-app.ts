@@ -16,6 +16,8 @@ export function newKey(): string {
 /** The input of {@link createTokensApp}. */
 export interface TokensAppSetup extends Pick<ModuleMetadata, 'controllers' | 'providers'> {
   databaseUrl: string;
+  /** Whether the application does without the pooler of the suites, if they have one. Default: false. */
+  isDirect?: boolean;
   options?: Partial<TokensModuleOptions>;
   poolSize?: number;
 }
@@ -24,12 +26,12 @@ export interface TokensAppSetup extends Pick<ModuleMetadata, 'controllers' | 'pr
 export async function createTokensApp(
   setup: TokensAppSetup,
 ): Promise<{ app: INestApplication; dataSource: DataSource }> {
-  const { databaseUrl, options, poolSize = 10, controllers = [], providers = [] } = setup;
+  const { databaseUrl, isDirect = false, options, poolSize = 10, controllers = [], providers = [] } = setup;
   const testing = await Test.createTestingModule({
     imports: [
       TypeOrmModule.forRoot({
         type: 'postgres',
-        url: urlUnderTest(databaseUrl),
+        url: isDirect ? databaseUrl : urlUnderTest(databaseUrl),
         entities: tokensEntities,
         poolSize,
         retryAttempts: 0,
@@ -37,7 +39,7 @@ export async function createTokensApp(
       TokensModule.forRoot({
         encryption: { keys: [{ id: 'test', secret: newKey() }] },
         identityProviders: {},
-        ...poolerOptions(),
+        ...(isDirect ? {} : poolerOptions()),
         ...options,
       }),
     ],
