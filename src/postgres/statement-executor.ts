@@ -58,13 +58,19 @@ export class StatementExecutor {
    * If the connection breaks and the statement may have its effect twice, the executor repeats it on another
    * connection. If the server has lost the prepared plan of a statement, the statement had no effect, and the executor
    * repeats it under another name. The repetitions end after as many as the pool has connections, but not before three.
+   *
+   * @param timeoutMs how long the server may take for its answer, for a statement that reads a whole table
    */
-  async executeDetached<Params extends object, Row>(statement: Statement<Params, Row>, params: Params): Promise<Row[]> {
+  async executeDetached<Params extends object, Row>(
+    statement: Statement<Params, Row>,
+    params: Params,
+    timeoutMs = this.settings.connectionTimeoutMs,
+  ): Promise<Row[]> {
     const values = valuesOf(statement, params);
     for (let triesLeft = Math.max(poolSizeOf(this.dataSource), MOST_LOSSES); ; triesLeft--) {
       const config = this.#config(statement, values);
       try {
-        return (await this.#executeOnce(config, statement.action)).map((row) => statement.read(row));
+        return (await this.#executeOnce(config, statement.action, timeoutMs)).map((row) => statement.read(row));
       } catch (error) {
         const hasLostPlan = isPlanLost(error);
         if (hasLostPlan) this.#names.replace(statement.name, config.name, error);
@@ -93,12 +99,12 @@ export class StatementExecutor {
     }
   }
 
-  async #executeOnce(config: QueryConfig, action: string): Promise<QueryResultRow[]> {
+  async #executeOnce(config: QueryConfig, action: string, timeoutMs: number): Promise<QueryResultRow[]> {
     const runner = this.dataSource.createQueryRunner('master');
     const client = await this.scope.connect(runner, action);
     try {
       const answer = client.query<QueryResultRow>(config);
-      const result = await within(answer, this.settings.connectionTimeoutMs, () => undefined);
+      const result = await within(answer, timeoutMs, () => undefined);
       if (result) return result.rows;
       // The pool must not lend this connection again, because the next caller would wait in vain too.
       void client.end().catch(() => undefined);

@@ -82,8 +82,21 @@ const DISCONNECTED_ACCOUNTS: TableShape = {
   indexes: {},
 };
 
+/** The encryption keys that have sealed, without their secrets. */
+const TOKEN_KEYS: TableShape = {
+  name: 'token_keys',
+  columns: {
+    id: ['character varying', 'NOT NULL'],
+    check_text: ['character varying', 'NOT NULL'],
+    created_at: ['timestamp with time zone', 'NOT NULL DEFAULT now()'],
+    retired_at: ['timestamp with time zone'],
+  },
+  constraints: { token_keys_pkey: 'PRIMARY KEY (id)' },
+  indexes: {},
+};
+
 /** The tables that this migration creates. */
-const OWN_TABLES = [TOKEN_REVOCATIONS, DISCONNECTED_ACCOUNTS];
+const OWN_TABLES = [TOKEN_REVOCATIONS, DISCONNECTED_ACCOUNTS, TOKEN_KEYS];
 
 /**
  * Start of the comment on a status check. The comment names the columns that existed before the migration, because
@@ -124,7 +137,8 @@ export class AddRefreshState1763942400001 implements MigrationInterface {
 
   /**
    * Drops the columns that this migration added, and each of its own tables that is empty. It does not drop pairs that
-   * the module must still revoke, nor notes of disconnected accounts, because the host may run the migrations again.
+   * the module must still revoke, notes of disconnected accounts or registered keys, because the host may run the
+   * migrations again.
    */
   async down(queryRunner: QueryRunner): Promise<void> {
     for (const { name } of OWN_TABLES) {

@@ -1,0 +1,36 @@
+import { within } from '../within.js';
+import type { EncryptionKeyOptions } from './encryption.options.js';
+
+/** How long the function of the host may take, in milliseconds. Orchestrators wait about as long for a boot. */
+const DEADLINE_MS = 30_000;
+/** The form of the names and codes of errors. Another text may be a part of a secret. */
+const NAME_OR_CODE = /^[A-Za-z][\w.-]{0,63}$/;
+
+/** The key ring of the options, not validated, or the reason why there is none. */
+export type LoadedKeys = { readonly keys: unknown } | { readonly fault: string };
+
+/**
+ * Calls the function that returns the key ring, if the options have one. Never rejects. The fault has the name and the
+ * code of the error, but not its message, because clients of secret stores put requests and answers into it.
+ *
+ * @param keys what the options have as `encryption.keys`
+ */
+export async function loadKeys(keys: unknown, deadlineMs = DEADLINE_MS): Promise<LoadedKeys> {
+  if (typeof keys !== 'function') return { keys };
+  const late = { fault: `encryption.keys did not return the keys within ${deadlineMs / 1000} s` };
+  try {
+    const load = keys as () => readonly EncryptionKeyOptions[] | Promise<readonly EncryptionKeyOptions[]>;
+    const loading = Promise.resolve(load()).then((loaded) => ({ keys: loaded }));
+    return await within(loading, deadlineMs, () => late);
+  } catch (error) {
+    return { fault: `encryption.keys could not get the keys, because it threw ${describe(error)}` };
+  }
+}
+
+function describe(error: unknown): string {
+  const [name, code] = ['name', 'code'].map((property) => {
+    const value: unknown = typeof error === 'object' && error !== null ? Reflect.get(error, property) : undefined;
+    return typeof value === 'string' && NAME_OR_CODE.test(value) ? value : undefined;
+  });
+  return `${name ?? 'something that is no error'}${code === undefined ? '' : ` (${code})`}`;
+}

@@ -1,0 +1,121 @@
+import { Inject, Injectable } from '@nestjs/common';
+import { DataSource } from 'typeorm';
+
+import { TOKENS_DATA_SOURCE } from '../../postgres/database.options.js';
+import { once } from '../../postgres/once.js';
+import { StatementExecutor } from '../../postgres/statement-executor.js';
+import { tablePathOf } from '../../postgres/table-path.js';
+import { AuthTokens } from '../auth-tokens/auth-tokens.entity.js';
+import { columnsOf } from '../leases/leased.table.js';
+import { StoredOfflineToken } from '../offline-tokens/stored-offline-token.entity.js';
+import { TokenRevocation } from '../token-revocations/token-revocation.entity.js';
+import {
+  type OpenWriter,
+  openWritersStatement,
+  type PageRequest,
+  type SealedTextsShape,
+  sealedTextsStatements,
+  type TextCount,
+  type TextsOfRow,
+  type TextsToReplace,
+} from './sealed-texts.statements.js';
+
+/** A table with sealed texts. */
+export type SealedTable = 'auth_tokens' | 'offline_tokens' | 'token_revocations';
+
+/**
+ * The tables with sealed texts. A pair can move from `auth_tokens` to `token_revocations`, so a count in this order
+ * misses none.
+ */
+export const SEALED_TABLES: readonly SealedTable[] = ['auth_tokens', 'offline_tokens', 'token_revocations'];
+
+/** A count reads a whole table, which can be large. */
+const COUNT_TIMEOUT_MS = 600_000;
+
+/** Returns the shapes of the tables, by their quoted paths. */
+export function sealedTextsShapes(paths: Readonly<Record<SealedTable, string>>): Record<SealedTable, SealedTextsShape> {
+  const pair = {
+    id: { column: 'id', type: 'bigint', first: '-9223372036854775808' },
+    user: 'keycloak_user_id',
+    idp: 'identity_provider',
+    texts: ['access_token', 'refresh_token'],
+    prefix: '',
+  } as const;
+  return {
+    auth_tokens: { name: 'auth_tokens', table: paths.auth_tokens, ...pair },
+    offline_tokens: {
+      name: 'offline_tokens',
+      table: paths.offline_tokens,
+      id: { column: 'user_id', type: 'text', first: '' },
+      user: 'user_id',
+      idp: null,
+      texts: ['offline_token'],
+      prefix: '{"tokens":"',
+    },
+    token_revocations: { name: 'token_revocations', table: paths.token_revocations, ...pair },
+  };
+}
+
+/**
+ * The sealed texts of all tables, with one method for each statement, outside of every transaction. Every method throws
+ * {@link TokenStoreUnavailableError}.
+ */
+@Injectable()
+export class SealedTextsTable {
+  readonly #sql = once(() => {
+    const paths = {
+      auth_tokens: tablePathOf(this.dataSource, AuthTokens),
+      offline_tokens: tablePathOf(this.dataSource, StoredOfflineToken),
+      token_revocations: tablePathOf(this.dataSource, TokenRevocation),
+    };
+    const shapes = sealedTextsShapes(paths);
+    return {
+      shapes,
+      auth_tokens: sealedTextsStatements(shapes.auth_tokens),
+      offline_tokens: sealedTextsStatements(shapes.offline_tokens),
+      token_revocations: sealedTextsStatements(shapes.token_revocations),
+      openWriters: openWritersStatement(Object.values(paths)),
+    };
+  });
+
+  constructor(
+    @Inject(TOKENS_DATA_SOURCE) private readonly dataSource: DataSource,
+    private readonly executor: StatementExecutor,
+  ) {}
+
+  /** Counts the texts of a table by their keys, in one pass over the table. An empty text does not count. */
+  count(table: SealedTable): Promise<TextCount[]> {
+    return this.executor.executeDetached(this.#sql()[table].count, {}, COUNT_TIMEOUT_MS);
+  }
+
+  /** Returns about how many rows a table has; null when the server does not know. */
+  async estimate(table: SealedTable): Promise<number | null> {
+    const [estimated = 0] = await this.executor.executeDetached(this.#sql()[table].estimate, {});
+    return estimated > 0 ? Math.round(estimated) : null;
+  }
+
+  /** Returns the next rows of a table. @param after the last id of the page before; null for the first page */
+  page(table: SealedTable, { after, ...request }: PageRequest<string | null>): Promise<TextsOfRow[]> {
+    const { shapes, ...sql } = this.#sql();
+    return this.executor.executeDetached(sql[table].page, { after: after ?? shapes[table].id.first, ...request });
+  }
+
+  /** Returns these rows as they are now. */
+  look(table: SealedTable, ids: readonly string[], sealedPrefix: string): Promise<TextsOfRow[]> {
+    return this.executor.executeDetached(this.#sql()[table].look, { ids, sealedPrefix });
+  }
+
+  /**
+   * Replaces texts that the rows still have. Returns the ids of the rows that have all their new texts. The other rows
+   * are locked, were written since they were read, or are gone.
+   */
+  async replace(table: SealedTable, rows: readonly TextsToReplace[]): Promise<Set<string>> {
+    const replaced = await this.executor.executeDetached(this.#sql()[table].replace, columnsOf(rows));
+    return new Set(replaced.filter((id) => id !== null));
+  }
+
+  /** Lists the open transactions that have written to one of the tables. */
+  openWriters(): Promise<OpenWriter[]> {
+    return this.executor.executeDetached(this.#sql().openWriters, {});
+  }
+}
