@@ -12,7 +12,7 @@ import { type KeycloakModuleOptions, KeycloakSettings } from './keycloak/keycloa
 import { faultsOf, instantiate, IsFunction, IsPlainObject, type OptionsOf } from './options-validation.js';
 import { type RefreshOptions, RefreshSettings } from './refresh/refresh.options.js';
 import { encryptionFaults } from './sealing/encryption-faults.js';
-import type { EncryptionOptions } from './sealing/encryption.options.js';
+import type { EncryptionKeysLoader, EncryptionOptions } from './sealing/encryption.options.js';
 import { Keyring } from './sealing/keyring.js';
 import { loadKeys } from './sealing/load-keys.js';
 import { loadSodium } from './sealing/sodium.js';
@@ -111,8 +111,9 @@ export async function loadTokensSettings(plain: unknown): Promise<TokensSettings
   if (unsupported.length > 0) throw new TokensConfigurationError(`${unsupported.join('. ')}.`);
   await loadSodium();
   const encryption: unknown = isObject(plain) ? Reflect.get(plain, 'encryption') : undefined;
-  if (!isObject(plain) || !isObject(encryption)) return readTokensOptions(plain);
-  const loaded = await loadKeys(Reflect.get(encryption, 'keys'));
+  const load: unknown = isObject(encryption) ? Reflect.get(encryption, 'keys') : undefined;
+  if (!isObject(plain) || !isObject(encryption) || typeof load !== 'function') return readTokensOptions(plain);
+  const loaded = await loadKeys(load as EncryptionKeysLoader);
   if ('fault' in loaded) return readTokensOptions(plain, loaded.fault);
   return readTokensOptions({ ...plain, encryption: { ...encryption, keys: loaded.keys } });
 }

@@ -1,5 +1,5 @@
 import { within } from '../within.js';
-import type { EncryptionKeyOptions } from './encryption.options.js';
+import type { EncryptionKeysLoader } from './encryption.options.js';
 
 /** How long the function of the host may take, in milliseconds. Orchestrators wait about as long for a boot. */
 const DEADLINE_MS = 30_000;
@@ -10,16 +10,12 @@ const NAME_OR_CODE = /^[A-Za-z][\w.-]{0,63}$/;
 export type LoadedKeys = { readonly keys: unknown } | { readonly fault: string };
 
 /**
- * Calls the function that returns the key ring, if the options have one. Never rejects. The fault has the name and the
- * code of the error, but not its message, because clients of secret stores put requests and answers into it.
- *
- * @param keys what the options have as `encryption.keys`
+ * Calls the function of the host that returns the key ring. Never rejects. The fault has the name and the code of the
+ * error, but not its message, because clients of secret stores put requests and answers into it.
  */
-export async function loadKeys(keys: unknown, deadlineMs = DEADLINE_MS): Promise<LoadedKeys> {
-  if (typeof keys !== 'function') return { keys };
+export async function loadKeys(load: EncryptionKeysLoader, deadlineMs = DEADLINE_MS): Promise<LoadedKeys> {
   const late = { fault: `encryption.keys did not return the keys within ${deadlineMs / 1000} s` };
   try {
-    const load = keys as () => readonly EncryptionKeyOptions[] | Promise<readonly EncryptionKeyOptions[]>;
     const loading = Promise.resolve(load()).then((loaded) => ({ keys: loaded }));
     return await within(loading, deadlineMs, () => late);
   } catch (error) {
