@@ -134,6 +134,7 @@ describe('The code in the documents', () => {
 });
 
 describe.each(['esm', 'commonjs'])('The application of the documents as %s', (format) => {
+  const tokensKey = randomBytes(32).toString('base64');
   let database: TestDatabase;
   let github: GitHubOverHttp;
   let server: ChildProcess;
@@ -214,7 +215,7 @@ describe.each(['esm', 'commonjs'])('The application of the documents as %s', (fo
         NO_COLOR: '1',
         PORT: String(port),
         DATABASE_URL: database.url,
-        TOKENS_KEY: randomBytes(32).toString('base64'),
+        TOKENS_KEY: tokensKey,
         GITHUB_ID: 'id',
         GITHUB_SECRET: 'secret',
         GITHUB_OVER_HTTP: github.url,

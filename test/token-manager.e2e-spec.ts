@@ -48,13 +48,18 @@ function openApp(keys: object[]): Promise<{ app: INestApplication; dataSource: D
   });
 }
 
-/** Runs work with a manager that has other keys and the same rows. */
+/**
+ * Runs work with a manager that has other keys and the same rows. No key is registered meanwhile, because the application
+ * would not boot with some of them.
+ */
 async function withKeys<T>(keys: object[], work: (manager: TokenManager) => Promise<T>): Promise<T> {
+  await database.query('DELETE FROM token_keys');
   const other = await openApp(keys);
   try {
     return await work(other.app.get(TokenManager));
   } finally {
     await other.app.close();
+    await database.query('DELETE FROM token_keys');
   }
 }
 

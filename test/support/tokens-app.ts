@@ -13,6 +13,9 @@ export function newKey(): string {
   return randomBytes(32).toString('base64');
 }
 
+/** The key of the suite. All applications on one database have the same, because the registry of keys refuses others. */
+export const TEST_KEY = { id: 'test', secret: newKey() };
+
 /** The input of {@link createTokensApp}. */
 export interface TokensAppSetup extends Pick<ModuleMetadata, 'controllers' | 'providers'> {
   databaseUrl: string;
@@ -37,7 +40,7 @@ export async function createTokensApp(
         retryAttempts: 0,
       }),
       TokensModule.forRoot({
-        encryption: { keys: [{ id: 'test', secret: newKey() }] },
+        encryption: { keys: [TEST_KEY] },
         identityProviders: {},
         ...(isDirect ? {} : poolerOptions()),
         ...options,
