@@ -565,8 +565,10 @@ describe('TokenKeyRotation.retire', () => {
       const looked = await database.query(`SELECT FROM pg_stat_activity
         WHERE datname = current_database() AND pid <> pg_backend_pid() AND query LIKE '%held.virtualtransaction%'`);
       return looked.length > 0;
-    }).finally(commit.open);
-    await transaction;
+    }).finally(async () => {
+      commit.open();
+      await transaction;
+    });
     await expect(retiring).resolves.toMatchObject({ name: 'KeyInUseError', texts: { auth_tokens: 1 } });
     await expect(retiredAt('older')).resolves.toBeNull();
   });
