@@ -165,6 +165,9 @@ import { take } from './taker.cjs';
 export const give = (tokens: TokenManager) => take(tokens);`,
 };
 
+/** All programs have one key, because the registry of the database refuses others. */
+const secret = randomBytes(32).toString('base64');
+
 let database: TestDatabase;
 let packed: PackedPackage;
 let host: Consumer;
@@ -199,7 +202,6 @@ afterAll(async () => {
 });
 
 function runNode(script: string): ReturnType<Consumer['run']> {
-  const secret = randomBytes(32).toString('base64');
   return host.run(process.execPath, [script], { DATABASE_URL: database.url, TOKENS_SECRET: secret });
 }
 

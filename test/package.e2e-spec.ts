@@ -168,6 +168,9 @@ const typeScriptOptions = {
   files: ['app.mts', 'app.cts'],
 };
 
+/** All programs have one key, because the registry of the database refuses others. */
+const secret = randomBytes(32).toString('base64');
+
 let database: TestDatabase;
 let packed: PackedPackage;
 let consumer: Consumer;
@@ -205,7 +208,7 @@ afterAll(async () => {
 function runNode(script: string): ReturnType<Consumer['run']> {
   return consumer.run(process.execPath, ['--disable-warning=ExperimentalWarning', script], {
     DATABASE_URL: database.url,
-    TOKENS_SECRET: randomBytes(32).toString('base64'),
+    TOKENS_SECRET: secret,
   });
 }
 
