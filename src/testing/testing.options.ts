@@ -29,22 +29,22 @@ export interface TokensTestingOptions {
    * The stored tokens, by user id and idp. A text is an access token that does not expire, and has a refresh token.
    * Default: none.
    */
-  readonly tokens?: Readonly<Record<string, Readonly<Record<string, string | IdpTokens>>>>;
+  readonly tokens?: Readonly<Record<string, Readonly<Record<string, string | IdpTokens>>>> | undefined;
   /** The names of the configured providers. Default: every name is configured. */
-  readonly providers?: readonly string[];
+  readonly providers?: readonly string[] | undefined;
   /** Whether every module of the application can inject the exports without importing the module. Default: false. */
-  readonly isGlobal?: boolean;
+  readonly isGlobal?: boolean | undefined;
   /** Reads the user id from a request, for {@link IdpTokenGuard}. Default: `request.user.sub`. */
-  readonly userId?: UserIdResolver;
+  readonly userId?: UserIdResolver | undefined;
   /**
    * Answers the refresh of a stale or rejected token. Default: the access token and the refresh token with
    * `-refreshed-1`, `-refreshed-2` and so on at their ends. The access token expires after an hour.
    */
-  readonly refresh?: RefreshForTesting;
+  readonly refresh?: RefreshForTesting | undefined;
   /** Returns the query runner of the host's current transaction, if there is one. Token statements join it. */
-  readonly hostQueryRunner?: () => QueryRunner | undefined;
+  readonly hostQueryRunner?: (() => QueryRunner | undefined) | undefined;
   /** The claims of each bearer token that {@link KeycloakAuthGuard} accepts. Default: none. */
-  readonly bearerTokens?: Readonly<Record<string, AccessTokenClaims>>;
+  readonly bearerTokens?: Readonly<Record<string, AccessTokenClaims>> | undefined;
 }
 
 /** Injection token of the options of {@link TokensTestingModule}. */
