@@ -231,6 +231,13 @@ export function describeTokenManager(name: string, setUp: () => Promise<ManagerU
         expect(rig.redeemed).toEqual([user, user]);
       });
 
+      it('whose answer has no access token is a lost answer', async () => {
+        rig.answer = () => ({ accessToken: '' });
+        await store({ accessTokenExpiresAt: 1 });
+        expect(await failureOf(get())).toEqual(unavailable(/because the provider's answer was lost \(\w+\)/));
+        expect(rig.redeemed).toEqual([user, user]);
+      });
+
       it('that the provider refuses to this application is a fault of the options', async () => {
         rig.answer = () => ({ status: 401, error: 'invalid_client' });
         await store({ accessTokenExpiresAt: 1 });

@@ -1,6 +1,7 @@
 import { beforeEach, describe, expect, it } from '@jest/globals';
 
 import { AuthTokenStore, OfflineTokenStore, QueryRunnerScope, TokenManager } from '../../src/index.js';
+import { dataSourceOf } from '../../src/postgres/data-source-of.js';
 import { failureOf } from './failure-of.js';
 import { type ManagerUnderTest, outside } from './manager-under-test.js';
 
@@ -121,6 +122,31 @@ export function describeTransactions(rigOf: () => ManagerUnderTest): void {
       );
       expect(await read()).toBe('lazy');
       await expect(scope.run(() => Promise.resolve('no statement'), { lazy: true })).resolves.toBe('no statement');
+    });
+
+    it('lend a query runner with its data source and with data of the host', async () => {
+      await scope.run(async (runner) => {
+        expect(runner.data).toEqual({});
+        expect(dataSourceOf(runner).options.type).toBe('postgres');
+        expect(runner.isReleased).toBe(false);
+        expect(Reflect.get(runner, 'no member of this name')).toBeUndefined();
+        await store('inside');
+      });
+    });
+
+    it('do not begin with an isolation level that does not exist', async () => {
+      let hasBegun = false;
+      const run = scope.run(
+        () => {
+          hasBegun = true;
+          return Promise.resolve();
+        },
+        { isolationLevel: 'NOPE' as never },
+      );
+      await expect(run).rejects.toThrow(Error);
+      expect(hasBegun).toBe(false);
+      await scope.run(() => store('serializable'), { isolationLevel: 'SERIALIZABLE' });
+      expect(await read()).toBe('serializable');
     });
 
     it('must be ended by their owner', async () => {
