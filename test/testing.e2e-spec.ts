@@ -466,6 +466,24 @@ describe('TestTokens', () => {
     await expect(manager.getIdpToken('ada', 'github')).resolves.toMatchObject({ accessToken: 'a token' });
   });
 
+  it('makes the surrounding transaction fail by an error of the store, and by no other error of the module', async () => {
+    const testing = await compile({ tokens: { ada: { github: 'before' } } });
+    const [tokens, manager] = [testing.get(TestTokens), testing.get(TokenManager)];
+    const storeWith = (error: Error) =>
+      testing.get(QueryRunnerScope).run(async () => {
+        await manager.storeIdpTokens('bob', 'github', { accessToken: error.message });
+        tokens.fail('ada', 'github', error, { once: true });
+        await expect(manager.getIdpToken('ada', 'github')).rejects.toBe(error);
+      });
+    await storeWith(new RefreshInProgressError({ keycloakUserId: 'ada', idp: 'github' }));
+    const { accessToken } = await manager.getIdpToken('bob', 'github');
+    expect(accessToken).toContain('has not ended yet');
+    for (const error of [new TokenStoreUnavailableError('the store is away'), new Error('the test says so')]) {
+      await expect(storeWith(error)).rejects.toMatchObject({ sqlState: '25P02' });
+      await expect(manager.getIdpToken('bob', 'github')).resolves.toMatchObject({ accessToken });
+    }
+  });
+
   it('shows what is committed', async () => {
     const testing = await compile({ tokens: { ada: { github: 'before' } } });
     const tokens = testing.get(TestTokens);
@@ -547,18 +565,84 @@ describe('The tables of TokensTestingModule', () => {
     await expect(claim([])).resolves.toEqual([12]);
   });
 
-  it('note no disconnected account without the deletion of a pair that a transaction keeps locked', async () => {
+  it('keep a writer waiting as long as a real server may take, and inside a transaction without a limit', async () => {
+    jest.useFakeTimers();
     const testing = await compile({ tokens: { ada: { acme: 'a token' } } });
     const manager = testing.get(TokenManager);
-    const revokeOutside = outside(() => manager.revokeIdpTokens('ada', 'acme'));
+    const store = (accessToken: string) => manager.storeIdpTokens('ada', 'acme', { accessToken });
+    const settled: string[] = [];
+    const noting = (name: string, call: () => Promise<unknown>) =>
+      outside(() =>
+        call().then(
+          () => settled.push(name),
+          (error: unknown) => settled.push(`${name}: ${String(error)}`),
+        ),
+      );
+    const storeOutside = noting('store', () => store('of the store'));
+    const revokeOutside = noting('revocation', () => manager.revokeIdpTokens('ada', 'acme'));
+    const runOutside = noting('run', () => testing.get(QueryRunnerScope).run(() => store('of the other transaction')));
+    let waiting: Promise<unknown>[] = [];
     await testing.get(QueryRunnerScope).run(async () => {
-      await manager.storeIdpTokens('ada', 'acme', { accessToken: 'another' });
-      await expect(revokeOutside()).rejects.toThrow(TokenStoreUnavailableError);
+      await store('another');
+      waiting = [storeOutside(), revokeOutside(), runOutside()];
+      await jest.advanceTimersByTimeAsync(9900);
+      expect(settled).toEqual([]);
+      await jest.advanceTimersByTimeAsync(200);
+      const unanswered = expect.stringMatching(
+        /^\w+: TokenStoreUnavailableError: PostgreSQL did not answer the request/,
+      );
+      expect(settled).toEqual([unanswered, unanswered]);
+      await jest.advanceTimersByTimeAsync(3_600_000);
+      expect(settled).toHaveLength(2);
     });
+    await Promise.all(waiting);
+    expect(settled[2]).toBe('run');
     const key = { keycloakUserId: 'ada', idp: 'acme' };
     await expect(testing.get(DisconnectedAccountsTable).has(key)).resolves.toBe(false);
-    expect(testing.get(TestTokens).stored('ada', 'acme')).toMatchObject({ accessToken: 'another' });
+    expect(testing.get(TestTokens).stored('ada', 'acme')).toMatchObject({ accessToken: 'of the other transaction' });
     expect(testing.get(TestTokens).revoked).toEqual([]);
+  });
+
+  it('free the rows of a transaction whose connection broke, and undo it', async () => {
+    jest.useFakeTimers();
+    const testing = await compile({ tokens: { ada: { acme: 'a token' } } });
+    const store = (accessToken: string) => testing.get(TokenManager).storeIdpTokens('ada', 'acme', { accessToken });
+    const storeOutside = outside(() => store('of the writer'));
+    let waiting: Promise<void> | undefined;
+    const broken = testing.get(QueryRunnerScope).run(async (runner) => {
+      await store('of the lost transaction');
+      waiting = storeOutside();
+      Object.assign(runner, { isReleased: true }); // as TypeORM does when the connection breaks
+      await jest.advanceTimersByTimeAsync(1000);
+    });
+    await expect(broken).rejects.toThrow(/The connection of the surrounding transaction broke/);
+    await waiting;
+    expect(testing.get(TestTokens).stored('ada', 'acme')).toMatchObject({ accessToken: 'of the writer' });
+  });
+
+  it('let a transaction end only after the statements that its work did not await', async () => {
+    const testing = await compile({ tokens: { ada: { acme: 'a token' }, bob: { acme: 'a token' } } });
+    const scope = testing.get(QueryRunnerScope);
+    const store = (user: string, accessToken: string) =>
+      testing.get(TokenManager).storeIdpTokens(user, 'acme', { accessToken });
+    const [isLocked, mayEnd] = [gate(), gate()];
+    const first = scope.run(async () => {
+      await store('ada', 'of the first');
+      isLocked.open();
+      await mayEnd.passed;
+    });
+    await isLocked.passed;
+    const second = scope.run(async () => {
+      await store('bob', 'of the second');
+      void store('ada', 'of the second');
+      await Promise.resolve();
+    });
+    await expect(Promise.race([second, new Promise((resolve) => setImmediate(resolve, 'open'))])).resolves.toBe('open');
+    mayEnd.open();
+    await Promise.all([first, second]);
+    for (const user of ['ada', 'bob']) {
+      expect(testing.get(TestTokens).stored(user, 'acme')).toMatchObject({ accessToken: 'of the second' });
+    }
   });
 
   it('know a login that comes during a refresh, also when the clock of the test stands still', async () => {

@@ -13,7 +13,7 @@ const ACCEPTED =
 
 /**
  * Returns a data source whose query runners have no database. They are TypeORM's own, so they have its members, and its
- * rules for transactions. They execute no statement, and refuse those of the host. {@link MemoryRows} watches them to
+ * rules for transactions. They execute no statement, and refuse those of the host. {@link MemoryTransactions} watches them to
  * learn when a transaction ends.
  */
 export function memoryDataSource(): DataSource {
