@@ -117,7 +117,6 @@ export class MemoryTransaction {
   }
 
   rollBackNested(): void {
-    this.recover();
     for (const table of this.#tables) table.rollBackNested();
   }
 

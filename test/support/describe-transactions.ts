@@ -373,11 +373,14 @@ in the current transaction, which must be committed first. Try again in 1 s.`,
           await runner.startTransaction();
           await scope.join(runner, async () => {
             await store('joined');
+            await runner.query('CREATE TABLE of_the_failed_transaction ()');
             await fail();
           });
           await expect(runner.query('SELECT 2')).rejects.toThrow(/current transaction is aborted/);
           await runner.commitTransaction();
           expect(await read()).toBe('before');
+          const [table] = (await runner.query("SELECT to_regclass('of_the_failed_transaction') AS name")) as unknown[];
+          expect(table).toEqual({ name: null });
           await runner.startTransaction();
           await scope.join(runner, () => store('of the next transaction'));
           await runner.commitTransaction();
