@@ -23,6 +23,7 @@ import { MemoryDisconnectedAccountsTable } from './memory-disconnected-accounts.
 import { MemoryOfflineTokensTable } from './memory-offline-tokens.table.js';
 import { memoryDataSource, MemoryQueryRunnerScope } from './memory-query-runner.js';
 import { MemoryTokenRevocationsTable } from './memory-token-revocations.table.js';
+import { MemoryTransactions } from './memory-transactions.js';
 import { RedeemerForTesting } from './redeemer-for-testing.js';
 import { TestTokens } from './test-tokens.js';
 import { TESTING_OPTIONS, testingSettings, type TokensTestingOptions } from './testing.options.js';
@@ -58,6 +59,7 @@ function replacements(options: TokensTestingOptions): Provider[] {
     { provide: TOKENS_SETTINGS, useFactory: () => testingSettings(options) },
     { provide: TOKENS_DATA_SOURCE, useFactory: memoryDataSource },
     { provide: QueryRunnerScope, useClass: MemoryQueryRunnerScope },
+    MemoryTransactions,
     MemoryTokenRevocationsTable,
     MemoryDisconnectedAccountsTable,
     MemoryOfflineTokensTable,
