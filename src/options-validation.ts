@@ -1,7 +1,9 @@
 import { ValidateBy, type ValidationError, validateSync } from 'class-validator';
 
-/** The options whose rules a class has, as a plain object. */
-export type OptionsOf<Rules> = { [Field in keyof Rules]: Rules[Field] };
+/** The options whose rules a class has, as a plain object. An option that may be absent may be `undefined`. */
+export type OptionsOf<Rules> = {
+  [Field in keyof Rules]: Rules[Field] | (object extends Pick<Rules, Field> ? undefined : never);
+};
 
 /**
  * Returns an instance of an options class with the fields of a plain object, so that the rules and defaults of the

@@ -1,4 +1,6 @@
+import { existsSync, readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
+import { join } from 'node:path';
 
 /** The versions with which the module works, as `engines` and `peerDependencies` of package.json have them. */
 export const SUPPORTED_VERSIONS = {
@@ -10,7 +12,7 @@ export const SUPPORTED_VERSIONS = {
 
 /**
  * Returns a sentence for each version that the module does not support. It says nothing about a package whose version
- * it cannot read, because a bundled application has no packages.
+ * it cannot read, because a bundled application has no packages, nor about a build without a version (0.0.0).
  */
 export function versionFaults(versionOf: (name: string) => string | undefined = installedVersion): string[] {
   return Object.entries(SUPPORTED_VERSIONS).flatMap(([name, range]) => {
@@ -23,13 +25,12 @@ export function versionFaults(versionOf: (name: string) => string | undefined = 
 
 function installedVersion(name: string): string | undefined {
   if (name === 'node') return process.versions.node;
-  try {
-    const manifest: unknown = createRequire(import.meta.url)(`${name}/package.json`);
-    const version: unknown = Reflect.get(Object(manifest) as object, 'version');
-    return typeof version === 'string' ? version : undefined;
-  } catch {
-    return undefined;
-  }
+  // Reads the file itself, because the `exports` of TypeORM do not have it.
+  const folders = createRequire(import.meta.url).resolve.paths(name) ?? [];
+  const path = folders.map((folder) => join(folder, name, 'package.json')).find((file) => existsSync(file));
+  if (path === undefined) return undefined;
+  const { version } = JSON.parse(readFileSync(path, 'utf8')) as { version?: string };
+  return version?.startsWith('0.0.0') ? undefined : version;
 }
 
 /** Tells whether a version is in a range of npm. It knows `^`, `>=` and `||`. A text that is no version is in each. */

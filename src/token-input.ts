@@ -107,11 +107,11 @@ export function checkSeconds(seconds: number, name: string): number {
 /** Which grants {@link TokenManager.reactivateIdpTokens} makes active again. Each condition narrows the choice. */
 export interface EndedGrants {
   /** Default: all users. */
-  readonly userIds?: readonly string[];
+  readonly userIds?: readonly string[] | undefined;
   /** Only grants that ended at this time or later. */
-  readonly endedAfter?: Date;
+  readonly endedAfter?: Date | undefined;
   /** Only grants that ended with this code, which the log line of the end has. */
-  readonly errorCode?: string;
+  readonly errorCode?: string | undefined;
 }
 
 /**

@@ -12,9 +12,9 @@ import type { TokensModuleOptions } from './tokens.options.js';
  */
 export interface TokensModuleExtras {
   /** Whether every module of the application can inject the exports without importing the module. Default: false. */
-  isGlobal?: boolean;
+  isGlobal?: boolean | undefined;
   /** Name of the data source, as the host gave it to `TypeOrmModule`. Default: the data source without a name. */
-  dataSource?: string;
+  dataSource?: string | undefined;
 }
 
 export const { ConfigurableModuleClass, MODULE_OPTIONS_TOKEN, OPTIONS_TYPE, ASYNC_OPTIONS_TYPE } =

@@ -222,11 +222,13 @@ describe.each(['esm', 'commonjs'])('The application of the documents as %s', (fo
       },
     });
     const url = `http://127.0.0.1:${port}`;
-    await until(() =>
-      fetch(url).then(
-        () => true,
-        () => false,
-      ),
+    await until(
+      () =>
+        fetch(url).then(
+          () => true,
+          () => false,
+        ),
+      60_000,
     );
     return url;
   }

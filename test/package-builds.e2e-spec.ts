@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, readFile, readlink, rm, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 
 import { afterAll, beforeAll, describe, expect, it, jest } from '@jest/globals';
@@ -140,6 +140,30 @@ const answer = await fetch(await app.getUrl() + '/me', { headers: { authorizatio
 console.log(await answer.text());
 await app.close();
 server.close();
+`;
+
+const ABSENT = `
+import { TokenManager, TokensModule } from 'nestjs-idp-tokens';
+import { idpToken, TokensTestingModule } from 'nestjs-idp-tokens/testing';
+
+TokensModule.forRoot({
+  encryption: { keys: [{ id: 'k', secret: '', algorithm: undefined }] },
+  identityProviders: {
+    github: { clientId: '', clientSecret: undefined, clientAssertion: undefined, terminalErrorCodes: undefined },
+  },
+  refresh: { leewaySeconds: undefined },
+  keycloak: undefined,
+  userId: undefined,
+  isGlobal: undefined,
+  dataSource: undefined,
+});
+TokensTestingModule.forRoot({ tokens: undefined, isGlobal: undefined });
+export const token = idpToken('', { expiresAt: undefined, version: undefined });
+export async function use(tokens: TokenManager) {
+  await tokens.storeIdpTokens('u', 'github', { accessToken: '', refreshToken: undefined, accessTokenExpiresAt: undefined });
+  await tokens.reactivateIdpTokens('github', { endedAfter: undefined });
+  return tokens.getIdpToken('u', 'github', { minValiditySeconds: undefined, rejectedVersion: undefined, signal: undefined });
+}
 `;
 
 /** Bundles the host with the package and the library. It runs in a process of its own, because Jest has other globals. */
@@ -293,6 +317,11 @@ describe('The builds of the package', () => {
     expect(compile(['types/inferred.ts'], {})).toEqual([]);
   });
 
+  it('take undefined for what may be absent, also under exactOptionalPropertyTypes', async () => {
+    await writeFile(join(host.folder, 'types/absent.ts'), ABSENT);
+    expect(compile(['types/absent.ts'], { exactOptionalPropertyTypes: true })).toEqual([]);
+  });
+
   it('name only types of the peers, because each package manager and each compiler option finds these', async () => {
     const declarations = packed.files.filter((path) => path.endsWith('.d.ts'));
     const texts = await Promise.all(
@@ -307,13 +336,13 @@ describe('The builds of the package', () => {
 
   it('stop the boot on a version that they do not support, and name what is supported', async () => {
     const typeorm = join(host.folder, 'node_modules/typeorm');
+    const installed = await readlink(typeorm);
     await rm(typeorm);
     await mkdir(typeorm);
-    await writeFile(join(typeorm, 'package.json'), '{ "name": "typeorm", "version": "0.2.45", "main": "index.cjs" }');
-    await writeFile(
-      join(typeorm, 'index.cjs'),
-      `module.exports = require(${JSON.stringify(join(process.cwd(), 'node_modules/typeorm'))});`,
-    );
+    for (const name of await readdir(installed)) await symlink(join(installed, name), join(typeorm, name));
+    await rm(join(typeorm, 'package.json'));
+    const manifest = JSON.parse(await readFile(join(installed, 'package.json'), 'utf8')) as object;
+    await writeFile(join(typeorm, 'package.json'), JSON.stringify({ ...manifest, version: '0.2.45' }));
     const { exitCode, output } = await runNode('keycloak.js');
     expect(exitCode).not.toBe(0);
     expect(output).toContain(

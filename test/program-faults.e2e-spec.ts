@@ -4,6 +4,7 @@ import { Test } from '@nestjs/testing';
 import { TypeOrmModule } from '@nestjs/typeorm';
 import type { PoolClient } from 'pg';
 import { DataSource, EventSubscriber, SimpleConsoleLogger } from 'typeorm';
+import type { PostgresDataSourceOptions } from 'typeorm/driver/postgres/PostgresDataSourceOptions.js';
 
 import {
   AuthTokenStore,
@@ -13,8 +14,8 @@ import {
   tokensEntities,
   TokensModule,
   TokenStoreUnavailableError,
-  TokensUsageError,
 } from '../src/index.js';
+import { DatabaseProxy } from './support/database-proxy.js';
 import { everythingPrinted } from './support/secrets.js';
 import { connectionsInUse, createTestDatabase, openDataSource, type TestDatabase } from './support/test-database.js';
 import { newPair, startTokenEndpoint, type TokenEndpoint } from './support/token-endpoint.js';
@@ -53,7 +54,7 @@ const KEY = { keycloakUserId: 'ada', idp: 'acme' };
 const PAIR = { accessToken: 'secret-access', refreshToken: 'secret-refresh' };
 
 /** Boots an application whose pool makes a new connection for every use and asks the host about it. */
-async function boot(): Promise<INestApplication> {
+async function boot(source: Partial<PostgresDataSourceOptions> = { url: database.url }): Promise<INestApplication> {
   const verify = (_client: PoolClient, done: (error?: Error) => void) => {
     done(faults.connect);
   };
@@ -61,7 +62,7 @@ async function boot(): Promise<INestApplication> {
     imports: [
       TypeOrmModule.forRoot({
         type: 'postgres',
-        url: database.url,
+        ...source,
         entities: tokensEntities,
         subscribers: [HostSubscriber],
         extra: { verify, maxUses: 1 },
@@ -207,8 +208,34 @@ describe('a data source with another user or schema', () => {
   });
 });
 
+describe('a password function of the host that fails', () => {
+  it('is named, has the error of the host as its cause, and a second try may help', async () => {
+    const proxy = new DatabaseProxy(database.url); // pg does not close the connection, so the proxy must
+    const { hostname: host, port, username, password, pathname } = new URL(await proxy.open());
+    let sealed: Error | undefined;
+    const other = await boot({
+      ...{ host, port: Number(port), username, database: pathname.slice(1) },
+      password: () => (sealed ? Promise.reject(sealed) : Promise.resolve(decodeURIComponent(password))),
+    });
+    try {
+      const manager = other.get(TokenManager);
+      await manager.storeIdpTokens('grace', 'acme', PAIR);
+      sealed = new Error('the vault is sealed');
+      const failure: unknown = await manager.getIdpToken('grace', 'acme').catch((error: unknown) => error);
+      expect(failure).toBeInstanceOf(TokenStoreUnavailableError);
+      expect(failure).toMatchObject({ retryable: true, cause: sealed });
+      expect(String(failure)).toContain('because the password function of the data source failed');
+      sealed = undefined;
+      await expect(manager.getIdpToken('grace', 'acme')).resolves.toMatchObject({ accessToken: PAIR.accessToken });
+    } finally {
+      await other.close();
+      await proxy.close();
+    }
+  });
+});
+
 describe('a data source that the host destroyed', () => {
-  it('is a fault of the host from every call, and a second try cannot help', async () => {
+  it('is named by every call, and another process may serve the request', async () => {
     await dataSource.destroy();
     const calls = [
       () => tokens.getIdpToken('ada', 'acme'),
@@ -218,9 +245,9 @@ describe('a data source that the host destroyed', () => {
     ];
     for (const call of calls) {
       const error: unknown = await call().catch((reason: unknown) => reason);
-      expect(error).toBeInstanceOf(TokensUsageError);
+      expect(error).toBeInstanceOf(TokenStoreUnavailableError);
       expect(error).toMatchObject({
-        retryable: false,
+        retryable: true,
         message: expect.stringContaining('The data source is not open, so the module could not') as unknown,
       });
     }

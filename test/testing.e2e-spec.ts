@@ -24,11 +24,14 @@ import {
   AuthTokenStore,
   IdpToken,
   IdpTokenGuard,
+  type IdpTokens,
   KeycloakAuthGuard,
   OfflineTokenStore,
+  KeycloakSessionExpiredError,
   QueryRunnerInterceptor,
   QueryRunnerScope,
   RefreshInProgressError,
+  RefreshUnavailableError,
   RequireIdpToken,
   type SealedToken,
   TokenManager,
@@ -41,6 +44,7 @@ import {
   UnsupportedProviderError,
   UsableIdpToken,
 } from '../src/index.js';
+import { KeycloakTokenVerifier } from '../src/keycloak/keycloak-token-verifier.js';
 import { sodium } from '../src/sealing/sodium.js';
 import { DisconnectedAccountsTable } from '../src/storage/disconnected-accounts/disconnected-accounts.table.js';
 import { TokenRevocationsTable } from '../src/storage/token-revocations/token-revocations.table.js';
@@ -261,6 +265,52 @@ describe('TokensTestingModule', () => {
     await expect(compile({ providers: [' '] })).rejects.toThrow(/TokensTestingModule are wrong: identityProviders\. /);
   });
 
+  it('has every provider that options can name, and no other one', async () => {
+    const manager = (await compile()).get(TokenManager);
+    await expect(manager.reactivateIdpTokens('any name')).resolves.toBe(0);
+    for (const idp of ['', ' ', 'x'.repeat(300), undefined as unknown as string]) {
+      await expect(manager.reactivateIdpTokens(idp)).rejects.toThrow(UnsupportedProviderError);
+    }
+  });
+
+  it('refuses the bearer tokens that a realm would refuse for their claims', async () => {
+    jest.useFakeTimers({ now: 1_800_000_000_000 });
+    const now = 1_800_000_000;
+    const testing = await compile({
+      bearerTokens: {
+        'for ever': { sub: 'ada' },
+        good: { sub: 'ada', exp: now + 60, nbf: now, typ: 'Bearer' },
+        expired: { sub: 'ada', exp: now },
+        'without a readable expiry': { sub: 'ada', exp: 'tomorrow' as never },
+        'not yet good': { sub: 'ada', nbf: now + 1 },
+        'of nobody': { exp: now + 60 },
+        'a refresh token': { sub: 'ada', typ: 'Refresh' },
+        'bound to a key': { sub: 'ada', cnf: { jkt: 'thumbprint' } },
+      },
+    });
+    const verifier = testing.get(KeycloakTokenVerifier, { strict: false });
+    const codeOf = async (token: string) => {
+      try {
+        return (await verifier.verify(token)).sub;
+      } catch (error) {
+        return error instanceof KeycloakSessionExpiredError ? error.code : error;
+      }
+    };
+    const refused = 'ERR_TOKENS_KEYCLOAK_SESSION_EXPIRED';
+    expect(await codeOf('for ever')).toBe('ada');
+    expect(await codeOf('good')).toBe('ada');
+    expect(await codeOf('expired')).toBe(refused);
+    expect(await codeOf('without a readable expiry')).toBe(refused);
+    expect(await codeOf('not yet good')).toBe(refused);
+    expect(await codeOf('of nobody')).toBe(refused);
+    expect(await codeOf('a refresh token')).toBe(refused);
+    expect(await codeOf('bound to a key')).toBe(refused);
+    jest.advanceTimersByTime(60_000);
+    expect(await codeOf('good')).toBe(refused);
+    expect(await codeOf('for ever')).toBe('ada');
+    expect(await codeOf('not yet good')).toBe('ada');
+  });
+
   it('knows the providers by their names', async () => {
     const testing = await compile({
       tokens: { ada: { gitlab: 'a token', acme: 'a token', bitbucket_data_center: 'x' } },
@@ -273,6 +323,27 @@ describe('TokensTestingModule', () => {
 });
 
 describe('A refresh of TokensTestingModule', () => {
+  it.each<[string, unknown]>([
+    ['nothing', undefined],
+    ['a text', 'a token'],
+    ['an empty object', {}],
+    ['an access token that is no text', { accessToken: 7 }],
+    ['an unknown kind', { kind: 'success', tokens: { accessToken: 'x' } }],
+  ])('has a lost answer if the host answers with %s', async (_, answer) => {
+    const pair = { accessToken: 'old', refreshToken: 'refresh', accessTokenExpiresAt: 1 };
+    const testing = await compile({ refresh: () => answer as IdpTokens, tokens: { ada: { acme: pair } } });
+    const refreshed = testing.get(TokenManager).getIdpToken('ada', 'acme');
+    await expect(refreshed).rejects.toThrow(RefreshUnavailableError);
+    await expect(refreshed).rejects.toThrow(/answer was lost \(INVALID_ANSWER\)/);
+  });
+
+  it('names no code of the host that could be a token', async () => {
+    const pair = { accessToken: 'old', refreshToken: 'refresh', accessTokenExpiresAt: 1 };
+    const refresh = () => ({ kind: 'not-redeemed', code: 'a secret text' }) as const;
+    const testing = await compile({ refresh, tokens: { ada: { acme: pair } } });
+    await expect(testing.get(TokenManager).getIdpToken('ada', 'acme')).rejects.toThrow(/request \(UNNAMED\)/);
+  });
+
   it('numbers the tokens, if the host does not answer it', async () => {
     const testing = await compile({ tokens: { ada: { github: 'token' } } });
     const manager = testing.get(TokenManager);
@@ -302,8 +373,8 @@ describe('A refresh of TokensTestingModule', () => {
     const failure = new Error('The provider of the test is not ready.');
     refresh.mockRejectedValueOnce(failure);
     await expect(get()).rejects.toBe(failure);
-    refresh.mockReturnValueOnce({ accessToken: '' });
-    await expect(get()).rejects.toThrow('The access token must be a non-empty string');
+    refresh.mockReturnValueOnce({ accessToken: 'new', accessTokenExpiresAt: 8e12 });
+    await expect(get()).rejects.toThrow('accessTokenExpiresAt must be whole epoch seconds');
     refresh.mockReturnValueOnce({ accessToken: 'new', accessTokenExpiresAt: 8e9 });
     await expect(get()).resolves.toMatchObject({ accessToken: 'new', expiresAt: 8e9 });
     expect(refresh.mock.calls).toEqual(Array.from({ length: 3 }, () => ['ada', 'github', 'refresh']));
@@ -395,6 +466,24 @@ describe('TestTokens', () => {
     await expect(manager.getIdpToken('ada', 'github')).resolves.toMatchObject({ accessToken: 'a token' });
   });
 
+  it('makes the surrounding transaction fail by an error of the store, and by no other error of the module', async () => {
+    const testing = await compile({ tokens: { ada: { github: 'before' } } });
+    const [tokens, manager] = [testing.get(TestTokens), testing.get(TokenManager)];
+    const storeWith = (error: Error) =>
+      testing.get(QueryRunnerScope).run(async () => {
+        await manager.storeIdpTokens('bob', 'github', { accessToken: error.message });
+        tokens.fail('ada', 'github', error, { once: true });
+        await expect(manager.getIdpToken('ada', 'github')).rejects.toBe(error);
+      });
+    await storeWith(new RefreshInProgressError({ keycloakUserId: 'ada', idp: 'github' }));
+    const { accessToken } = await manager.getIdpToken('bob', 'github');
+    expect(accessToken).toContain('has not ended yet');
+    for (const error of [new TokenStoreUnavailableError('the store is away'), new Error('the test says so')]) {
+      await expect(storeWith(error)).rejects.toMatchObject({ sqlState: '25P02' });
+      await expect(manager.getIdpToken('bob', 'github')).resolves.toMatchObject({ accessToken });
+    }
+  });
+
   it('shows what is committed', async () => {
     const testing = await compile({ tokens: { ada: { github: 'before' } } });
     const tokens = testing.get(TestTokens);
@@ -415,6 +504,11 @@ describe('The query runner of TokensTestingModule', () => {
         () => runner.sql`SELECT 2`,
         () => runner.stream('SELECT 3'),
         () => runner.manager.query('SELECT 4'),
+        () => runner.manager.find('host_things'),
+        () => runner.hasTable('host_things'),
+        () => runner.getTable('host_things'),
+        () => runner.createSchema('host'),
+        () => runner.query('SET TRANSACTION ISOLATION LEVEL NOPE'),
       ];
       for (const call of calls)
         await expect((async () => (await call()) as unknown)()).rejects.toThrow(TokensUsageError);
@@ -471,18 +565,84 @@ describe('The tables of TokensTestingModule', () => {
     await expect(claim([])).resolves.toEqual([12]);
   });
 
-  it('note no disconnected account without the deletion of a pair that a transaction keeps locked', async () => {
+  it('keep a writer waiting as long as a real server may take, and inside a transaction without a limit', async () => {
+    jest.useFakeTimers();
     const testing = await compile({ tokens: { ada: { acme: 'a token' } } });
     const manager = testing.get(TokenManager);
-    const revokeOutside = outside(() => manager.revokeIdpTokens('ada', 'acme'));
+    const store = (accessToken: string) => manager.storeIdpTokens('ada', 'acme', { accessToken });
+    const settled: string[] = [];
+    const noting = (name: string, call: () => Promise<unknown>) =>
+      outside(() =>
+        call().then(
+          () => settled.push(name),
+          (error: unknown) => settled.push(`${name}: ${String(error)}`),
+        ),
+      );
+    const storeOutside = noting('store', () => store('of the store'));
+    const revokeOutside = noting('revocation', () => manager.revokeIdpTokens('ada', 'acme'));
+    const runOutside = noting('run', () => testing.get(QueryRunnerScope).run(() => store('of the other transaction')));
+    let waiting: Promise<unknown>[] = [];
     await testing.get(QueryRunnerScope).run(async () => {
-      await manager.storeIdpTokens('ada', 'acme', { accessToken: 'another' });
-      await expect(revokeOutside()).rejects.toThrow(TokenStoreUnavailableError);
+      await store('another');
+      waiting = [storeOutside(), revokeOutside(), runOutside()];
+      await jest.advanceTimersByTimeAsync(9900);
+      expect(settled).toEqual([]);
+      await jest.advanceTimersByTimeAsync(200);
+      const unanswered = expect.stringMatching(
+        /^\w+: TokenStoreUnavailableError: PostgreSQL did not answer the request/,
+      );
+      expect(settled).toEqual([unanswered, unanswered]);
+      await jest.advanceTimersByTimeAsync(3_600_000);
+      expect(settled).toHaveLength(2);
     });
+    await Promise.all(waiting);
+    expect(settled[2]).toBe('run');
     const key = { keycloakUserId: 'ada', idp: 'acme' };
     await expect(testing.get(DisconnectedAccountsTable).has(key)).resolves.toBe(false);
-    expect(testing.get(TestTokens).stored('ada', 'acme')).toMatchObject({ accessToken: 'another' });
+    expect(testing.get(TestTokens).stored('ada', 'acme')).toMatchObject({ accessToken: 'of the other transaction' });
     expect(testing.get(TestTokens).revoked).toEqual([]);
+  });
+
+  it('free the rows of a transaction whose connection broke, and undo it', async () => {
+    jest.useFakeTimers();
+    const testing = await compile({ tokens: { ada: { acme: 'a token' } } });
+    const store = (accessToken: string) => testing.get(TokenManager).storeIdpTokens('ada', 'acme', { accessToken });
+    const storeOutside = outside(() => store('of the writer'));
+    let waiting: Promise<void> | undefined;
+    const broken = testing.get(QueryRunnerScope).run(async (runner) => {
+      await store('of the lost transaction');
+      waiting = storeOutside();
+      Object.assign(runner, { isReleased: true }); // as TypeORM does when the connection breaks
+      await jest.advanceTimersByTimeAsync(1000);
+    });
+    await expect(broken).rejects.toThrow(/The connection of the surrounding transaction broke/);
+    await waiting;
+    expect(testing.get(TestTokens).stored('ada', 'acme')).toMatchObject({ accessToken: 'of the writer' });
+  });
+
+  it('let a transaction end only after the statements that its work did not await', async () => {
+    const testing = await compile({ tokens: { ada: { acme: 'a token' }, bob: { acme: 'a token' } } });
+    const scope = testing.get(QueryRunnerScope);
+    const store = (user: string, accessToken: string) =>
+      testing.get(TokenManager).storeIdpTokens(user, 'acme', { accessToken });
+    const [isLocked, mayEnd] = [gate(), gate()];
+    const first = scope.run(async () => {
+      await store('ada', 'of the first');
+      isLocked.open();
+      await mayEnd.passed;
+    });
+    await isLocked.passed;
+    const second = scope.run(async () => {
+      await store('bob', 'of the second');
+      void store('ada', 'of the second');
+      await Promise.resolve();
+    });
+    await expect(Promise.race([second, new Promise((resolve) => setImmediate(resolve, 'open'))])).resolves.toBe('open');
+    mayEnd.open();
+    await Promise.all([first, second]);
+    for (const user of ['ada', 'bob']) {
+      expect(testing.get(TestTokens).stored(user, 'acme')).toMatchObject({ accessToken: 'of the second' });
+    }
   });
 
   it('know a login that comes during a refresh, also when the clock of the test stands still', async () => {

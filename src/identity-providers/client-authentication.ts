@@ -28,24 +28,24 @@ export type ClientAssertionAlgorithm = keyof typeof SIGNATURES;
 /** The JWT by which an application authenticates, for `client_secret_jwt` and `private_key_jwt`. */
 export interface ClientAssertionOptions {
   /** The private key of `private_key_jwt`: a PEM text, or a JWK as an object. */
-  readonly key?: string | JsonWebKey;
+  readonly key?: string | JsonWebKey | undefined;
   /** The algorithm of `private_key_jwt`. */
-  readonly algorithm?: ClientAssertionAlgorithm;
+  readonly algorithm?: ClientAssertionAlgorithm | undefined;
   /** The id by which the provider finds the public key, `kid` in the header of the JWT. */
-  readonly keyId?: string;
+  readonly keyId?: string | undefined;
   /** The base64url of the SHA-256 of the client's certificate, `x5t#S256` in the header of the JWT. Entra needs it. */
-  readonly certificateThumbprint?: string;
+  readonly certificateThumbprint?: string | undefined;
   /** The audience of the JWT, `aud`. Default: the endpoint that the request goes to. */
-  readonly audience?: string;
+  readonly audience?: string | undefined;
 }
 
 /** What a client needs to authenticate. */
 export interface ClientCredentials {
   readonly clientId: string;
   /** Absent for `none` and `private_key_jwt`. */
-  readonly clientSecret?: string;
+  readonly clientSecret?: string | undefined;
   readonly clientAuthentication: ClientAuthentication;
-  readonly clientAssertion?: ClientAssertionOptions;
+  readonly clientAssertion?: ClientAssertionOptions | undefined;
 }
 
 /** Adds the credentials of the client to the parameters or to the headers of a request to an endpoint. */

@@ -6,7 +6,7 @@ import { describedProvider, ProviderSettings } from './provider.options.js';
 
 /** The options of a provider that the module does not know. */
 export class OAuth2Settings extends ProviderSettings {
-  declare kind?: undefined;
+  declare kind?: never;
 
   /** The URL to which the module sends refresh tokens. @see RFC 6749 section 3.2 */
   @IsEndpoint()

@@ -77,6 +77,11 @@ const KINDS = new Map<string, ProviderKind>([
 
 const MAX_NAME_LENGTH = 255;
 
+/** Returns whether an entry of the options can have this name. */
+export function isProviderName(idp: unknown): idp is string {
+  return typeof idp === 'string' && idp.trim() !== '' && idp.length <= MAX_NAME_LENGTH;
+}
+
 /** Makes the providers that the options describe, and lists every fault of their entries. */
 export function readIdentityProviders(entries: object): { providers: Map<string, IdentityProvider>; faults: string[] } {
   const providers = new Map<string, IdentityProvider>();
@@ -84,7 +89,7 @@ export function readIdentityProviders(entries: object): { providers: Map<string,
   for (const [idp, entry] of Object.entries(entries)) {
     if (entry === undefined) continue;
     const path = `identityProviders.${idp}`;
-    if (idp.trim() === '' || idp.length > MAX_NAME_LENGTH) {
+    if (!isProviderName(idp)) {
       faults.push(`${path} must have a name of 1 to ${MAX_NAME_LENGTH} characters`);
       continue;
     }

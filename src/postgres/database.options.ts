@@ -23,3 +23,10 @@ export function poolSizeOf({ options }: DataSource): number {
   for (const size of [max, poolSize]) if (typeof size === 'number' && size > 0) return size;
   return DEFAULT_POOL_SIZE;
 }
+
+/** Tells whether the data source asks a function of the host for its password, as for the tokens of a cloud provider. */
+export function hasPasswordFunction({ options }: DataSource): boolean {
+  const passwordOf = (place: unknown): unknown => Reflect.get(Object(place) as object, 'password');
+  const { extra, replication } = options as { extra?: unknown; replication?: { master?: unknown } };
+  return [options, extra, replication?.master].some((place) => typeof passwordOf(place) === 'function');
+}

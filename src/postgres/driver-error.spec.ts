@@ -1,7 +1,7 @@
 import { describe, expect, it } from '@jest/globals';
 import { QueryFailedError } from 'typeorm';
 
-import { TokensConfigurationError, TokenStoreUnavailableError, TokensUsageError } from '../tokens.errors.js';
+import { TokensConfigurationError, TokenStoreUnavailableError } from '../tokens.errors.js';
 import { isConnectionLost, translateDriverError } from './driver-error.js';
 
 const ACTION = 'load tokens';
@@ -69,10 +69,10 @@ describe('a fault of the program', () => {
 
 describe('a data source that is not open', () => {
   it.each(['Driver not Connected', 'Cannot use a pool after calling end on the pool'])(
-    'is a use that cannot work, and no lost connection: %s',
+    'is named, and is no lost connection: %s',
     (message) => {
       const translated = translateDriverError(new Error(message), ACTION);
-      expect(translated).toBeInstanceOf(TokensUsageError);
+      expect(translated).toMatchObject({ name: TokenStoreUnavailableError.name, retryable: true });
       expect(translated.message).toBe(
         'The data source is not open, so the module could not load tokens. Await dataSource.initialize() before the ' +
           'first call, and do not destroy the data source before app.close() has ended.',

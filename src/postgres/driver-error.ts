@@ -1,9 +1,4 @@
-import {
-  TokensConfigurationError,
-  TokensError,
-  TokenStoreUnavailableError,
-  TokensUsageError,
-} from '../tokens.errors.js';
+import { TokensConfigurationError, TokensError, TokenStoreUnavailableError } from '../tokens.errors.js';
 
 /** What the operator can do about an SQLSTATE or a class of them. */
 const REMEDIES: Record<string, string> = {
@@ -181,11 +176,20 @@ export function poolExhausted(action: string): TokenStoreUnavailableError {
   );
 }
 
-function notOpen(action: string): TokensUsageError {
-  return new TokensUsageError(
+/** Retryable, because a request can come while the process stops, and another process can then serve it. */
+function notOpen(action: string): TokenStoreUnavailableError {
+  return new TokenStoreUnavailableError(
     `The data source is not open, so the module could not ${action}. Await dataSource.initialize() before the first ` +
       'call, and do not destroy the data source before app.close() has ended.',
   );
+}
+
+/** Error of a connection for which the host's password function has failed. Its error is the `cause`. */
+export function passwordFailed(action: string, cause: Error): TokenStoreUnavailableError {
+  const error = new TokenStoreUnavailableError(
+    `The module could not ${action}, because the password function of the data source failed. Its error is the cause.`,
+  );
+  return Object.assign(error, { cause });
 }
 
 /** Compares names, because an error of another realm is no instance of the classes of this one. */

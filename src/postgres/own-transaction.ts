@@ -13,7 +13,7 @@ export interface TransactionSetup {
   readonly connect: (runner: QueryRunner, action: string) => Promise<unknown>;
   /** How long PostgreSQL may take for each of BEGIN, COMMIT and ROLLBACK, in milliseconds. */
   readonly timeoutMs: number;
-  readonly isolationLevel?: IsolationLevel;
+  readonly isolationLevel?: IsolationLevel | undefined;
 }
 
 /**

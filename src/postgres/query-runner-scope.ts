@@ -8,20 +8,20 @@ import { TokensUsageError } from '../tokens.errors.js';
 import { within } from '../within.js';
 import { ConnectionGate } from './connection-gate.js';
 import { dataSourceOf } from './data-source-of.js';
-import { DatabaseSettings, poolSizeOf, TOKENS_DATA_SOURCE } from './database.options.js';
-import { isHandshakeBroken, poolExhausted, translateDriverError } from './driver-error.js';
+import { DatabaseSettings, hasPasswordFunction, poolSizeOf, TOKENS_DATA_SOURCE } from './database.options.js';
+import { isHandshakeBroken, passwordFailed, poolExhausted, translateDriverError } from './driver-error.js';
 import { OwnTransaction } from './own-transaction.js';
 import { clientOf, HostTransaction, type IsolationLevel, type Transaction } from './transaction.js';
 
 /** How {@link QueryRunnerScope.run} opens a transaction. */
 export interface TransactionOptions {
   /** Default: the isolation level of the data source. It has no effect if `run` joins a surrounding transaction. */
-  isolationLevel?: IsolationLevel;
+  isolationLevel?: IsolationLevel | undefined;
   /**
    * Whether the transaction begins with the first statement of the module or of the work, and not at once. It takes no
    * connection before it begins. Default: false.
    */
-  lazy?: boolean;
+  lazy?: boolean | undefined;
 }
 
 /** The transaction of the calls inside `work`, and whether `work` has ended. */
@@ -209,7 +209,10 @@ export class QueryRunnerScope {
       const client = await within(connecting, deadline - performance.now(), () => undefined);
       if (client) return client;
     } catch (error) {
-      throw isHandshakeBroken(error) ? error : translateDriverError(error, action);
+      if (isHandshakeBroken(error)) throw error;
+      const translated = translateDriverError(error, action);
+      const isOfHost = translated === error && translated.name === 'Error' && hasPasswordFunction(this.dataSource);
+      throw isOfHost ? passwordFailed(action, translated) : translated;
     }
     void connecting.then(
       () => runner.release(),

@@ -90,13 +90,15 @@ export class RefreshCommitter {
         await target.disown(tokens);
         return;
       } catch (error) {
-        const isTransient = error instanceof TokenStoreUnavailableError && error.retryable && !this.drain.isOver;
-        const outlook = isTransient ? 'yet' : 'and stay valid until they expire';
+        // Only the server's lasting refusal of the statement is final. A fault of the host may pass.
+        const isRefused = error instanceof TokenStoreUnavailableError && !error.retryable;
+        const isOver = isRefused || this.drain.isOver;
+        const outlook = isOver ? 'and stay valid until they expire' : 'yet';
         this.#logger.error(
           `The ${target.subject} were deleted during a refresh. The refreshed tokens are not in the outbox ` +
             `${outlook}: ${logTextOf(error)}`,
         );
-        if (!isTransient) return;
+        if (isOver) return;
         await delay(pauseMs(attempt));
       }
     }

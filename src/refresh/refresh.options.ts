@@ -7,7 +7,7 @@ import type { OptionsOf } from '../options-validation.js';
  *
  * @interface
  */
-export type RefreshOptions = Partial<OptionsOf<RefreshSettings>>;
+export type RefreshOptions = OptionsOf<Partial<RefreshSettings>>;
 
 /** {@link RefreshOptions} with their rules and defaults. */
 export class RefreshSettings {

@@ -11,12 +11,12 @@ export interface TokenDemand {
    * How long the token must stay valid at least, in seconds. At most half of its lifetime counts, because a demand that
    * no token can meet would cause a refresh on every call.
    */
-  readonly minValiditySeconds?: number;
+  readonly minValiditySeconds?: number | undefined;
   /**
    * Token version of an access token that the provider's API refused. The module refreshes it even if it has not
    * expired.
    */
-  readonly rejectedVersion?: string;
+  readonly rejectedVersion?: string | undefined;
 }
 
 const LEEWAY_SHARE_OF_LIFETIME = 0.1;

@@ -18,7 +18,7 @@ import { unlessAborted } from './unless-aborted.js';
 /** The demand of a caller, and the signal that ends its wait. */
 export interface FreshTokenRequest extends TokenDemand {
   /** Ends the wait of this caller. The refresh goes on for the other callers and for the next call. */
-  readonly signal?: AbortSignal;
+  readonly signal?: AbortSignal | undefined;
 }
 
 /** Loads token pairs, and refreshes stale ones. */

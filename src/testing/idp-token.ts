@@ -7,7 +7,10 @@ import { IdpToken } from '../refresh/idp-token.js';
  */
 export function idpToken(
   accessToken: string,
-  { expiresAt = 0, version = '1' }: { readonly expiresAt?: number; readonly version?: string } = {},
+  {
+    expiresAt = 0,
+    version = '1',
+  }: { readonly expiresAt?: number | undefined; readonly version?: string | undefined } = {},
 ): IdpToken {
   return new IdpToken(accessToken, expiresAt, version);
 }

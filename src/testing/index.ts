@@ -1,3 +1,5 @@
+import '../process-copies.js';
+
 export { idpToken } from './idp-token.js';
 export { type RevokedPair, type StoredPair, TestTokens } from './test-tokens.js';
 export type { RefreshForTesting, RefusedRefresh, TokensTestingOptions } from './testing.options.js';

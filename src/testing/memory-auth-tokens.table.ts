@@ -1,7 +1,6 @@
 import { Injectable } from '@nestjs/common';
 
 import { IdentityProviderRegistry } from '../identity-providers/identity-provider.registry.js';
-import { QueryRunnerScope } from '../postgres/query-runner-scope.js';
 import { randomId } from '../postgres/random-id.js';
 import {
   type AccessTokenRow,
@@ -18,6 +17,7 @@ import { MemoryDisconnectedAccountsTable } from './memory-disconnected-accounts.
 import { CLEARED, MemoryLeases, type MemoryLeasedRow, readLeasedRow } from './memory-leases.js';
 import { MemoryRows } from './memory-rows.js';
 import { MemoryTokenRevocationsTable } from './memory-token-revocations.table.js';
+import { type MemoryTransaction, MemoryTransactions } from './memory-transactions.js';
 
 interface Pair extends MemoryLeasedRow {
   readonly key: TokenKey;
@@ -42,12 +42,12 @@ export class MemoryAuthTokensTable implements Omit<Pick<AuthTokensTable, keyof A
   #ids = 0;
 
   constructor(
-    scope: QueryRunnerScope,
+    private readonly transactions: MemoryTransactions,
     private readonly providers: IdentityProviderRegistry,
     private readonly revocations: MemoryTokenRevocationsTable,
     private readonly disconnected: MemoryDisconnectedAccountsTable,
   ) {
-    this.#rows = new MemoryRows(scope);
+    this.#rows = new MemoryRows(transactions);
     this.leases = new MemoryLeases(this.#rows, {
       nameOf: keyName,
       read: (pair) => this.#read(pair),
@@ -110,34 +110,39 @@ export class MemoryAuthTokensTable implements Omit<Pick<AuthTokensTable, keyof A
     const { accessToken, refreshToken, accessTokenExpiresAt, refreshTokenExpiresAt, issuedAt, isExplicit } = pair;
     const tokens = { accessToken, refreshToken, accessTokenExpiresAt, refreshTokenExpiresAt };
     let isImported = false;
-    await this.#write(key, (stored) => {
-      const mayInsert = isExplicit || !this.disconnected.mayBeNoted(key);
-      isImported = stored ? isNewer(pair, stored, clientId) : mayInsert;
-      if (!isImported) return stored;
-      return this.#stored(key, tokens, clientId, { id: stored?.id, issuedAt: issuedAt * 1000 || Date.now() });
+    await this.transactions.statement(async () => {
+      await this.#write(key, (stored) => {
+        const mayInsert = isExplicit || !this.disconnected.mayBeNoted(key);
+        isImported = stored ? isNewer(pair, stored, clientId) : mayInsert;
+        if (!isImported) return stored;
+        return this.#stored(key, tokens, clientId, { id: stored?.id, issuedAt: issuedAt * 1000 || Date.now() });
+      });
+      if (isExplicit) await this.disconnected.forget(key);
     });
-    if (isExplicit) await this.disconnected.forget(key);
     return isImported;
   }
 
   async delete(key: TokenKey): Promise<StoredTokens | null> {
-    this.#failIfAsked(key);
-    const deleted = await this.#delete(key);
-    if (!deleted) return null;
-    await this.disconnected.forget(key);
-    return storedTokens(deleted);
+    return this.transactions.statement(async () => {
+      const deleted = await this.#delete(key);
+      if (!deleted) return null;
+      await this.disconnected.forget(key);
+      return storedTokens(deleted);
+    });
   }
 
   async deleteForRevocation(key: TokenKey, isRevocable: boolean): Promise<boolean> {
-    this.#failIfAsked(key);
-    await this.#rows.unlocked(keyName(key));
-    await this.disconnected.note(key); // before the deletion, because an automatic import may run in between
-    const deleted = await this.#delete(key);
-    if (deleted && isRevocable) {
-      const { accessToken, refreshToken } = deleted.tokens;
-      await this.revocations.add({ ...key, accessToken, refreshToken, clientId: deleted.clientId });
-    }
-    return deleted !== null;
+    return this.transactions.statement(async () => {
+      this.#failIfAsked(key, await this.transactions.join());
+      await this.#rows.unlocked(keyName(key));
+      await this.disconnected.note(key); // before the deletion, because an automatic import may run in between
+      const deleted = await this.#delete(key);
+      if (deleted && isRevocable) {
+        const { accessToken, refreshToken } = deleted.tokens;
+        await this.revocations.add({ ...key, accessToken, refreshToken, clientId: deleted.clientId });
+      }
+      return deleted !== null;
+    });
   }
 
   async reactivate({ idp, userIds, endedAfter, errorCode }: Reactivation): Promise<number> {
@@ -150,6 +155,7 @@ export class MemoryAuthTokensTable implements Omit<Pick<AuthTokensTable, keyof A
       (!endedAfter || pair.updatedAt >= endedAfter.getTime()) &&
       (errorCode === null || pair.lastErrorCode === errorCode);
     let reactivated = 0;
+    await this.transactions.join(); // a failed transaction has no effect, also if no grant is chosen
     for (const { key } of [...this.#rows.committed.values()].filter(isChosen)) {
       await this.#rows.write(keyName(key), (pair) => {
         if (!isChosen(pair)) return pair;
@@ -165,28 +171,29 @@ export class MemoryAuthTokensTable implements Omit<Pick<AuthTokensTable, keyof A
   }
 
   async #find(key: TokenKey): Promise<Pair | null> {
-    this.#failIfAsked(key);
+    this.#failIfAsked(key, await this.transactions.joinToRead());
     return (await this.#rows.find(keyName(key))) ?? null;
   }
 
   async #write(key: TokenKey, change: (pair: Pair | undefined) => Pair | undefined): Promise<void> {
-    this.#failIfAsked(key);
+    this.#failIfAsked(key, await this.transactions.join());
     await this.#rows.write(keyName(key), change);
   }
 
   async #delete(key: TokenKey): Promise<Pair | null> {
     const deleted: Pair[] = [];
-    await this.#rows.write(keyName(key), (pair) => {
+    await this.#write(key, (pair) => {
       if (pair) deleted.push(pair);
       return undefined;
     });
     return deleted[0] ?? null;
   }
 
-  #failIfAsked(key: TokenKey): void {
+  #failIfAsked(key: TokenKey, transaction: MemoryTransaction | undefined): void {
     const failure = this.#failures.get(keyName(key));
     if (!failure) return;
     if (failure.isOnce) this.failWith(key, null);
+    transaction?.noteError(failure.error);
     throw failure.error;
   }
 

@@ -1,9 +1,9 @@
 import { Injectable } from '@nestjs/common';
 
-import { QueryRunnerScope } from '../postgres/query-runner-scope.js';
 import type { DisconnectedAccountsTable } from '../storage/disconnected-accounts/disconnected-accounts.table.js';
 import { keyName, type TokenKey } from '../token-key.js';
 import { MemoryRows } from './memory-rows.js';
+import { MemoryTransactions } from './memory-transactions.js';
 
 /** The table `disconnected_accounts` in memory. `MemoryAuthTokensTable` writes it. */
 @Injectable()
@@ -13,8 +13,8 @@ export class MemoryDisconnectedAccountsTable implements Pick<
 > {
   readonly #rows: MemoryRows<true>;
 
-  constructor(scope: QueryRunnerScope) {
-    this.#rows = new MemoryRows(scope);
+  constructor(transactions: MemoryTransactions) {
+    this.#rows = new MemoryRows(transactions);
   }
 
   async has(key: TokenKey): Promise<boolean> {

@@ -1,9 +1,9 @@
 import { Injectable } from '@nestjs/common';
 
-import { QueryRunnerScope } from '../postgres/query-runner-scope.js';
 import type { LoadedOfflineToken } from '../storage/offline-tokens/offline-tokens.statements.js';
 import type { OfflineTokensTable } from '../storage/offline-tokens/offline-tokens.table.js';
 import { MemoryRows } from './memory-rows.js';
+import { MemoryTransactions } from './memory-transactions.js';
 
 type Statements = Pick<OfflineTokensTable, 'store' | 'replace' | 'delete' | 'isUncommitted'>;
 
@@ -15,8 +15,8 @@ type Statements = Pick<OfflineTokensTable, 'store' | 'replace' | 'delete' | 'isU
 export class MemoryOfflineTokensTable implements Statements {
   readonly #rows: MemoryRows<string>;
 
-  constructor(scope: QueryRunnerScope) {
-    this.#rows = new MemoryRows(scope);
+  constructor(transactions: MemoryTransactions) {
+    this.#rows = new MemoryRows(transactions);
   }
 
   /** Returns the committed text of a user; null if there is none. */

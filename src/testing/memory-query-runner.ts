@@ -1,83 +1,46 @@
 import { Injectable } from '@nestjs/common';
-import { type DataSource, type QueryRunner, TransactionNotStartedError } from 'typeorm';
+import { DataSource, type QueryRunner } from 'typeorm';
 
 import { QueryRunnerScope } from '../postgres/query-runner-scope.js';
 import { TokensUsageError } from '../tokens.errors.js';
 
-/** The statement by which the module looks at its transaction before it commits it. */
-const LIVENESS = 'SELECT 1';
+/**
+ * The statements by which TypeORM begins and ends a transaction and its levels, and by which the module looks at its
+ * transaction before it commits it.
+ */
+const ACCEPTED =
+  /^(START TRANSACTION|SET TRANSACTION ISOLATION LEVEL (READ (UN)?COMMITTED|REPEATABLE READ|SERIALIZABLE)|(RELEASE |ROLLBACK TO )?SAVEPOINT \w+|COMMIT|ROLLBACK|SELECT 1)$/;
 
 /**
- * A query runner without a database. It counts the levels of its transaction and accepts no SQL. {@link MemoryRows}
- * watches it to learn when the transaction ends.
+ * Returns a data source whose query runners have no database. They are TypeORM's own, so they have its members, and its
+ * rules for transactions. They execute no statement, and refuse those of the host. {@link MemoryTransactions} watches them to
+ * learn when a transaction ends.
  */
-class MemoryQueryRunner {
-  isReleased = false;
-  #depth = 0;
-
-  constructor(readonly dataSource: DataSource) {}
-
-  get isTransactionActive(): boolean {
-    return this.#depth > 0;
-  }
-
-  get manager(): never {
-    throw noDatabase();
-  }
-
-  /** The module closes a connection through what this returns. */
-  connect(): Promise<object> {
-    return Promise.resolve({ end: () => Promise.resolve() });
-  }
-
-  async startTransaction(): Promise<void> {
-    await this.connect(); // as TypeORM does, because the first use of the runner begins the transaction of the scope
-    this.#depth++;
-  }
-
-  commitTransaction(): Promise<void> {
-    return this.#endLevel();
-  }
-
-  rollbackTransaction(): Promise<void> {
-    return this.#endLevel();
-  }
-
-  release(): Promise<void> {
-    this.isReleased = true;
-    return Promise.resolve();
-  }
-
-  async query(statement: string): Promise<unknown[]> {
-    await this.connect();
-    if (statement === LIVENESS) return [];
-    throw noDatabase();
-  }
-
-  sql(): Promise<never> {
-    return Promise.reject(noDatabase());
-  }
-
-  stream(): Promise<never> {
-    return Promise.reject(noDatabase());
-  }
-
-  #endLevel(): Promise<void> {
-    if (this.#depth === 0) return Promise.reject(new TransactionNotStartedError());
-    this.#depth--;
-    return Promise.resolve();
-  }
+export function memoryDataSource(): DataSource {
+  const dataSource = new DataSource({ type: 'postgres' });
+  const create = dataSource.createQueryRunner.bind(dataSource);
+  dataSource.createQueryRunner = (mode) => withoutDatabase(create(mode));
+  return dataSource;
 }
 
-/** Returns a data source whose query runners have no database. The module asks it for nothing else. */
-export function memoryDataSource(): DataSource {
-  const dataSource = {
-    options: {},
-    isInitialized: false,
-    createQueryRunner: (): QueryRunner => new MemoryQueryRunner(memory) as unknown as QueryRunner,
+function withoutDatabase(runner: QueryRunner): QueryRunner {
+  const query = async (statement: string): Promise<unknown[]> => {
+    await runner.connect(); // as TypeORM does, because the first use of the runner begins the transaction of the scope
+    if (ACCEPTED.test(statement)) return [];
+    throw noDatabase();
   };
-  const memory = dataSource as unknown as DataSource;
-  return memory;
+  Object.assign(runner, {
+    // The module closes a connection through what this returns.
+    connect: () => Promise.resolve({ end: () => Promise.resolve() }),
+    query,
+    sql: () => Promise.reject(noDatabase()),
+    stream: () => Promise.reject(noDatabase()),
+  });
+  return Object.defineProperty(runner, 'manager', {
+    get() {
+      throw noDatabase();
+    },
+  });
 }
 
 /** The scope of tokens in memory. It joins runners of every data source, because the memory belongs to none. */

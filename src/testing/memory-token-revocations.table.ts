@@ -1,6 +1,5 @@
 import { Injectable } from '@nestjs/common';
 
-import { QueryRunnerScope } from '../postgres/query-runner-scope.js';
 import type {
   ClaimedRevocation,
   PendingTokens,
@@ -10,6 +9,7 @@ import type {
 import type { TokenRevocationsTable } from '../storage/token-revocations/token-revocations.table.js';
 import type { TokenKey } from '../token-key.js';
 import { MemoryRows } from './memory-rows.js';
+import { MemoryTransactions } from './memory-transactions.js';
 
 const FIRST_BACKOFF_MS = 30_000;
 const LONGEST_BACKOFF_MS = 3_600_000;
@@ -32,8 +32,8 @@ export class MemoryTokenRevocationsTable implements Pick<TokenRevocationsTable, 
   #ids = 0;
   #added: () => void = () => undefined;
 
-  constructor(scope: QueryRunnerScope) {
-    this.#rows = new MemoryRows(scope);
+  constructor(transactions: MemoryTransactions) {
+    this.#rows = new MemoryRows(transactions);
   }
 
   /** The committed pairs, in the order in which they were added. */
@@ -90,11 +90,10 @@ export class MemoryTokenRevocationsTable implements Pick<TokenRevocationsTable, 
     await this.#rows.writeDetached(id, () => undefined);
   }
 
-  findPending({ keycloakUserId, idp }: TokenKey): Promise<PendingTokens[]> {
-    const pending = this.#rows
-      .peekAll()
+  async findPending({ keycloakUserId, idp }: TokenKey): Promise<PendingTokens[]> {
+    const pending = (await this.#rows.findAll())
       .map(({ revocation }) => revocation)
       .filter((each) => each.keycloakUserId === keycloakUserId && each.idp === idp);
-    return Promise.resolve(pending.map(({ accessToken, refreshToken }) => ({ accessToken, refreshToken })));
+    return pending.map(({ accessToken, refreshToken }) => ({ accessToken, refreshToken }));
   }
 }

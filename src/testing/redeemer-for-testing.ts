@@ -1,5 +1,8 @@
 import { Inject, Injectable } from '@nestjs/common';
 
+import { refreshAt } from '../identity-providers/checked-answer.js';
+import { completePolicy } from '../identity-providers/refresh-policy.js';
+import { nonEmptyText } from '../oauth-http/answer-fields.js';
 import type { Redeemer, PairRefresh } from '../refresh/pair-refresh.js';
 import type { ExchangeOutcome } from '../refresh/refresh-target.js';
 import { RefreshTokenRedeemer } from '../refresh/refresh-token-redeemer.js';
@@ -9,7 +12,7 @@ import type { Lease } from '../storage/leases/lease.js';
 import { authTokenLocation } from '../storage/token-locations.js';
 import type { TokenKey } from '../token-key.js';
 import { type IdpTokens, sealIdpTokens } from '../token-manager/idp-tokens.js';
-import { TESTING_OPTIONS, type TokensTestingOptions } from './testing.options.js';
+import { type RefusedRefresh, TESTING_OPTIONS, type TokensTestingOptions } from './testing.options.js';
 
 const LIFETIME_SECONDS = 3600;
 
@@ -37,8 +40,8 @@ export class RedeemerForTesting extends RefreshTokenRedeemer {
       const answer = refresh
         ? await refresh(key.keycloakUserId, key.idp, redeemed)
         : successorOf(open(accessToken, 'access_token'), redeemed);
-      if ('kind' in answer) return answer;
-      const issued = sealIdpTokens(this.sealing, key, answer);
+      if (!isPair(answer)) return await refusalOf(answer);
+      const issued = sealIdpTokens(this.sealing, key, { ...answer, refreshToken: nonEmptyText(answer.refreshToken) });
       // An answer without a refresh token keeps the redeemed one, as the answer of a provider does.
       const isKept = !issued.refreshToken || answer.refreshToken === redeemed;
       return {
@@ -55,6 +58,19 @@ export class RedeemerForTesting extends RefreshTokenRedeemer {
       return { kind: 'threw', error };
     }
   }
+}
+
+/** Whether an answer of the host has tokens. The host may return what the types do not allow. */
+function isPair(answer: unknown): answer is IdpTokens {
+  const accessToken: unknown =
+    typeof answer === 'object' && answer !== null && 'accessToken' in answer ? answer.accessToken : undefined;
+  return nonEmptyText(accessToken) !== undefined;
+}
+
+/** Returns a refusal, checked as that of a provider of the host. Every other answer without tokens is lost. */
+async function refusalOf(answer: RefusedRefresh): Promise<RefusedRefresh> {
+  const checked = await refreshAt({ policy: completePolicy(), refresh: () => Promise.resolve(answer) }, '');
+  return checked.kind === 'success' ? { kind: 'ambiguous', code: 'INVALID_ANSWER' } : checked;
 }
 
 function successorOf(accessToken: string, refreshToken: string): IdpTokens {

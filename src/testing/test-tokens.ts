@@ -78,6 +78,9 @@ export class TestTokens {
    * Makes every call on the tokens of a user at a provider reject with an error, until {@link recover}. Arguments are
    * checked before. {@link TokenManager.reactivateIdpTokens} and refreshes under way do not fail.
    *
+   * A {@link TokenStoreUnavailableError}, and an error that is not of this module, counts as that of a failed statement.
+   * The surrounding transaction then executes no other statement and does not commit, as in PostgreSQL.
+   *
    * @param options with `once`, only the next call rejects
    * @throws {@link InvalidTokenInputError} for arguments that cannot name a pair
    */

@@ -4,7 +4,7 @@ import type { QueryRunner } from 'typeorm';
 
 import { subjectOfUser, type UserIdResolver } from '../http/http.options.js';
 import type { IdentityProvider, RefreshAnswer } from '../identity-providers/identity-provider.js';
-import { readIdentityProviders } from '../identity-providers/identity-providers.options.js';
+import { isProviderName, readIdentityProviders } from '../identity-providers/identity-providers.options.js';
 import { ProviderType } from '../identity-providers/provider-type.js';
 import type { AccessTokenClaims } from '../keycloak/token-claims.js';
 import { RefreshSettings } from '../refresh/refresh.options.js';
@@ -29,22 +29,27 @@ export interface TokensTestingOptions {
    * The stored tokens, by user id and idp. A text is an access token that does not expire, and has a refresh token.
    * Default: none.
    */
-  readonly tokens?: Readonly<Record<string, Readonly<Record<string, string | IdpTokens>>>>;
+  readonly tokens?: Readonly<Record<string, Readonly<Record<string, string | IdpTokens>>>> | undefined;
   /** The names of the configured providers. Default: every name is configured. */
-  readonly providers?: readonly string[];
+  readonly providers?: readonly string[] | undefined;
   /** Whether every module of the application can inject the exports without importing the module. Default: false. */
-  readonly isGlobal?: boolean;
+  readonly isGlobal?: boolean | undefined;
   /** Reads the user id from a request, for {@link IdpTokenGuard}. Default: `request.user.sub`. */
-  readonly userId?: UserIdResolver;
+  readonly userId?: UserIdResolver | undefined;
   /**
-   * Answers the refresh of a stale or rejected token. Default: the access token and the refresh token with
-   * `-refreshed-1`, `-refreshed-2` and so on at their ends. The access token expires after an hour.
+   * Answers the refresh of a stale or rejected token. An answer without an access token counts as lost. Default: the
+   * access token and the refresh token with `-refreshed-1`, `-refreshed-2` and so on at their ends. The access token
+   * expires after an hour.
    */
-  readonly refresh?: RefreshForTesting;
+  readonly refresh?: RefreshForTesting | undefined;
   /** Returns the query runner of the host's current transaction, if there is one. Token statements join it. */
-  readonly hostQueryRunner?: () => QueryRunner | undefined;
-  /** The claims of each bearer token that {@link KeycloakAuthGuard} accepts. Default: none. */
-  readonly bearerTokens?: Readonly<Record<string, AccessTokenClaims>>;
+  readonly hostQueryRunner?: (() => QueryRunner | undefined) | undefined;
+  /**
+   * The claims of each bearer token that {@link KeycloakAuthGuard} accepts. It refuses them as the real module does when
+   * `exp` is over, and when `sub`, `nbf`, `typ` or `cnf` is not good. Without `exp` a token does not expire. Default:
+   * none.
+   */
+  readonly bearerTokens?: Readonly<Record<string, AccessTokenClaims>> | undefined;
 }
 
 /** Injection token of the options of {@link TokensTestingModule}. */
@@ -73,9 +78,12 @@ export function testingSettings(options: TokensTestingOptions): TokensSettings {
   };
 }
 
-/** The providers of a module that has every name configured. It makes each one at its first use. */
+/**
+ * The providers of a module that has every name configured that options can have. It makes each one at its first use.
+ */
 class EveryIdentityProvider extends Map<string, IdentityProvider> {
-  override get(idp: string): IdentityProvider {
+  override get(idp: string): IdentityProvider | undefined {
+    if (!isProviderName(idp)) return undefined;
     const provider = super.get(idp) ?? providerForTesting(idp);
     this.set(idp, provider);
     return provider;

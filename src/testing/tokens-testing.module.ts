@@ -25,6 +25,7 @@ import { MemoryDisconnectedAccountsTable } from './memory-disconnected-accounts.
 import { MemoryOfflineTokensTable } from './memory-offline-tokens.table.js';
 import { memoryDataSource, MemoryQueryRunnerScope } from './memory-query-runner.js';
 import { MemoryTokenRevocationsTable } from './memory-token-revocations.table.js';
+import { MemoryTransactions } from './memory-transactions.js';
 import { RedeemerForTesting } from './redeemer-for-testing.js';
 import { rotationForTesting } from './rotation-for-testing.js';
 import { TestTokens } from './test-tokens.js';
@@ -62,6 +63,7 @@ function replacements(options: TokensTestingOptions): Provider[] {
     { provide: TOKENS_SETTINGS, useFactory: () => testingSettings(options) },
     { provide: TOKENS_DATA_SOURCE, useFactory: memoryDataSource },
     { provide: QueryRunnerScope, useClass: MemoryQueryRunnerScope },
+    MemoryTransactions,
     MemoryTokenRevocationsTable,
     MemoryDisconnectedAccountsTable,
     MemoryOfflineTokensTable,

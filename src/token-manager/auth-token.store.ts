@@ -15,7 +15,7 @@ export interface TokensToStore extends Omit<SealedTokens, 'refreshToken'> {
    * If it is absent or empty, because the login brought none, the stored refresh token and its expiry are kept. `null`
    * drops the stored one. Pass `null` if the pair can be of another account of the user at the provider.
    */
-  readonly refreshToken?: SealedTokens['refreshToken'] | null;
+  readonly refreshToken?: SealedTokens['refreshToken'] | null | undefined;
 }
 
 /**

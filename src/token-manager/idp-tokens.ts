@@ -11,11 +11,11 @@ export interface IdpTokens {
    * If it is absent or empty, because the login brought none, the stored refresh token and its expiry are kept. `null`
    * drops the stored one. Pass `null` if the tokens can be of another account of the user at the provider.
    */
-  refreshToken?: string | null;
+  refreshToken?: string | null | undefined;
   /** Epoch seconds; 0 or absent = the token does not expire. */
-  accessTokenExpiresAt?: number;
+  accessTokenExpiresAt?: number | undefined;
   /** Epoch seconds; 0 or absent = the token does not expire. */
-  refreshTokenExpiresAt?: number;
+  refreshTokenExpiresAt?: number | undefined;
 }
 
 /**

@@ -37,11 +37,8 @@ export async function copyProject({ packages = [], node, postgres }: Cell): Prom
     await copy('node_modules', folder);
     const environment = environmentOf(node === undefined ? undefined : await installNode(node, folder));
     if (packages.length > 0) {
-      await run('npm', ['install', '--save-dev', '--no-audit', '--no-fund', ...packages], {
-        cwd: folder,
-        env: environment,
-        maxBuffer: 2 ** 26,
-      });
+      await changePackages(folder, packages);
+      await run('npm', ['install', '--no-audit', '--no-fund'], { cwd: folder, env: environment, maxBuffer: 2 ** 26 });
     }
     if (postgres !== undefined) await installPostgres(postgres, folder);
     return { folder, environment, versionOf: (name) => versionOf(folder, name), remove };
@@ -54,6 +51,36 @@ export async function copyProject({ packages = [], node, postgres }: Cell): Prom
 async function copy(path: string, folder: string): Promise<void> {
   await mkdir(dirname(join(folder, path)), { recursive: true });
   await cp(join(PROJECT, path), join(folder, path), { recursive: true, verbatimSymlinks: true });
+}
+
+/**
+ * Writes other versions into package.json, and takes these packages and those that have them as peers out of
+ * package-lock.json. With the locked versions of the peers, npm would find no solution.
+ */
+async function changePackages(folder: string, packages: readonly string[]): Promise<void> {
+  const versions = new Map(packages.map((each) => [each.slice(0, each.lastIndexOf('@')), each.split('@').at(-1)]));
+  await rewrite(join(folder, 'package.json'), (manifest: { devDependencies: object }) => {
+    Object.assign(manifest.devDependencies, Object.fromEntries(versions));
+  });
+  await rewrite(
+    join(folder, 'package-lock.json'),
+    (lock: { packages: Record<string, { peerDependencies?: object }> }) => {
+      const isAffected = (path: string) =>
+        versions.has(path.replace('node_modules/', '')) ||
+        Object.keys(lock.packages[path]?.peerDependencies ?? {}).some((name) => versions.has(name));
+      const paths = Object.keys(lock.packages);
+      const affected = paths.filter((path) => path !== '' && isAffected(path));
+      const kept = paths.filter((path) => !affected.some((each) => `${path}/`.startsWith(`${each}/`)));
+      lock.packages = Object.fromEntries(kept.map((path) => [path, lock.packages[path] ?? {}]));
+    },
+  );
+}
+
+// eslint-disable-next-line @typescript-eslint/no-explicit-any -- the callers name the shape that npm writes
+async function rewrite(path: string, change: (content: any) => void): Promise<void> {
+  const content: unknown = JSON.parse(await readFile(path, 'utf8'));
+  change(content);
+  await writeFile(path, JSON.stringify(content, null, 2));
 }
 
 /** Installs Node.js of a version from npm. Returns the directory of its program. */

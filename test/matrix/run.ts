@@ -63,7 +63,7 @@ async function runCell(cell: Cell): Promise<CellResult> {
     await rm(report, { force: true });
     const jest = ['--json', `--outputFile=${report}`, `--cacheDirectory=${join(copy.folder, 'build', 'jest')}`];
     const pooler = cell.hasPgBouncer ? { TOKENS_TEST_PGBOUNCER: '1' } : {};
-    if (!(await npm(copy, cell, 'suites', ['test', '--', ...jest, ...leftOut(cell)], pooler))) faults.push('suites');
+    if (!(await npm(copy, cell, 'suites', ['test', '--', ...jest], pooler))) faults.push('suites');
     if (cell.hasPgBouncer && !(await npm(copy, cell, 'pgbouncer', ['run', 'test:pgbouncer']))) faults.push('pgbouncer');
     if (cell.hosts && !(await npm(copy, cell, 'hosts', ['run', 'test:hosts', '--', ...cell.hosts]))) {
       faults.push('hosts');
@@ -98,10 +98,6 @@ async function npm(
   await finished(output);
   console.log(`${cell.name}: ${part}: ${exitCode === 0 ? 'passed' : `FAILED, see ${log}`}`);
   return exitCode === 0;
-}
-
-function leftOut({ leavesOut = {} }: Cell): string[] {
-  return Object.keys(leavesOut).map((suite) => `--testPathIgnorePatterns=${suite.replaceAll('.', '\\.')}`);
 }
 
 async function missingProgram({ hasPgBouncer }: Cell): Promise<string | undefined> {

@@ -100,6 +100,16 @@ export function describeEndedGrants(rigOf: () => ManagerUnderTest): void {
         });
     });
 
+    it.each(['', ' ', 'x'.repeat(300)])(
+      'are not looked for at a provider that no options can name: "%s"',
+      async (idp) => {
+        expect(await failureOf(manager.reactivateIdpTokens(idp))).toMatchObject({
+          name: 'UnsupportedProviderError',
+          code: 'ERR_TOKENS_UNSUPPORTED_PROVIDER',
+        });
+      },
+    );
+
     it.each<[string, unknown, string]>([
       ['nothing', null, 'must be an object'],
       ['no list of users', { userIds: 'ada' }, 'must have a list as userIds'],

@@ -231,6 +231,13 @@ export function describeTokenManager(name: string, setUp: () => Promise<ManagerU
         expect(rig.redeemed).toEqual([user, user]);
       });
 
+      it('whose answer has no access token is a lost answer', async () => {
+        rig.answer = () => ({ accessToken: '' });
+        await store({ accessTokenExpiresAt: 1 });
+        expect(await failureOf(get())).toEqual(unavailable(/because the provider's answer was lost \(\w+\)/));
+        expect(rig.redeemed).toEqual([user, user]);
+      });
+
       it('that the provider refuses to this application is a fault of the options', async () => {
         rig.answer = () => ({ status: 401, error: 'invalid_client' });
         await store({ accessTokenExpiresAt: 1 });
@@ -269,26 +276,29 @@ clientId, clientSecret and the URLs in identityProviders.acme. The tokens of use
       });
 
       it('gives way to a login and to a revocation that come meanwhile', async () => {
-        const { passed, open } = gate();
-        const begun = gate();
-        rig.answer = async (refreshToken): Promise<ProviderAnswer> => {
-          begun.open();
-          await passed;
-          return { accessToken: 'too late', refreshToken: `${refreshToken}+`, expiresIn: HOUR };
+        const refreshing = async (refreshToken: string) => {
+          const [begun, answered] = [gate(), gate()];
+          rig.answer = async (redeemed): Promise<ProviderAnswer> => {
+            begun.open();
+            await answered.passed;
+            return { accessToken: 'too late', refreshToken: `${redeemed}+`, expiresIn: HOUR };
+          };
+          await store({ refreshToken, accessTokenExpiresAt: 1 });
+          const waiting = get();
+          waiting.catch(() => undefined); // the caller looks at it later
+          await begun.passed;
+          return { waiting, answer: answered.open };
         };
-        await store({ accessTokenExpiresAt: 1 });
-        const waiting = get();
-        await begun.passed;
+        const beforeLogin = await refreshing(user);
         await store({ accessToken: 'of the new login', refreshToken: `${user}-login` });
-        open();
-        await expect(waiting).resolves.toMatchObject({ accessToken: 'of the new login' });
+        beforeLogin.answer();
+        await expect(beforeLogin.waiting).resolves.toMatchObject({ accessToken: 'of the new login' });
 
-        const revoked = `${user}-revoked`;
-        await store({ refreshToken: revoked, accessTokenExpiresAt: 1 });
-        const last = get();
+        const beforeRevocation = await refreshing(`${user}-revoked`);
         await manager.revokeIdpTokens(user, 'acme');
-        expect(await failureOf(last)).toEqual(notFound());
-        await rig.revocationOf(revoked);
+        beforeRevocation.answer();
+        expect(await failureOf(beforeRevocation.waiting)).toEqual(notFound());
+        await rig.revocationOf(`${user}-revoked`);
       });
     });
 

@@ -1,8 +1,11 @@
-import { beforeEach, describe, expect, it } from '@jest/globals';
+import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
 
 import { AuthTokenStore, OfflineTokenStore, QueryRunnerScope, TokenManager } from '../../src/index.js';
+import { dataSourceOf } from '../../src/postgres/data-source-of.js';
 import { failureOf } from './failure-of.js';
+import { gate } from './gate.js';
 import { type ManagerUnderTest, outside } from './manager-under-test.js';
+import { until } from './until.js';
 
 /** Describes the transactions that token writes join. */
 export function describeTransactions(rigOf: () => ManagerUnderTest): void {
@@ -123,6 +126,31 @@ export function describeTransactions(rigOf: () => ManagerUnderTest): void {
       await expect(scope.run(() => Promise.resolve('no statement'), { lazy: true })).resolves.toBe('no statement');
     });
 
+    it('lend a query runner with its data source and with data of the host', async () => {
+      await scope.run(async (runner) => {
+        expect(runner.data).toEqual({});
+        expect(dataSourceOf(runner).options.type).toBe('postgres');
+        expect(runner.isReleased).toBe(false);
+        expect(Reflect.get(runner, 'no member of this name')).toBeUndefined();
+        await store('inside');
+      });
+    });
+
+    it('do not begin with an isolation level that does not exist', async () => {
+      let hasBegun = false;
+      const run = scope.run(
+        () => {
+          hasBegun = true;
+          return Promise.resolve();
+        },
+        { isolationLevel: 'NOPE' as never },
+      );
+      await expect(run).rejects.toThrow(Error);
+      expect(hasBegun).toBe(false);
+      await scope.run(() => store('serializable'), { isolationLevel: 'SERIALIZABLE' });
+      expect(await read()).toBe('serializable');
+    });
+
     it('must be ended by their owner', async () => {
       const ended = scope.run(async (runner) => {
         await store('ended');
@@ -201,6 +229,172 @@ in the current transaction, which must be committed first. Try again in 1 s.`,
       await waiting;
       expect(order).toEqual(['inside', 'outside']);
       expect(await read()).toBe('outside');
+    });
+
+    it('make writers of the same row wait for their end, however long it takes', async () => {
+      const other = `${user}-other`;
+      await store('before');
+      await manager.storeOfflineToken(user, 'before');
+      const began = performance.now();
+      const writes = outside(() => [
+        store('stored'),
+        manager.revokeIdpTokens(user, 'acme'),
+        manager.storeOfflineToken(user, 'stored'),
+        scope.run(async () => {
+          await manager.storeIdpTokens(other, 'acme', { accessToken: 'stored with it' });
+          await store('stored in a transaction');
+        }),
+      ]);
+      let waiting: Promise<unknown>[] = [];
+      await scope.run(async () => {
+        await store('inside');
+        await manager.storeOfflineToken(user, 'inside');
+        waiting = writes();
+        for (const write of waiting) write.catch(() => undefined); // the assertion below sees a rejection
+        // longer than the module tries statements that do not wait
+        await until(() => performance.now() - began > 2000);
+      });
+      await expect(Promise.all(waiting)).resolves.toHaveLength(4);
+      expect(await read(other)).toBe('stored with it');
+      await expect(manager.loadOfflineToken(user)).resolves.toBe('stored');
+    });
+
+    it('that wait for each other are not kept waiting, because one of them fails', async () => {
+      const [first, second] = [`${user}-first`, `${user}-second`];
+      const storeFor = (of: string, accessToken: string) => manager.storeIdpTokens(of, 'acme', { accessToken });
+      const [hasFirst, hasSecond] = [gate(), gate()];
+      const outcomes = await Promise.allSettled([
+        scope.run(async () => {
+          await storeFor(first, 'of the first');
+          hasFirst.open();
+          await hasSecond.passed;
+          await storeFor(second, 'of the first');
+        }),
+        scope.run(async () => {
+          await storeFor(second, 'of the second');
+          hasSecond.open();
+          await hasFirst.passed;
+          await storeFor(first, 'of the second');
+        }),
+      ]);
+      const refused = outcomes.filter((outcome) => outcome.status === 'rejected');
+      expect(refused).toHaveLength(1);
+      expect(refused[0]?.reason).toMatchObject({
+        name: 'TokenStoreUnavailableError',
+        message: expect.stringMatching(/SQLSTATE 40P01/),
+        sqlState: '40P01',
+        retryable: true,
+      });
+      const winner = outcomes[0].status === 'fulfilled' ? 'of the first' : 'of the second';
+      expect([await read(first), await read(second)]).toEqual([winner, winner]);
+    });
+
+    describe('with a failed statement whose error the work swallows', () => {
+      let accept: () => Promise<void>;
+      let refused = '';
+      const aborted = (action: RegExp) => ({
+        name: 'TokenStoreUnavailableError',
+        message: expect.stringMatching(action),
+        sqlState: '25P02',
+      });
+
+      beforeEach(async () => {
+        refused = `${user}-refused`;
+        accept = await rigOf().refuseStores(refused);
+      });
+
+      afterEach(() => accept());
+
+      const fail = async () => {
+        const failing = manager.storeIdpTokens(refused, 'acme', { accessToken: 'x' });
+        expect(await failureOf(failing)).toMatchObject({ code: 'ERR_TOKENS_STORE_UNAVAILABLE' });
+      };
+
+      it('do not commit', async () => {
+        await store('before');
+        const run = scope.run(async () => {
+          await store('inside');
+          await manager.storeOfflineToken(user, 'offline');
+          await fail();
+        });
+        await expect(run).rejects.toMatchObject(
+          aborted(/^PostgreSQL refused to commit a transaction \(SQLSTATE 25P02\)/),
+        );
+        expect(await read()).toBe('before');
+        await expect(manager.loadOfflineToken(user)).resolves.toBeNull();
+      });
+
+      it('refuse every later statement', async () => {
+        await store('before');
+        const calls: (() => Promise<unknown>)[] = [
+          () => store('afterwards'),
+          () => manager.getIdpToken(user, 'acme'),
+          () => manager.revokeIdpTokens(user, 'acme'),
+          () => manager.reactivateIdpTokens('acme'),
+          () => manager.loadOfflineToken(user),
+          () => manager.storeOfflineToken(user, 'offline'),
+          () => rigOf().get(AuthTokenStore).deleteTokens({ keycloakUserId: user, idp: 'acme' }),
+        ];
+        const run = scope.run(async (runner) => {
+          await fail();
+          for (const call of calls) {
+            await expect(call()).rejects.toMatchObject(aborted(/^PostgreSQL refused to .+ \(SQLSTATE 25P02\)/));
+          }
+          await expect(runner.query('SELECT 1')).rejects.toThrow(/current transaction is aborted/);
+          await expect(runner.startTransaction()).rejects.toThrow(/current transaction is aborted/);
+        });
+        await expect(run).rejects.toMatchObject(aborted(/commit a transaction/));
+        expect(await read()).toBe('before');
+      });
+
+      it('begin if they are lazy, and do not commit', async () => {
+        await expect(scope.run(fail, { lazy: true })).rejects.toMatchObject(aborted(/commit a transaction/));
+      });
+
+      it('go on after the rollback of the nested transaction that has it', async () => {
+        await scope.run(async (runner) => {
+          await store('outer');
+          await runner.startTransaction();
+          await store('nested');
+          await fail();
+          await expect(runner.commitTransaction()).rejects.toThrow(/current transaction is aborted/);
+          await runner.rollbackTransaction();
+          expect(await read()).toBe('outer');
+          await manager.storeOfflineToken(user, 'afterwards');
+        });
+        expect(await read()).toBe('outer');
+        await expect(manager.loadOfflineToken(user)).resolves.toBe('afterwards');
+      });
+
+      it('are rolled back by the COMMIT of the host that owns them', async () => {
+        await store('before');
+        const runner = rigOf().hostRunner();
+        try {
+          await runner.startTransaction();
+          await scope.join(runner, async () => {
+            await store('joined');
+            await runner.query('CREATE TABLE of_the_failed_transaction ()');
+            await fail();
+          });
+          await expect(runner.query('SELECT 2')).rejects.toThrow(/current transaction is aborted/);
+          await runner.commitTransaction();
+          expect(await read()).toBe('before');
+          const [table] = (await runner.query("SELECT to_regclass('of_the_failed_transaction') AS name")) as unknown[];
+          expect(table).toEqual({ name: null });
+          await runner.startTransaction();
+          await scope.join(runner, () => store('of the next transaction'));
+          await runner.commitTransaction();
+          expect(await read()).toBe('of the next transaction');
+        } finally {
+          await runner.release();
+        }
+      });
+
+      it('(outside of a transaction) has no effect on other calls', async () => {
+        await fail();
+        await store('stored');
+        expect(await read()).toBe('stored');
+      });
     });
 
     it('let others write a row that they only looked for', async () => {

@@ -25,7 +25,10 @@ export default async function setUp(): Promise<void> {
 }
 
 export async function tearDown(): Promise<void> {
-  await globalThis.tokensTestPgBouncer?.stop();
+  if (globalThis.tokensTestPgBouncer) {
+    console.log(`${await globalThis.tokensTestPgBouncer.transactions()} transactions went through PgBouncer.`);
+    await globalThis.tokensTestPgBouncer.stop();
+  }
   await dropTemplateDatabase();
   await globalThis.tokensTestPostgres?.stop();
 }

@@ -4,7 +4,8 @@ import type { Abstract, Type } from '@nestjs/common';
 import { Test } from '@nestjs/testing';
 import type { QueryRunner } from 'typeorm';
 
-import type { IdpTokens } from '../../src/index.js';
+import { type IdpTokens, TokenStoreUnavailableError } from '../../src/index.js';
+import { randomId } from '../../src/postgres/random-id.js';
 import { type RefusedRefresh, TestTokens, TokensTestingModule } from '../../src/testing/index.js';
 import { createTestDatabase, openDataSource } from './test-database.js';
 import { startTokenEndpoint } from './token-endpoint.js';
@@ -25,6 +26,8 @@ export interface ManagerUnderTest {
   readonly redeemed: string[];
   /** Resolves when the provider was asked to revoke this refresh token. */
   revocationOf(refreshToken: string): Promise<void>;
+  /** Makes every store of this user at `acme` reject with an error of the store, until the returned function is called. */
+  refuseStores(userId: string): Promise<() => Promise<void>>;
   /** Returns a runner of the host. The caller ends its transaction and releases it. */
   hostRunner(): QueryRunner;
   close(): Promise<void>;
@@ -50,6 +53,15 @@ export async function startRealManager(): Promise<ManagerUnderTest> {
     answer: refuseAll,
     redeemed: endpoint.redeemed,
     revocationOf: (refreshToken) => until(() => endpoint.revoked.includes(refreshToken)),
+    async refuseStores(userId) {
+      const name = `refused_${randomId()}`;
+      await dataSource.query(
+        `ALTER TABLE auth_tokens ADD CONSTRAINT ${name} CHECK (keycloak_user_id <> '${userId}') NOT VALID`,
+      );
+      return async () => {
+        await dataSource.query(`ALTER TABLE auth_tokens DROP CONSTRAINT ${name}`);
+      };
+    },
     hostRunner: () => dataSource.createQueryRunner(),
     async close() {
       await app.close();
@@ -88,6 +100,13 @@ export async function startFakeManager(): Promise<ManagerUnderTest> {
     answer: refuseAll,
     redeemed,
     revocationOf: (refreshToken) => until(() => tokens.revoked.some((pair) => pair.refreshToken === refreshToken)),
+    refuseStores(userId) {
+      tokens.fail(userId, 'acme', new TokenStoreUnavailableError('The test refuses the row.', '23514'));
+      return Promise.resolve(() => {
+        tokens.recover(userId, 'acme');
+        return Promise.resolve();
+      });
+    },
     hostRunner: () => dataSource.createQueryRunner(),
     async close() {
       await testing.close();

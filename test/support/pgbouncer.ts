@@ -8,6 +8,7 @@ import pg from 'pg';
 
 import { freePort } from '../../examples/support/free-port.js';
 import { postgresUser } from './postgres-programs.js';
+import { queryDatabase } from './query-database.js';
 import { until } from './until.js';
 
 /** A running PgBouncer in transaction mode. */
@@ -16,6 +17,8 @@ export interface PgBouncer {
   readonly host: string;
   /** Returns the URL of a database of the server through the pooler. */
   urlOf(databaseUrl: string): string;
+  /** Returns how many transactions it has passed on since it started. */
+  transactions(): Promise<number>;
   /** Ends it at once, and with it all connections of its clients. {@link start} starts it on the same port again. */
   kill(): Promise<void>;
   start(): Promise<void>;
@@ -87,6 +90,12 @@ ignore_startup_parameters = extra_float_digits
   return {
     host: `127.0.0.1:${port}`,
     urlOf: through,
+    async transactions() {
+      const console = new URL(through(serverUrl));
+      console.pathname = '/pgbouncer';
+      const rows = await queryDatabase(console.href, 'SHOW TOTALS');
+      return Number(rows.find(({ name }) => name === 'total_xact_count')?.value);
+    },
     start,
     kill,
     async stop() {
