@@ -6,6 +6,15 @@
  */
 import './process-copies.js';
 
+export type { AccountLinksOptions } from './account-links/account-links.options.js';
+export {
+  AccountLinks,
+  type BeginLinkOptions,
+  type LinkAuthorization,
+  type LinkedAccount,
+} from './account-links/account-links.js';
+export type { LinkCallback } from './account-links/callback.js';
+export { AccountLinksController } from './http/account-links.controller.js';
 export type { UserIdResolver } from './http/http.options.js';
 export { IdpToken } from './http/idp-token.decorator.js';
 export { IdpTokenGuard } from './http/idp-token.guard.js';
@@ -21,6 +30,7 @@ export type {
   ClientAuthentication,
   ClientCredentials,
 } from './identity-providers/client-authentication.js';
+export type { AccountQuestion, ReadAccount } from './identity-providers/code-flow.js';
 export type {
   AccessTokenLife,
   IdentityProvider,
@@ -76,10 +86,12 @@ export type {
 } from './sealing/encryption.options.js';
 export type { SealedToken, TokenLocation } from './sealing/sealed-token.js';
 export { TokenCipher } from './sealing/token-cipher.js';
+export type { AccountConnection } from './storage/auth-tokens/auth-tokens-link.statements.js';
 export { AuthTokens } from './storage/auth-tokens/auth-tokens.entity.js';
 export { DisconnectedAccount } from './storage/disconnected-accounts/disconnected-account.entity.js';
 export type { FailureKind, GrantStatus } from './storage/leases/leased.entity.js';
 export { StoredOfflineToken } from './storage/offline-tokens/stored-offline-token.entity.js';
+export { LinkAttempt } from './storage/link-attempts/link-attempt.entity.js';
 export type { SealedTable } from './storage/sealed-texts/sealed-texts.table.js';
 export type { SealedTokens, StoredTokens } from './storage/stored-tokens.js';
 export { TokenKeyRecord } from './storage/token-keys/token-key-record.entity.js';
@@ -105,7 +117,10 @@ export {
   KeycloakMisconfiguredError,
   KeycloakSessionExpiredError,
   KeycloakUnavailableError,
+  type LinkRefusalReason,
+  LinkRefusedError,
   ProviderMisconfiguredError,
+  ProviderUnavailableError,
   type ReauthenticationReason,
   ReauthenticationRequiredError,
   RefreshInProgressError,

@@ -11,6 +11,8 @@ interface Answer {
   readonly challenge?: string;
   /** The answer that replaces this one if trying again does not help. */
   readonly ifLasting?: Answer;
+  /** The answer that replaces this one for a `reason` of the error. */
+  readonly ofReason?: Readonly<Record<string, Answer>>;
 }
 
 /** The answer to each error. */
@@ -39,6 +41,15 @@ const ANSWERS: Record<TokensErrorCode, Answer> = {
     detail: 'The session has ended. Log in again.',
     challenge: 'Bearer error="invalid_token"',
   },
+  ERR_TOKENS_LINK_REFUSED: {
+    status: 400,
+    detail: 'The account was not linked. Begin again.',
+    ofReason: { other_user: { status: 403, detail: 'Another user began to link this account.' } },
+  },
+  ERR_TOKENS_PROVIDER_UNAVAILABLE: {
+    status: 503,
+    detail: 'The identity provider cannot be reached. Begin again later.',
+  },
 };
 
 /** What a client gets of an error: a status, headers and problem details, which contain no message of the error. */
@@ -59,8 +70,11 @@ export interface AnswerToError {
 
 /** Returns the answer to an error. `Retry-After` is in seconds. */
 export function answerToError(error: TokensError): AnswerToError {
-  const { ifLasting, ...transient } = ANSWERS[error.code];
-  const { status, detail, challenge } = error.retryable ? transient : (ifLasting ?? transient);
+  const reason = 'reason' in error ? error.reason : undefined;
+  const { ifLasting, ofReason, ...transient } = ANSWERS[error.code];
+  const special =
+    (typeof reason === 'string' ? ofReason?.[reason] : undefined) ?? (error.retryable ? undefined : ifLasting);
+  const { status, detail, challenge } = special ?? transient;
   return {
     status,
     headers: {
@@ -74,7 +88,7 @@ export function answerToError(error: TokensError): AnswerToError {
       detail,
       code: error.code,
       idp: idpOf(error),
-      reason: 'reason' in error ? error.reason : undefined,
+      reason,
     },
   };
 }

@@ -1,3 +1,4 @@
+import type { CodeFlow } from './code-flow.js';
 import type { RefreshPolicy } from './refresh-policy.js';
 
 /** Tokens in plaintext as a provider issued them. Lifetimes count from the sending of the request. */
@@ -84,6 +85,13 @@ export interface IdentityProvider {
    * Leave it out if the provider cannot answer this question.
    */
   isAccessTokenAlive?(accessToken: string): Promise<AccessTokenLife>;
+
+  /**
+   * The code flow by which {@link AccountLinks} connects accounts. {@link OAuth2Provider} makes it.
+   *
+   * @internal
+   */
+  readonly codeFlow?: CodeFlow;
 }
 
 /** Returns whether an entry of the options is a provider object. */

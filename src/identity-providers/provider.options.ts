@@ -12,6 +12,7 @@ import {
   ValidateIf,
 } from 'class-validator';
 
+import { bearerRequest } from '../oauth-http/authorization.js';
 import { IsBaseUrl, IsEndpoint } from '../oauth-http/endpoint-url.js';
 import { IsFunction, isPlainObject } from '../options-validation.js';
 import { type AccessTokenQuestion, userinfoQuestion } from './access-token-question.js';
@@ -21,6 +22,8 @@ import {
   type ClientAuthentication,
   needsClientSecret,
 } from './client-authentication.js';
+import { readUsualAccount } from './code-flow.js';
+import { CodeFlowSettings } from './code-flow.options.js';
 import { OAuth2Provider, type OAuth2ProviderProfile, type RequestFormat } from './oauth2.provider.js';
 import { completePolicy, type RefreshPolicy } from './refresh-policy.js';
 import type { ReadAnswer } from './token-answer.js';
@@ -43,7 +46,7 @@ const NOT_ABOUT_THE_GRANT =
   /^(http_(408|429|502|503|504)|server_error|temporarily_unavailable|slow_down|invalid_client)$/;
 
 /** The options of every identity provider. */
-export class ProviderSettings {
+export class ProviderSettings extends CodeFlowSettings {
   /** The kind of provider. Default: the name of the entry if it is a known name, otherwise any OAuth 2.0 provider. */
   @IsOptional()
   @IsString()
@@ -201,7 +204,14 @@ export function unlessMoved<T>(
 /** What the module knows of a provider. The options of its entry take precedence. */
 export interface KnownFacts extends Pick<
   OAuth2ProviderProfile,
-  'tokenEndpoint' | 'clientAuthentication' | 'revocation' | 'unknownTokenStatus' | 'refreshParameters'
+  | 'tokenEndpoint'
+  | 'clientAuthentication'
+  | 'revocation'
+  | 'unknownTokenStatus'
+  | 'refreshParameters'
+  | 'authorizationEndpoint'
+  | 'scopes'
+  | 'accountQuestion'
 > {
   /** The provider's own question about an access token. */
   readonly question?: AccessTokenQuestion;
@@ -211,7 +221,8 @@ export interface KnownFacts extends Pick<
 
 /** Makes a provider from the options of its entry and from what the module knows of it. */
 export function describedProvider(options: ProviderSettings, known: KnownFacts): OAuth2Provider {
-  const { introspectionEndpoint, userinfoEndpoint, refreshParameters } = options;
+  const { introspectionEndpoint, userinfoEndpoint, refreshParameters, accountEndpoint, readAccount } = options;
+  const { redirectUri, issuer, authorizationParameters } = options;
   const { clientId, clientSecret, clientAssertion, requestFormat, terminalErrorCodes, readAnswer } = options;
   return new OAuth2Provider({
     ...known,
@@ -224,6 +235,12 @@ export function describedProvider(options: ProviderSettings, known: KnownFacts):
     readAnswer,
     question: introspectionEndpoint ?? (userinfoEndpoint ? userinfoQuestion(userinfoEndpoint) : known.question),
     refreshParameters: { ...known.refreshParameters, ...refreshParameters },
+    ...{ redirectUri, issuer, authorizationParameters, readAccount },
+    scopes: options.scopes ?? known.scopes,
+    authorizationEndpoint: options.authorizationEndpoint ?? known.authorizationEndpoint,
+    accountQuestion: accountEndpoint
+      ? { request: (token) => bearerRequest(accountEndpoint, token), read: readAccount ?? readUsualAccount }
+      : known.accountQuestion && { ...known.accountQuestion, ...(readAccount && { read: readAccount }) },
     assumedLifetimeSeconds: options.assumedLifetimeSeconds ?? known.assumedLifetimeSeconds,
     policy: completePolicy(options.policy, known.policy),
   });

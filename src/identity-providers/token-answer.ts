@@ -73,6 +73,12 @@ export function classifyTokenAnswer(outcome: HttpOutcome, rules: AnswerRules = {
   return TERMINAL.has(error) ? { kind: 'terminal', code: error } : refusal(error);
 }
 
+/** Returns the fields of an answer in the form of RFC 6749; undefined if it has none, or if they cannot be read. */
+export function answerFields(body: string, { readAnswer }: AnswerRules): Fields | undefined {
+  const fields = fieldsOf(body, readAnswer);
+  return fields === UNREAD ? undefined : fields;
+}
+
 const UNREAD = Symbol('UNREAD');
 
 /** Returns the fields as `readAnswer` returns them; undefined for a body without fields. */

@@ -1,9 +1,10 @@
 import { IsOptional } from 'class-validator';
 
-import { basicAuthorization } from '../../oauth-http/authorization.js';
+import { basicAuthorization, bearerRequest } from '../../oauth-http/authorization.js';
 import { endpoint, IsBaseUrl } from '../../oauth-http/endpoint-url.js';
 import type { HttpRequest } from '../../oauth-http/http-exchange.js';
 import { lifeByStatus } from '../access-token-question.js';
+import type { ReadAccount } from '../code-flow.js';
 import { providerKind } from '../provider-kind.js';
 import { describedProvider, HostedProviderSettings, unlessMoved } from '../provider.options.js';
 
@@ -18,6 +19,10 @@ export class GitHubSettings extends HostedProviderSettings {
   @IsBaseUrl()
   apiBaseUrl?: string;
 }
+
+/** The id stays when the user takes another login. @see https://docs.github.com/en/rest/users/users */
+const readAccountOfGitHub: ReadAccount = ({ id, login }) =>
+  typeof id === 'number' ? { subject: id, name: typeof login === 'string' ? login : null } : null;
 
 /**
  * User access tokens of a GitHub App or an OAuth app. Refresh tokens are single-use, and a refresh ends the old access
@@ -51,6 +56,13 @@ export const gitHub = providerKind(GitHubSettings, (options) => {
     tokenEndpoint: options.tokenEndpoint ?? endpoint(baseUrl, '/login/oauth/access_token'),
     revocation: aboutToken && (({ accessToken }) => aboutToken('DELETE', accessToken)),
     unknownTokenStatus,
+    authorizationEndpoint: unlessMoved(options, endpoint(baseUrl, '/login/oauth/authorize')),
+    accountQuestion: apiBaseUrl
+      ? {
+          request: (accessToken) => bearerRequest(endpoint(apiBaseUrl, '/user'), accessToken),
+          read: readAccountOfGitHub,
+        }
+      : undefined,
     question: aboutToken && {
       request: (accessToken) => aboutToken('POST', accessToken),
       meaning: lifeByStatus(unknownTokenStatus),

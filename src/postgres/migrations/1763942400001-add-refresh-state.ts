@@ -95,8 +95,30 @@ const TOKEN_KEYS: TableShape = {
   indexes: {},
 };
 
+/** The attempts to link accounts that are under way. */
+const LINK_ATTEMPTS: TableShape = {
+  name: 'link_attempts',
+  columns: {
+    state_hash: ['character varying', 'NOT NULL'],
+    keycloak_user_id: ['character varying', 'NOT NULL'],
+    identity_provider: ['character varying', 'NOT NULL'],
+    account: ['character varying', "NOT NULL DEFAULT ''::character varying"],
+    scopes: ['character varying', 'NOT NULL'],
+    code_verifier: ['character varying', 'NOT NULL'],
+    return_to: ['character varying'],
+    replaces_account: ['boolean', 'NOT NULL DEFAULT false'],
+    created_at: ['timestamp with time zone', 'NOT NULL DEFAULT now()'],
+    expires_at: ['timestamp with time zone', 'NOT NULL'],
+  },
+  constraints: { link_attempts_pkey: 'PRIMARY KEY (state_hash)' },
+  indexes: {
+    idx_link_attempts_keycloak_user_id: { columns: 'keycloak_user_id' },
+    idx_link_attempts_expires_at: { columns: 'expires_at' },
+  },
+};
+
 /** The tables that this migration creates. */
-const OWN_TABLES = [TOKEN_REVOCATIONS, DISCONNECTED_ACCOUNTS, TOKEN_KEYS];
+const OWN_TABLES = [TOKEN_REVOCATIONS, DISCONNECTED_ACCOUNTS, TOKEN_KEYS, LINK_ATTEMPTS];
 
 /**
  * Start of the comment on a status check. The comment names the columns that existed before the migration, because
