@@ -12,6 +12,8 @@ const errors: { readonly [Code in TokensErrorCode]: Extract<AnyTokensError, { co
   ERR_TOKENS_AUTHENTICATION_REQUIRED: new api.AuthenticationRequiredError(),
   ERR_TOKENS_INVALID_INPUT: new api.InvalidTokenInputError('x'),
   ERR_TOKENS_NOT_FOUND: new api.TokensNotFoundError(subject),
+  ERR_TOKENS_AMBIGUOUS_ACCOUNT: new api.AmbiguousAccountError(subject, ['home', 'work']),
+  ERR_TOKENS_INSUFFICIENT_SCOPE: new api.InsufficientScopeError(subject, ['repo']),
   ERR_TOKENS_REAUTHENTICATION_REQUIRED: new api.ReauthenticationRequiredError(subject, 'refresh_rejected'),
   ERR_TOKENS_REFRESH_IN_PROGRESS: new api.RefreshInProgressError(subject),
   ERR_TOKENS_REFRESH_UNAVAILABLE: new api.RefreshUnavailableError(subject, 'x', 2000),
@@ -30,6 +32,10 @@ function narrowed(error: AnyTokensError): unknown {
   switch (error.code) {
     case 'ERR_TOKENS_NOT_FOUND':
       return error.subject;
+    case 'ERR_TOKENS_AMBIGUOUS_ACCOUNT':
+      return error.accounts;
+    case 'ERR_TOKENS_INSUFFICIENT_SCOPE':
+      return error.missingScopes;
     case 'ERR_TOKENS_REAUTHENTICATION_REQUIRED':
       return error.reason;
     case 'ERR_TOKENS_REFRESH_IN_PROGRESS':

@@ -34,7 +34,9 @@ import { DataSource } from 'typeorm';
 
 import * as api from '../src/index.js';
 import {
+  AmbiguousAccountError,
   AuthenticationRequiredError,
+  InsufficientScopeError,
   IdpToken,
   IdpTokenGuard,
   InvalidTokenInputError,
@@ -185,6 +187,17 @@ const answers: Record<
   ERR_TOKENS_NOT_FOUND: {
     error: new TokensNotFoundError(subject),
     answer: { status: 403, title: 'Forbidden', idp: 'acme' },
+  },
+  ERR_TOKENS_AMBIGUOUS_ACCOUNT: {
+    error: new AmbiguousAccountError(subject, ['home', 'work']),
+    answer: { status: 409, title: 'Conflict', idp: 'acme', accounts: ['home', 'work'] },
+  },
+  ERR_TOKENS_INSUFFICIENT_SCOPE: {
+    error: new InsufficientScopeError({ ...subject, account: 'work' }, ['repo', 'user']),
+    answer: {
+      ...{ status: 403, title: 'Forbidden', idp: 'acme', account: 'work' },
+      ...{ reason: 'not_granted', missing_scopes: ['repo', 'user'] },
+    },
   },
   ERR_TOKENS_REAUTHENTICATION_REQUIRED: {
     error: new ReauthenticationRequiredError(subject, 'refresh_token_expired'),

@@ -11,8 +11,8 @@ import {
 import type { ImportRules, Reactivation } from '../storage/auth-tokens/auth-tokens-write.statements.js';
 import type { AuthTokensTable } from '../storage/auth-tokens/auth-tokens.table.js';
 import { ACCESS_TOKEN_DEAD } from '../storage/leases/leased.entity.js';
-import type { SealedTokens, StoredTokens } from '../storage/stored-tokens.js';
-import { keyName, type TokenKey } from '../token-key.js';
+import type { RowTokens, ScopedTokens } from '../storage/stored-tokens.js';
+import { type AccountKey, keyName } from '../token-key.js';
 import { MemoryDisconnectedAccountsTable } from './memory-disconnected-accounts.table.js';
 import { CLEARED, MemoryLeases, type MemoryLeasedRow, readLeasedRow } from './memory-leases.js';
 import { MemoryRows } from './memory-rows.js';
@@ -20,8 +20,8 @@ import { MemoryTokenRevocationsTable } from './memory-token-revocations.table.js
 import { type MemoryTransaction, MemoryTransactions } from './memory-transactions.js';
 
 interface Pair extends MemoryLeasedRow {
-  readonly key: TokenKey;
-  readonly tokens: SealedTokens;
+  readonly key: AccountKey;
+  readonly tokens: ScopedTokens;
 }
 
 /** An error for the calls on one pair. */
@@ -36,7 +36,7 @@ interface Failure {
 @Injectable()
 export class MemoryAuthTokensTable implements Omit<Pick<AuthTokensTable, keyof AuthTokensTable>, 'leases'> {
   readonly isReading = false;
-  readonly leases: MemoryLeases<TokenKey, SealedTokens, Pair, AuthTokensRow>;
+  readonly leases: MemoryLeases<AccountKey, ScopedTokens, Pair, AuthTokensRow>;
   readonly #rows: MemoryRows<Pair>;
   readonly #failures = new Map<string, Failure>();
   #ids = 0;
@@ -51,52 +51,60 @@ export class MemoryAuthTokensTable implements Omit<Pick<AuthTokensTable, keyof A
     this.leases = new MemoryLeases(this.#rows, {
       nameOf: keyName,
       read: (pair) => this.#read(pair),
-      replaceTokens: (pair, { accessToken, refreshToken, accessTokenExpiresAt, refreshTokenExpiresAt }) => ({
+      replaceTokens: (pair, { accessToken, refreshToken, accessTokenExpiresAt, refreshTokenExpiresAt, scopes }) => ({
         ...pair,
-        tokens: { accessToken, refreshToken, accessTokenExpiresAt, refreshTokenExpiresAt },
+        tokens: { accessToken, refreshToken, accessTokenExpiresAt, refreshTokenExpiresAt, scopes },
       }),
       dropRefreshToken: (pair) => ({ ...pair, tokens: { ...pair.tokens, refreshToken: '', refreshTokenExpiresAt: 0 } }),
     });
   }
 
   /** Makes the calls on a pair reject, the next one or all of them; null ends this. */
-  failWith(key: TokenKey, failure: Failure | null): void {
+  failWith(key: AccountKey, failure: Failure | null): void {
     if (failure) this.#failures.set(keyName(key), failure);
     else this.#failures.delete(keyName(key));
   }
 
   /** Returns the committed pair; null if there is none. */
-  committed(key: TokenKey): StoredTokens | null {
+  committed(key: AccountKey): RowTokens | null {
     const pair = this.#rows.committed.get(keyName(key));
-    return pair ? storedTokens(pair) : null;
+    return pair ? rowTokens(pair) : null;
   }
 
-  async findAccessToken(key: TokenKey): Promise<AccessTokenRow | null> {
+  async findAccessToken(key: AccountKey): Promise<AccessTokenRow | null> {
     const pair = await this.#find(key);
     return pair && !pair.isEnded && pair.openLeases === 0 ? this.#completed(pair, readAccessToken(pair)) : null;
   }
 
-  async load(key: TokenKey): Promise<AuthTokensRow | null> {
+  async load(key: AccountKey): Promise<AuthTokensRow | null> {
     const pair = await this.#find(key);
     return pair ? this.#read(pair) : null;
   }
 
-  loadCommitted(key: TokenKey): Promise<AuthTokensRow | null> {
+  loadCommitted(key: AccountKey): Promise<AuthTokensRow | null> {
     const pair = this.#rows.committed.get(keyName(key));
     return Promise.resolve(pair ? this.#read(pair) : null);
   }
 
-  async store(key: TokenKey, pair: SealedTokens, clientId: string | null, keepsRefreshToken: boolean): Promise<void> {
+  async accountsOf(user: Omit<AccountKey, 'account'>): Promise<string[]> {
+    await this.transactions.joinToRead();
+    return (await this.#rows.findAll())
+      .filter(({ key }) => key.keycloakUserId === user.keycloakUserId && key.idp === user.idp)
+      .map(({ key }) => key.account)
+      .sort();
+  }
+
+  async store(key: AccountKey, pair: ScopedTokens, clientId: string | null, keepsRefreshToken: boolean): Promise<void> {
     await this.#write(key, (stored) => {
       if (!stored || !keepsRefreshToken || !lacksRefreshToken(pair, stored, clientId)) {
         return this.#stored(key, pair, clientId, { id: stored?.id });
       }
-      const { accessToken, accessTokenExpiresAt } = pair;
+      const { accessToken, accessTokenExpiresAt, scopes } = pair;
       return {
         ...stored,
         // An exchange under way stores its successor by the version.
         ...(stored.openLeases > 0 ? {} : { ...CLEARED, version: randomId() }),
-        tokens: { ...stored.tokens, accessToken, accessTokenExpiresAt },
+        tokens: { ...stored.tokens, accessToken, accessTokenExpiresAt, scopes },
         wasRejected: false,
         rejections: 0,
         // The exchange began earlier, but the clock can have the same millisecond, or be the fake of a test.
@@ -106,9 +114,10 @@ export class MemoryAuthTokensTable implements Omit<Pick<AuthTokensTable, keyof A
     });
   }
 
-  async import(key: TokenKey, pair: SealedTokens & ImportRules, clientId: string | null): Promise<boolean> {
-    const { accessToken, refreshToken, accessTokenExpiresAt, refreshTokenExpiresAt, issuedAt, isExplicit } = pair;
-    const tokens = { accessToken, refreshToken, accessTokenExpiresAt, refreshTokenExpiresAt };
+  async import(key: AccountKey, pair: ScopedTokens & ImportRules, clientId: string | null): Promise<boolean> {
+    const { accessToken, refreshToken, accessTokenExpiresAt, refreshTokenExpiresAt, scopes, issuedAt, isExplicit } =
+      pair;
+    const tokens = { accessToken, refreshToken, accessTokenExpiresAt, refreshTokenExpiresAt, scopes };
     let isImported = false;
     await this.transactions.statement(async () => {
       await this.#write(key, (stored) => {
@@ -122,16 +131,16 @@ export class MemoryAuthTokensTable implements Omit<Pick<AuthTokensTable, keyof A
     return isImported;
   }
 
-  async delete(key: TokenKey): Promise<StoredTokens | null> {
+  async delete(key: AccountKey): Promise<RowTokens | null> {
     return this.transactions.statement(async () => {
       const deleted = await this.#delete(key);
       if (!deleted) return null;
       await this.disconnected.forget(key);
-      return storedTokens(deleted);
+      return rowTokens(deleted);
     });
   }
 
-  async deleteForRevocation(key: TokenKey, isRevocable: boolean): Promise<boolean> {
+  async deleteForRevocation(key: AccountKey, isRevocable: boolean): Promise<boolean> {
     return this.transactions.statement(async () => {
       this.#failIfAsked(key, await this.transactions.join());
       await this.#rows.unlocked(keyName(key));
@@ -145,13 +154,14 @@ export class MemoryAuthTokensTable implements Omit<Pick<AuthTokensTable, keyof A
     });
   }
 
-  async reactivate({ idp, userIds, endedAfter, errorCode }: Reactivation): Promise<number> {
+  async reactivate({ idp, userIds, accounts, endedAfter, errorCode }: Reactivation): Promise<number> {
     const isChosen = (pair: Pair | undefined): pair is Pair =>
       pair !== undefined &&
       pair.isEnded &&
       pair.key.idp === idp &&
       pair.tokens.refreshToken !== '' &&
       (!userIds || userIds.includes(pair.key.keycloakUserId)) &&
+      (!accounts || accounts.includes(pair.key.account)) &&
       (!endedAfter || pair.updatedAt >= endedAfter.getTime()) &&
       (errorCode === null || pair.lastErrorCode === errorCode);
     let reactivated = 0;
@@ -166,21 +176,21 @@ export class MemoryAuthTokensTable implements Omit<Pick<AuthTokensTable, keyof A
     return reactivated;
   }
 
-  isUncommitted(key: TokenKey): Promise<boolean> {
+  isUncommitted(key: AccountKey): Promise<boolean> {
     return Promise.resolve(this.#rows.isUncommitted(keyName(key)));
   }
 
-  async #find(key: TokenKey): Promise<Pair | null> {
+  async #find(key: AccountKey): Promise<Pair | null> {
     this.#failIfAsked(key, await this.transactions.joinToRead());
     return (await this.#rows.find(keyName(key))) ?? null;
   }
 
-  async #write(key: TokenKey, change: (pair: Pair | undefined) => Pair | undefined): Promise<void> {
+  async #write(key: AccountKey, change: (pair: Pair | undefined) => Pair | undefined): Promise<void> {
     this.#failIfAsked(key, await this.transactions.join());
     await this.#rows.write(keyName(key), change);
   }
 
-  async #delete(key: TokenKey): Promise<Pair | null> {
+  async #delete(key: AccountKey): Promise<Pair | null> {
     const deleted: Pair[] = [];
     await this.#write(key, (pair) => {
       if (pair) deleted.push(pair);
@@ -189,7 +199,7 @@ export class MemoryAuthTokensTable implements Omit<Pick<AuthTokensTable, keyof A
     return deleted[0] ?? null;
   }
 
-  #failIfAsked(key: TokenKey, transaction: MemoryTransaction | undefined): void {
+  #failIfAsked(key: AccountKey, transaction: MemoryTransaction | undefined): void {
     const failure = this.#failures.get(keyName(key));
     if (!failure) return;
     if (failure.isOnce) this.failWith(key, null);
@@ -198,8 +208,8 @@ export class MemoryAuthTokensTable implements Omit<Pick<AuthTokensTable, keyof A
   }
 
   #stored(
-    key: TokenKey,
-    tokens: SealedTokens,
+    key: AccountKey,
+    tokens: ScopedTokens,
     clientId: string | null,
     { id = String(++this.#ids), issuedAt = Date.now() }: { readonly id?: string; readonly issuedAt?: number },
   ): Pair {
@@ -213,7 +223,7 @@ export class MemoryAuthTokensTable implements Omit<Pick<AuthTokensTable, keyof A
     return this.#completed(pair, {
       ...readAccessToken(pair, now),
       ...readLeasedRow(pair, now),
-      tokens: storedTokens(pair),
+      tokens: rowTokens(pair),
       hasRefreshToken: refreshToken !== '',
       refreshTokenValidForSeconds: secondsUntil(refreshTokenExpiresAt, now / 1000),
     });
@@ -229,7 +239,7 @@ function readAccessToken(pair: Pair, now = Date.now()): AccessTokenRow {
   const { accessTokenExpiresAt } = pair.tokens;
   const issuedAt = pair.issuedAt / 1000;
   return {
-    tokens: storedTokens(pair),
+    tokens: rowTokens(pair),
     issuedAt,
     issuedSecondsAgo: now / 1000 - issuedAt,
     accessTokenExpiresAt,
@@ -238,18 +248,18 @@ function readAccessToken(pair: Pair, now = Date.now()): AccessTokenRow {
   };
 }
 
-function storedTokens({ tokens, version }: Pair): StoredTokens {
+function rowTokens({ tokens, version }: Pair): RowTokens {
   return { ...tokens, version };
 }
 
 /** Whether the new pair has no refresh token, and the stored one has a refresh token that may be alive. */
-function lacksRefreshToken(pair: SealedTokens, stored: Pair, clientId: string | null): boolean {
+function lacksRefreshToken(pair: ScopedTokens, stored: Pair, clientId: string | null): boolean {
   const isOfThisClient = stored.clientId === null || clientId === null || stored.clientId === clientId;
   return pair.refreshToken === '' && stored.tokens.refreshToken !== '' && !stored.isEnded && isOfThisClient;
 }
 
 /** Whether an import may replace the stored pair. */
-function isNewer(pair: SealedTokens & ImportRules, stored: Pair, clientId: string | null): boolean {
+function isNewer(pair: ScopedTokens & ImportRules, stored: Pair, clientId: string | null): boolean {
   if (!pair.mayDropRefreshToken && lacksRefreshToken(pair, stored, clientId)) return false;
   const isOfLogin = stored.parentVersion === null;
   const issuedAt = pair.issuedAt * 1000;

@@ -29,7 +29,13 @@ import { MemoryTransactions } from './memory-transactions.js';
 import { RedeemerForTesting } from './redeemer-for-testing.js';
 import { rotationForTesting } from './rotation-for-testing.js';
 import { TestTokens } from './test-tokens.js';
-import { TESTING_OPTIONS, testingSettings, type TokensTestingOptions } from './testing.options.js';
+import {
+  type AccountsForTesting,
+  TESTING_OPTIONS,
+  testingSettings,
+  type TokensForTesting,
+  type TokensTestingOptions,
+} from './testing.options.js';
 import { verifierForTesting } from './verifier-for-testing.js';
 
 /**
@@ -54,6 +60,10 @@ export class TokensTestingModule {
   static forRoot(options: TokensTestingOptions = {}): DynamicModule {
     return { module: TokensModule, global: options.isGlobal, providers: replacements(options), exports: [TestTokens] };
   }
+}
+
+function accountsOf(given: TokensForTesting | AccountsForTesting): Readonly<Record<string, TokensForTesting>> {
+  return typeof given === 'object' && 'accounts' in given ? given.accounts : { '': given };
 }
 
 /** Nest takes the last provider of a token, and those of a dynamic module after those of its class. */
@@ -91,11 +101,13 @@ function replacements(options: TokensTestingOptions): Provider[] {
       ) => {
         const store = new AuthTokenStore(table, refresher, providers);
         for (const [keycloakUserId, pairs] of Object.entries(options.tokens ?? {})) {
-          for (const [idp, pair] of Object.entries(pairs)) {
-            const key = checkKey({ keycloakUserId, idp });
+          for (const [idp, given] of Object.entries(pairs)) {
             providers.get(idp);
-            const tokens = typeof pair === 'string' ? { accessToken: pair, refreshToken: `${pair}-refresh` } : pair;
-            await store.storeTokens(key, sealIdpTokens(cipher, key, tokens));
+            for (const [account, pair] of Object.entries(accountsOf(given))) {
+              const key = checkKey({ keycloakUserId, idp, account });
+              const tokens = typeof pair === 'string' ? { accessToken: pair, refreshToken: `${pair}-refresh` } : pair;
+              await store.storeTokens(key, sealIdpTokens(cipher, key, tokens));
+            }
           }
         }
         return store;
