@@ -41,6 +41,7 @@ const LAYERS = [
   'random-bytes.ts',
   'options-validation.ts',
   'token-input.ts',
+  'scopes.ts',
   'tokens.errors.ts',
   'token-key.ts',
 ];

@@ -21,7 +21,7 @@ export { IdpTokenGuard } from './http/idp-token.guard.js';
 export { KeycloakAuthGuard, type RequestWithKeycloakUser } from './http/keycloak-auth.guard.js';
 export { QueryRunnerInterceptor } from './http/query-runner.interceptor.js';
 export type { RequestWithIdpTokens } from './http/request-with-idp-tokens.js';
-export { RequireIdpToken } from './http/require-idp-token.decorator.js';
+export { type IdpTokenRequirement, RequireIdpToken } from './http/require-idp-token.decorator.js';
 export { TokensExceptionFilter } from './http/tokens-exception.filter.js';
 export type { AccessTokenQuestion } from './identity-providers/access-token-question.js';
 export type {
@@ -84,6 +84,7 @@ export type {
   LegacyFernetKeyOptions,
   SealingKeyOptions,
 } from './sealing/encryption.options.js';
+export type { ImpliedScopes, Scopes } from './scopes.js';
 export type { SealedToken, TokenLocation } from './sealing/sealed-token.js';
 export { TokenCipher } from './sealing/token-cipher.js';
 export type { AccountConnection } from './storage/auth-tokens/auth-tokens-link.statements.js';
@@ -108,10 +109,13 @@ export {
 } from './token-manager/auth-token.store.js';
 export type { IdpTokens } from './token-manager/idp-tokens.js';
 export { OfflineTokenStore, UserOfflineToken } from './token-manager/offline-token.store.js';
-export { type GetIdpTokenOptions, TokenManager } from './token-manager/token-manager.js';
+export { type GetIdpTokenOptions, type OfAccount, TokenManager } from './token-manager/token-manager.js';
 export {
+  AmbiguousAccountError,
   type AnyTokensError,
   AuthenticationRequiredError,
+  InsufficientScopeError,
+  type InsufficientScopeReason,
   InvalidTokenInputError,
   KeyInUseError,
   KeycloakMisconfiguredError,

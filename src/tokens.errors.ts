@@ -1,4 +1,4 @@
-import type { TokenKey } from './token-key.js';
+import { accountInWords, type TokenKey } from './token-key.js';
 
 /** Machine-readable code of every error that this module throws on purpose. The codes are the same in all releases. */
 export type TokensErrorCode =
@@ -7,6 +7,8 @@ export type TokensErrorCode =
   | 'ERR_TOKENS_AUTHENTICATION_REQUIRED'
   | 'ERR_TOKENS_INVALID_INPUT'
   | 'ERR_TOKENS_NOT_FOUND'
+  | 'ERR_TOKENS_AMBIGUOUS_ACCOUNT'
+  | 'ERR_TOKENS_INSUFFICIENT_SCOPE'
   | 'ERR_TOKENS_REAUTHENTICATION_REQUIRED'
   | 'ERR_TOKENS_REFRESH_IN_PROGRESS'
   | 'ERR_TOKENS_REFRESH_UNAVAILABLE'
@@ -28,6 +30,8 @@ export type AnyTokensError =
   | AuthenticationRequiredError
   | InvalidTokenInputError
   | TokensNotFoundError
+  | AmbiguousAccountError
+  | InsufficientScopeError
   | ReauthenticationRequiredError
   | RefreshInProgressError
   | RefreshUnavailableError
@@ -92,6 +96,56 @@ export class TokensNotFoundError extends TokensError {
 
   constructor(readonly subject: TokenKey) {
     super(`${about(subject)} has no stored tokens. Let the user connect the account first.`);
+  }
+}
+
+/**
+ * The user has several accounts at the provider, none of them is the default account, and the call names none. Name one
+ * of them.
+ */
+export class AmbiguousAccountError extends TokensError {
+  readonly code = 'ERR_TOKENS_AMBIGUOUS_ACCOUNT';
+  readonly retryable = false;
+
+  constructor(
+    readonly subject: TokenKey,
+    /** The names of the accounts, sorted. */
+    readonly accounts: readonly string[],
+  ) {
+    const names = accounts.map((account) => `"${account}"`).join(', ');
+    super(`${about(subject)} has tokens of several accounts: ${names}. Pass one of them as account.`);
+  }
+}
+
+/** Why scopes count as missing: the user did not grant them, or the module does not know what the user granted. */
+export type InsufficientScopeReason = 'not_granted' | 'unknown';
+
+/**
+ * The stored access token lacks scopes that the caller requires. The tokens are untouched. Let the user connect the
+ * account again, with these scopes.
+ */
+export class InsufficientScopeError extends TokensError {
+  readonly code = 'ERR_TOKENS_INSUFFICIENT_SCOPE';
+  readonly retryable = false;
+
+  constructor(
+    readonly subject: TokenKey,
+    readonly missingScopes: readonly string[],
+    readonly reason: InsufficientScopeReason = 'not_granted',
+  ) {
+    const missing = missingScopes.map((scope) => `"${scope}"`).join(', ');
+    const cause =
+      reason === 'unknown' ? `the granted scopes are not known and ${missing} must be` : `${missing} are missing`;
+    super(`${about(subject)} must connect the account again with more scopes, because ${cause}.`);
+  }
+
+  get idp(): string {
+    return this.subject.idp;
+  }
+
+  /** The account that lacks the scopes; '' is the default account. */
+  get account(): string {
+    return this.subject.account ?? '';
   }
 }
 
@@ -169,7 +223,7 @@ export class ProviderMisconfiguredError extends TokensError {
   ) {
     super(
       `Identity provider "${subject.idp}": ${explanation}. ` +
-        `The tokens of user "${subject.keycloakUserId}" are untouched.`,
+        `The tokens of user "${subject.keycloakUserId}"${accountInWords(subject)} are untouched.`,
     );
   }
 
@@ -350,8 +404,8 @@ export class ProviderUnavailableError extends TokensError {
   }
 }
 
-function about({ keycloakUserId, idp }: TokenKey): string {
-  return `User "${keycloakUserId}", identity provider "${idp}"`;
+function about(subject: TokenKey): string {
+  return `User "${subject.keycloakUserId}", identity provider "${subject.idp}"${accountInWords(subject)}`;
 }
 
 function seconds(milliseconds: number): number {

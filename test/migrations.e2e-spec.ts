@@ -171,7 +171,7 @@ describe('the migrations', () => {
       'auth_tokens_pkey',
       'disconnected_accounts_pkey',
       'idx_auth_tokens_keycloak_user_id',
-      'idx_auth_tokens_keycloak_user_identity_provider',
+      'idx_auth_tokens_keycloak_user_identity_provider_account',
       'idx_token_revocations_next_attempt_at',
       'offline_tokens_pkey',
       'token_keys_pkey',

@@ -543,7 +543,7 @@ describe('The tables of TokensTestingModule', () => {
     let added = 0;
     outbox.whenAdded(() => added++);
     const sealed = { accessToken: 'a' as SealedToken, refreshToken: '', clientId: null } as const;
-    await outbox.add({ keycloakUserId: 'ada', idp: 'acme', ...sealed });
+    await outbox.add({ keycloakUserId: 'ada', idp: 'acme', account: '', ...sealed });
     expect(added).toBe(1);
 
     await expect(claim()).resolves.toEqual([1]);
@@ -597,7 +597,7 @@ describe('The tables of TokensTestingModule', () => {
     });
     await Promise.all(waiting);
     expect(settled[2]).toBe('run');
-    const key = { keycloakUserId: 'ada', idp: 'acme' };
+    const key = { keycloakUserId: 'ada', idp: 'acme', account: '' };
     await expect(testing.get(DisconnectedAccountsTable).has(key)).resolves.toBe(false);
     expect(testing.get(TestTokens).stored('ada', 'acme')).toMatchObject({ accessToken: 'of the other transaction' });
     expect(testing.get(TestTokens).revoked).toEqual([]);

@@ -233,8 +233,11 @@ export class AccountLinks {
   }): Promise<{ attempt: StoredAttempt; takenAt: number }> {
     const claimed = await this.attempts.take(claim);
     if (!claimed) throw new LinkRefusedError('unknown_attempt', { idp: claim.idp ?? undefined });
-    if (claimed.kind === 'other_user') throw new LinkRefusedError('other_user', { idp: claimed.idp });
-    if (claimed.kind === 'other_provider') throw new LinkRefusedError('issuer_mismatch', { idp: claimed.idp });
+    if (claimed.kind !== 'taken') {
+      throw new LinkRefusedError(claimed.kind === 'other_user' ? 'other_user' : 'issuer_mismatch', {
+        idp: claimed.idp,
+      });
+    }
     if (claimed.isExpired) throw new LinkRefusedError('expired', { idp: claimed.attempt.idp });
     return claimed;
   }

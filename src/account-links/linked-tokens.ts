@@ -12,6 +12,7 @@ import { AuthTokensTable } from '../storage/auth-tokens/auth-tokens.table.js';
 import type { StoredAttempt } from '../storage/link-attempts/link-attempts.statements.js';
 import { authTokenLocation } from '../storage/token-locations.js';
 import { TokenRevocationsTable } from '../storage/token-revocations/token-revocations.table.js';
+import { TokenRevoker } from '../token-manager/token-revoker.js';
 import { TokenStoreUnavailableError } from '../tokens.errors.js';
 
 /** Tokens that a provider issued for a code, and the attempt that they belong to. */
@@ -40,6 +41,7 @@ export class LinkedTokens {
     private readonly providers: IdentityProviderRegistry,
     private readonly cipher: TokenCipher,
     private readonly drain: RefreshDrain,
+    private readonly revoker: TokenRevoker,
   ) {}
 
   /**
@@ -64,7 +66,9 @@ export class LinkedTokens {
     const deadline = performance.now() + STORED_WITHIN_MS;
     for (;;) {
       try {
-        return await this.table.link({ keycloakUserId, idp, account: name }, pair);
+        const isStored = await this.table.link({ keycloakUserId, idp, account: name }, pair);
+        if (isStored && pair.replacesAccount) this.revoker.wakeAfterCommit();
+        return isStored;
       } catch (error) {
         const mayTryAgain = error instanceof TokenStoreUnavailableError && error.retryable && !this.drain.isOver;
         if (!mayTryAgain || performance.now() >= deadline) throw error;

@@ -1,3 +1,4 @@
+import type { ImpliedScopes } from '../scopes.js';
 import type { CodeFlow } from './code-flow.js';
 import type { RefreshPolicy } from './refresh-policy.js';
 
@@ -10,6 +11,11 @@ export interface IssuedTokens {
   readonly accessTokenExpiresIn?: number;
   /** Seconds; absent = the provider says nothing about it, so the expiry of a new refresh token is unknown. */
   readonly refreshTokenExpiresIn?: number;
+  /**
+   * The scopes of the access token. Absent if the provider says nothing about them. Empty if it names none, as a GitHub
+   * App does. @see RFC 6749 section 5.1
+   */
+  readonly scopes?: readonly string[];
 }
 
 /**
@@ -64,6 +70,18 @@ export interface IdentityProvider {
    * after this time, if there is a refresh token. If it is absent, such a token never expires.
    */
   readonly assumedLifetimeSeconds?: number;
+
+  /**
+   * The scopes that a scope of this provider contains, such as `{ repo: ['public_repo'] }`. Those that they contain
+   * count too. Default: none.
+   */
+  readonly impliedScopes?: ImpliedScopes;
+
+  /**
+   * Whether a token whose scopes are not known lacks every scope that a caller requires. Default: false, so that the
+   * pairs of an adopted database pass.
+   */
+  readonly requireKnownScopes?: boolean;
 
   /**
    * Sends the refresh token to the provider once, and returns the outcome. It must not reject, must not send the token

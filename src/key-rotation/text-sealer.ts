@@ -17,6 +17,8 @@ export interface UnreadableText {
   readonly keycloakUserId: string;
   /** Empty for an offline token. */
   readonly idp: string;
+  /** Empty for the default account, and for an offline token. */
+  readonly account: string;
   readonly column: 'access_token' | 'refresh_token' | 'offline_token';
   /** The key that the text names; null if it names none. */
   readonly keyId: string | null;
@@ -52,8 +54,8 @@ export class TextSealer {
         return this.#seal(row, text, column);
       } catch (error) {
         if (!(error instanceof TokenDecryptionError)) throw error;
-        const { id, keycloakUserId, idp } = row;
-        unreadable.push({ table, id, keycloakUserId, idp, column, keyId: error.keyId ?? null });
+        const { id, keycloakUserId, idp, account } = row;
+        unreadable.push({ table, id, keycloakUserId, idp, account, column, keyId: error.keyId ?? null });
         return null;
       }
     };

@@ -7,7 +7,7 @@ import type { IdpToken } from '../refresh/idp-token.js';
 import { AuthTokensTable } from '../storage/auth-tokens/auth-tokens.table.js';
 import { DisconnectedAccountsTable } from '../storage/disconnected-accounts/disconnected-accounts.table.js';
 import { checkKey, checkToken } from '../token-input.js';
-import type { TokenKey } from '../token-key.js';
+import type { AccountKey } from '../token-key.js';
 import {
   InvalidTokenInputError,
   KeycloakMisconfiguredError,
@@ -103,7 +103,7 @@ export class KeycloakIdpTokens {
     });
   }
 
-  #keyOf(keycloakUserId: string, idp: string): TokenKey {
+  #keyOf(keycloakUserId: string, idp: string): AccountKey {
     const key = checkKey({ keycloakUserId, idp });
     this.providers.get(idp);
     return key;
@@ -132,9 +132,8 @@ export class KeycloakIdpTokens {
    *
    * @param credential gets the Keycloak access token for the import
    */
-  async #tokenOf(key: TokenKey, credential: ImportCredential): Promise<IdpToken> {
-    if (await this.imports.isNeeded(key)) {
-      if (await this.#isDisconnected(key)) throw new TokensNotFoundError(key);
+  async #tokenOf(key: AccountKey, credential: ImportCredential): Promise<IdpToken> {
+    if ((await this.imports.isNeeded(key)) && !(await this.#isDisconnected(key))) {
       try {
         await this.imports.importAutomatically(key, credential);
       } catch (error) {
@@ -144,13 +143,13 @@ export class KeycloakIdpTokens {
     return this.reader.read(key.keycloakUserId, key.idp, {});
   }
 
-  async #isValid(key: TokenKey): Promise<boolean> {
+  async #isValid(key: AccountKey): Promise<boolean> {
     const row = await this.table.load(key);
     return row !== null && row.state !== 'ended' && row.accessTokenValidForSeconds > 0;
   }
 
   /** Returns whether the user disconnected the account and no pair was stored since. */
-  async #isDisconnected(key: TokenKey): Promise<boolean> {
+  async #isDisconnected(key: AccountKey): Promise<boolean> {
     return (await this.disconnected.has(key)) && (await this.table.load(key)) === null;
   }
 }

@@ -6,7 +6,8 @@ import type { TokenKey } from '../token-key.js';
  * so a new name of a table or a column makes the stored texts unreadable.
  */
 export function authTokenLocation(key: TokenKey, column: 'access_token' | 'refresh_token'): TokenLocation {
-  return { table: 'auth_tokens', column, keycloakUserId: key.keycloakUserId, idp: key.idp };
+  const { keycloakUserId, idp, account } = key;
+  return { table: 'auth_tokens', column, keycloakUserId, idp, account };
 }
 
 export function offlineTokenLocation(userId: string): TokenLocation {

@@ -118,7 +118,9 @@ export class CodeFlowProvider {
         json(response, 200, this.#metadata());
         return;
       case '/jwks':
-        json(response, 200, { keys: [{ ...(await exportJWK(this.#publishedKeys.publicKey)), kid: 'k', alg: 'ES256' }] });
+        json(response, 200, {
+          keys: [{ ...(await exportJWK(this.#publishedKeys.publicKey)), kid: 'k', alg: 'ES256' }],
+        });
         return;
       case '/par': {
         this.pushed.push(form);

@@ -11,6 +11,9 @@ import {
   type TableShape,
 } from './table-shape.js';
 
+/** The next migration replaces it by an index that also has the account. */
+const INDEX_WITHOUT_ACCOUNT = 'idx_auth_tokens_keycloak_user_identity_provider';
+
 const AUTH_TOKENS: TableShape = {
   name: 'auth_tokens',
   columns: {
@@ -25,7 +28,7 @@ const AUTH_TOKENS: TableShape = {
   constraints: { auth_tokens_pkey: 'PRIMARY KEY (id)' },
   indexes: {
     idx_auth_tokens_keycloak_user_id: { columns: 'keycloak_user_id' },
-    idx_auth_tokens_keycloak_user_identity_provider: { columns: 'keycloak_user_id, identity_provider', unique: true },
+    [INDEX_WITHOUT_ACCOUNT]: { columns: 'keycloak_user_id, identity_provider', unique: true },
   },
 };
 
@@ -73,7 +76,7 @@ export class CreateTokenTables1763942400000 implements MigrationInterface {
     rejectConflicts(gaps);
     for (const gap of gaps) {
       await widen(queryRunner, gap);
-      await completeTable(queryRunner, gap);
+      await completeTable(queryRunner, withoutReplacedIndex(gap));
       if (gap.exists) continue;
       const { name } = gap.shape;
       const primaryKey = `CONSTRAINT ${name}_pkey ON ${tablePath(queryRunner, name)}`;
@@ -100,6 +103,16 @@ export class CreateTokenTables1763942400000 implements MigrationInterface {
         END $$`);
     }
   }
+}
+
+/**
+ * Returns the gap without the index that the next migration replaces, if the table has accounts already. TypeORM's
+ * `synchronize` may have created such a table, and two accounts of a user may be in it.
+ */
+function withoutReplacedIndex(gap: TableGap): TableGap {
+  if (!gap.columns.some(({ name }) => name === 'account')) return gap;
+  const indexes = Object.entries(gap.missing.indexes).filter(([name]) => name !== INDEX_WITHOUT_ACCOUNT);
+  return { ...gap, missing: { ...gap.missing, indexes: Object.fromEntries(indexes) } };
 }
 
 function canBeAdopted(found: FoundColumn, wanted: ColumnShape): boolean {

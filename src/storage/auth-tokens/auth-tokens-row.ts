@@ -3,14 +3,14 @@ import type { QueryResultRow } from 'pg';
 import type { SealedToken } from '../../sealing/sealed-token.js';
 import { type LeasedRow, readLeasedRow } from '../leases/leased-row.js';
 import { keyCondition } from '../leases/leased-table-shape.js';
-import type { StoredTokens } from '../stored-tokens.js';
+import type { RowTokens } from '../stored-tokens.js';
 
 /**
  * The part of a row that a caller needs when its access token is fresh. Times are distances from the moment at which
  * the row was read. The row does not have this moment, because the caller uses the row at once.
  */
 export interface AccessTokenRow {
-  readonly tokens: Pick<StoredTokens, 'accessToken' | 'accessTokenExpiresAt' | 'version'>;
+  readonly tokens: Pick<RowTokens, 'accessToken' | 'accessTokenExpiresAt' | 'version' | 'scopes'>;
   /** Epoch seconds of the database at which the provider issued the pair. */
   readonly issuedAt: number;
   readonly issuedSecondsAgo: number;
@@ -24,31 +24,33 @@ export interface AccessTokenRow {
 
 /** A stored pair with the state of its refresh. */
 export interface AuthTokensRow extends AccessTokenRow, LeasedRow {
-  readonly tokens: StoredTokens;
+  readonly tokens: RowTokens;
   readonly hasRefreshToken: boolean;
   /** Seconds until the refresh token expires; negative when it has expired, Infinity when it never expires. */
   readonly refreshTokenValidForSeconds: number;
 }
 
-/** The columns of a {@link TokenKey}, each with its parameter. */
+/** The columns of a {@link AccountKey}, each with its parameter. */
 export const KEY_COLUMNS = [
   { column: 'keycloak_user_id', type: 'text', parameter: 'keycloakUserId' },
   { column: 'identity_provider', type: 'text', parameter: 'idp' },
+  { column: 'account', type: 'text', parameter: 'account' },
 ] as const;
 
-/** The condition that names the row of a {@link TokenKey}, of the alias `stored`. */
+/** The condition that names the row of a {@link AccountKey}, of the alias `stored`. */
 export const KEY_CONDITION = keyCondition({ key: KEY_COLUMNS }, 'stored');
 
 /** The columns of the pair, for the alias `stored`. */
 export const TOKEN_COLUMNS = `stored.access_token, stored.refresh_token, stored.access_token_expires_at,
-  stored.refresh_token_expires_at`;
+  stored.refresh_token_expires_at, stored.scopes`;
 
 /**
- * The columns that {@link readAccessToken} reads, for the alias `stored`. The numbers share one column, because a
- * column for each makes a single read 5 % slower.
+ * The columns that {@link readAccessToken} reads, for the alias `stored`. The numbers and the scopes share one
+ * column, because a column for each makes a single read 5 % slower. If the scopes are NULL, `concat_ws` leaves them out
+ * with the space before them.
  */
 export const ACCESS_TOKEN_COLUMNS = `stored.access_token, concat_ws(' ', stored.token_version, stored.access_token_expires_at,
-  date_part('epoch', stored.issued_at), date_part('epoch', clock_timestamp())) AS version_and_times`;
+  date_part('epoch', stored.issued_at), date_part('epoch', clock_timestamp()), stored.scopes) AS version_and_times`;
 
 /** Reads the columns of {@link TOKEN_COLUMNS} and of a leased row. */
 export function readRow(row: QueryResultRow): AuthTokensRow {
@@ -77,9 +79,11 @@ export function readAccessToken(row: QueryResultRow): AccessTokenRow {
   const version = text.slice(0, versionEnd);
   const accessTokenExpiresAt = Number(text.slice(versionEnd + 1, expiryEnd));
   const issuedAt = Number(text.slice(expiryEnd + 1, issueEnd));
-  const present = Number(text.slice(issueEnd + 1));
+  const presentEnd = text.indexOf(' ', issueEnd + 1);
+  const present = Number(presentEnd < 0 ? text.slice(issueEnd + 1) : text.slice(issueEnd + 1, presentEnd));
+  const scopes = presentEnd < 0 ? null : text.slice(presentEnd + 1);
   return {
-    tokens: { accessToken: row.access_token as SealedToken, accessTokenExpiresAt, version },
+    tokens: { accessToken: row.access_token as SealedToken, accessTokenExpiresAt, version, scopes },
     issuedAt,
     issuedSecondsAgo: present - issuedAt,
     accessTokenExpiresAt,
@@ -111,13 +115,14 @@ export function withAssumedLifetime<Row extends AccessTokenRow & { readonly hasR
 }
 
 /** Reads the columns of {@link TOKEN_COLUMNS} and `token_version`. */
-export function readTokens(row: QueryResultRow): StoredTokens {
+export function readTokens(row: QueryResultRow): RowTokens {
   return {
     accessToken: row.access_token as SealedToken,
     refreshToken: row.refresh_token as SealedToken | '',
     accessTokenExpiresAt: Number(row.access_token_expires_at),
     refreshTokenExpiresAt: Number(row.refresh_token_expires_at),
     version: String(row.token_version),
+    scopes: row.scopes as string | null,
   };
 }
 

@@ -14,6 +14,8 @@ export interface SealedTextsShape {
   readonly user: string;
   /** Null for a table without a column of the identity provider. */
   readonly idp: string | null;
+  /** Null for a table without a column of the account. */
+  readonly account: string | null;
   /** One or two columns. A text in them may be empty. */
   readonly texts: readonly [first: string, second?: string];
   /** What the module writes before the sealed text in such a column. */
@@ -26,6 +28,8 @@ export interface TextsOfRow {
   readonly keycloakUserId: string;
   /** Empty for a table without a column of the identity provider. */
   readonly idp: string;
+  /** Empty for the default account. */
+  readonly account: string;
   readonly first: string | null;
   readonly second: string | null;
 }
@@ -70,7 +74,7 @@ const keyIdIn = (column: string) => `substring(${column} FROM '(?:^|")v1\\.([A-Z
 
 /** Returns the statements that count the texts of a table by their keys, and replace texts by others. */
 export function sealedTextsStatements(shape: SealedTextsShape): SealedTextsStatements {
-  const { name, table, id, user, idp, texts, prefix } = shape;
+  const { name, table, id, user, idp, account, texts, prefix } = shape;
   const slots = texts.flatMap((column, position) =>
     column === undefined ? [] : [{ column, slot: position === 0 ? 'first' : 'second' }],
   );
@@ -79,8 +83,9 @@ export function sealedTextsStatements(shape: SealedTextsShape): SealedTextsState
     `CASE WHEN stored.${column} <> '' AND NOT starts_with(stored.${column}, '${prefix}' || $sealedPrefix::text)
            THEN stored.${column} END`;
   const textColumns = `${open(texts[0])} AS first_text, ${texts[1] === undefined ? 'NULL' : open(texts[1])} AS second_text`;
+  const orEmpty = (column: string | null) => (column === null ? "''" : `stored.${column}`);
   const row = `stored.${id.column}::text AS row_id, stored.${user} AS keycloak_user_id,
-         ${idp === null ? "''" : `stored.${idp}`} AS identity_provider, ${textColumns}`;
+         ${orEmpty(idp)} AS identity_provider, ${orEmpty(account)} AS account, ${textColumns}`;
   const replaced = (column: string, slot: string) =>
     `${column} = CASE WHEN stored.${column} = unlocked.old_${slot} THEN unlocked.new_${slot} ELSE stored.${column} END`;
 
@@ -186,6 +191,7 @@ function readRow(row: QueryResultRow): TextsOfRow {
     id: String(row.row_id),
     keycloakUserId: String(row.keycloak_user_id),
     idp: String(row.identity_provider),
+    account: String(row.account),
     first: row.first_text as string | null,
     second: row.second_text as string | null,
   };

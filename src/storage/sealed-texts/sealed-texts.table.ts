@@ -38,6 +38,7 @@ export function sealedTextsShapes(paths: Readonly<Record<SealedTable, string>>):
     id: { column: 'id', type: 'bigint', first: '-9223372036854775808' },
     user: 'keycloak_user_id',
     idp: 'identity_provider',
+    account: 'account',
     texts: ['access_token', 'refresh_token'],
     prefix: '',
   } as const;
@@ -49,6 +50,7 @@ export function sealedTextsShapes(paths: Readonly<Record<SealedTable, string>>):
       id: { column: 'user_id', type: 'text', first: '' },
       user: 'user_id',
       idp: null,
+      account: null,
       texts: ['offline_token'],
       prefix: '{"tokens":"',
     },
