@@ -51,6 +51,8 @@ export interface LinkAnswer {
  * answers 401 without one. Errors are `application/problem+json` by {@link TokensExceptionFilter}. It works on Express
  * and on Fastify.
  *
+ * A method that the host overrides needs its decorators again, because they belong to the method.
+ *
  * Two ways lead back from the provider. A host whose users have a session cookie registers `GET /:idp/callback` as the
  * redirect URI. A single-page application registers a page of its own, and posts the query that the page got to
  * `POST /:idp/callback`, with its bearer token.

@@ -15,6 +15,7 @@ export function described(description: RouteDescription): MethodDecorator {
   return applyDecorators(...Object.entries(description).map(([key, value]) => SetMetadata(key, value)));
 }
 
+// `type: String` keeps `@nestjs/swagger` from looking for a class. The schema takes precedence over it.
 const TEXT = { type: 'string' };
 const TEXT_OR_NULL = { type: 'string', nullable: true };
 const TIME_OR_NULL = { type: 'string', format: 'date-time', nullable: true };
@@ -50,7 +51,7 @@ export const BEGIN: RouteDescription = {
   'swagger/apiOperation': { summary: 'Begin to connect an account' },
   'swagger/apiParameters': [
     {
-      in: 'body',
+      ...{ in: 'body', type: String },
       required: false,
       schema: {
         type: 'object',
@@ -79,7 +80,13 @@ const ANSWER = ['state', 'code', 'iss', 'error'];
 
 export const CALLBACK: RouteDescription = {
   'swagger/apiOperation': { summary: 'Finish in the browser of a user with a session cookie' },
-  'swagger/apiParameters': ANSWER.map((name) => ({ in: 'query', name, required: name === 'state', schema: TEXT })),
+  'swagger/apiParameters': ANSWER.map((name) => ({
+    in: 'query',
+    type: String,
+    name,
+    required: name === 'state',
+    schema: TEXT,
+  })),
   'swagger/apiResponse': { 303: { description: 'The account is connected.' }, ...REFUSALS, 403: PROBLEM },
 };
 
@@ -87,7 +94,7 @@ export const FINISH: RouteDescription = {
   'swagger/apiOperation': { summary: 'Finish with the query that the provider sent' },
   'swagger/apiParameters': [
     {
-      in: 'body',
+      ...{ in: 'body', type: String },
       required: true,
       schema: { type: 'object', properties: Object.fromEntries(ANSWER.map((name) => [name, TEXT])) },
     },
@@ -104,6 +111,6 @@ export const FINISH: RouteDescription = {
 
 export const UNLINK: RouteDescription = {
   'swagger/apiOperation': { summary: 'Disconnect an account' },
-  'swagger/apiParameters': [{ in: 'query', name: 'account', required: false, schema: TEXT }],
+  'swagger/apiParameters': [{ in: 'query', type: String, name: 'account', required: false, schema: TEXT }],
   'swagger/apiResponse': { 204: { description: 'The account is not connected any more.' }, ...REFUSALS },
 };
