@@ -208,7 +208,7 @@ export class AccountLinks {
           throw error;
         })
       : undefined;
-    const { account, failure } = await accountOf(flow, issued, claims);
+    const { account, failure } = await accountOf(flow, server, issued, claims);
     if (failure !== undefined) {
       this.#logger.warn(
         `Identity provider "${attempt.idp}" did not tell the account of user "${keycloakUserId}" (${failure}). The ` +

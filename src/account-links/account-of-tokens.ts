@@ -1,10 +1,13 @@
 import { accountIn, type CodeFlow, type ProviderAccount, readUsualAccount } from '../identity-providers/code-flow.js';
+import type { ServerMetadata } from '../identity-providers/server-metadata.js';
 import { type Fields, parseFields } from '../oauth-http/answer-fields.js';
-import { exchange } from '../oauth-http/http-exchange.js';
+import { bearerRequest } from '../oauth-http/authorization.js';
+import { exchange, type HttpRequest } from '../oauth-http/http-exchange.js';
 import type { IssuedForCode } from './code-exchange.js';
 
 /** The deadline of the question whose an access token is, in milliseconds. */
 const QUESTION_TIMEOUT_MS = 5000;
+const UNREADABLE = 'UNREADABLE_ANSWER';
 
 /** The account of new tokens, and why it is not known. */
 export interface AccountFinding {
@@ -19,24 +22,37 @@ export interface AccountFinding {
  * rejects, because the tokens are stored also if their account is not known.
  *
  * @param claims the claims of the checked ID token, if there is one
- * @see OpenID Connect Core 1.0 section 5.3.2
  */
 export async function accountOf(
-  flow: CodeFlow,
-  { tokens, fields }: IssuedForCode,
+  { accountQuestion, readAccount }: CodeFlow,
+  { userinfo_endpoint: userinfoEndpoint }: ServerMetadata,
+  { tokens: { accessToken }, fields }: IssuedForCode,
   claims: Fields | undefined,
 ): Promise<AccountFinding> {
-  const { accountQuestion, readAccount } = flow;
-  if (!accountQuestion) {
-    const read = readAccount ?? (claims ? readUsualAccount : undefined);
-    return { account: read ? accountIn(claims ?? fields, read) : null };
+  if (accountQuestion) {
+    const answer = await ask(accountQuestion.request(accessToken));
+    if (typeof answer === 'string') return { account: null, failure: answer };
+    const account = isOfSubject(answer, claims) ? accountIn(answer, accountQuestion.read) : null;
+    return account ? { account } : { account: null, failure: UNREADABLE };
   }
-  const outcome = await exchange(accountQuestion.request(tokens.accessToken), QUESTION_TIMEOUT_MS);
-  if (outcome.kind !== 'answered') return { account: null, failure: outcome.code };
-  if (outcome.status !== 200) return { account: null, failure: `http_${outcome.status}` };
-  const answer = parseFields(outcome.body);
-  // An answer about another user than that of the ID token must not be used.
-  const isOfOther = claims !== undefined && answer?.sub !== undefined && answer.sub !== claims.sub;
-  const account = answer && !isOfOther ? accountIn(answer, accountQuestion.read) : null;
-  return account ? { account } : { account: null, failure: 'UNREADABLE_ANSWER' };
+  if (!claims) return { account: readAccount ? accountIn(fields, readAccount) : null };
+  const account = accountIn(claims, readAccount ?? readUsualAccount);
+  if (readAccount || !account || account.name !== null || !userinfoEndpoint) return { account };
+  // Many servers have the names only in the user info, as OpenID Connect Core 1.0 section 5.4 allows.
+  const answer = await ask(bearerRequest(userinfoEndpoint, accessToken));
+  const isOfUser = typeof answer !== 'string' && answer.sub === claims.sub;
+  return { account: { ...account, name: isOfUser ? (accountIn(answer, readUsualAccount)?.name ?? null) : null } };
+}
+
+/** Whether an answer can be about the user of the ID token. @see OpenID Connect Core 1.0 section 5.3.2 */
+function isOfSubject({ sub }: Fields, claims: Fields | undefined): boolean {
+  return claims === undefined || sub === undefined || sub === claims.sub;
+}
+
+/** Returns the fields of an answer, or a code if there are none. */
+async function ask(request: HttpRequest): Promise<Fields | string> {
+  const outcome = await exchange(request, QUESTION_TIMEOUT_MS);
+  if (outcome.kind !== 'answered') return outcome.code;
+  if (outcome.status !== 200) return `http_${outcome.status}`;
+  return parseFields(outcome.body) ?? UNREADABLE;
 }

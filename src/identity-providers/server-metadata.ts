@@ -12,6 +12,7 @@ export type ServerMetadata = {
   readonly token_endpoint?: string;
   readonly authorization_endpoint?: string;
   readonly jwks_uri?: string;
+  readonly userinfo_endpoint?: string;
   readonly pushed_authorization_request_endpoint?: string;
   readonly revocation_endpoint?: string;
   /** Whether the server names itself in its answers to authorization requests. @see RFC 9207 section 3 */
@@ -24,6 +25,7 @@ const ENDPOINTS = [
   'token_endpoint',
   'authorization_endpoint',
   'jwks_uri',
+  'userinfo_endpoint',
   'pushed_authorization_request_endpoint',
   'revocation_endpoint',
 ] as const;
