@@ -184,12 +184,12 @@ describe('An attacker', () => {
     ['another client', (claims) => ({ ...claims, aud: 'client-of-mallory' }), 'provider_error'],
     ['another client beside ours', (claims) => ({ ...claims, aud: [claims.aud, 'x'], azp: 'x' }), 'provider_error'],
     ['another nonce', (claims) => ({ ...claims, nonce: 'of-another-attempt' }), 'provider_error'],
-    ['no nonce', ({ nonce: _, ...claims }) => claims, 'provider_error'],
+    ['no nonce', (claims) => ({ ...claims, nonce: undefined }), 'provider_error'],
     ['another issuer', (claims) => ({ ...claims, iss: 'https://evil.example' }), 'issuer_mismatch'],
     ['the past', (claims) => ({ ...claims, exp: 1 }), 'provider_error'],
-    ['nobody', ({ sub: _, ...claims }) => claims, 'provider_error'],
+    ['nobody', (claims) => ({ ...claims, sub: undefined }), 'provider_error'],
   ])('cannot bring an ID token of %s, and its tokens are revoked', async (_, change, reason) => {
-    honest.claims = change as CodeFlowProvider['claims'];
+    honest.claims = change;
     const { authorizationUrl } = await links.begin(ALICE, 'honest');
     await expectRefused(links.finish(ALICE, honest.authorize(authorizationUrl, 'alice-at-honest')), reason);
     const issued = [...honest.subjects.keys()].at(-1)?.replace('access', 'refresh') ?? '-';

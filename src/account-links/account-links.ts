@@ -1,7 +1,7 @@
 import { Injectable, Logger } from '@nestjs/common';
 
 import { isScope } from '../identity-providers/code-flow.options.js';
-import type { CodeFlow, ProviderAccount } from '../identity-providers/code-flow.js';
+import type { ProviderAccount } from '../identity-providers/code-flow.js';
 import { IdentityProviderRegistry } from '../identity-providers/identity-provider.registry.js';
 import { QueryRunnerScope } from '../postgres/query-runner-scope.js';
 import { RefreshDrain } from '../refresh/refresh-drain.js';
@@ -16,7 +16,6 @@ import { TokenManager } from '../token-manager/token-manager.js';
 import {
   InvalidTokenInputError,
   LinkRefusedError,
-  ProviderUnavailableError,
   TokenDecryptionError,
 } from '../tokens.errors.js';
 import { AccountLinksSettings } from './account-links.options.js';

@@ -3,7 +3,6 @@ import { InvalidTokenInputError } from '../tokens.errors.js';
 /** The longest URL to return to, in characters. */
 const MAX_LENGTH = 2048;
 /** Control characters, blanks and backslashes. Browsers drop the first ones, and read the last one as a slash. */
-// eslint-disable-next-line no-control-regex -- the point of the rule
 const MISREAD = /[\u0000-\u0020\u007f-\u009f\\]/;
 /** The origin of no host, to resolve a path. */
 const NOWHERE = 'http://host.invalid';

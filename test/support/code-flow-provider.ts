@@ -169,7 +169,7 @@ export class CodeFlowProvider {
     const isGood =
       form.get('grant_type') === 'authorization_code' &&
       authorization?.parameters.get('redirect_uri') === form.get('redirect_uri') &&
-      authorization?.parameters.get('code_challenge') === challenge;
+      authorization.parameters.get('code_challenge') === challenge;
     if (!authorization || !isGood) {
       json(response, 400, { error: 'invalid_grant', error_description: '<script>alert("code")</script>' });
       return;
