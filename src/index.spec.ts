@@ -77,6 +77,8 @@ describe('AnyTokensError', () => {
       expect.stringContaining('Log in'),
       'x',
       subject,
+      ['home', 'work'],
+      ['repo'],
       'refresh_rejected',
       1000,
       2000,

@@ -13,11 +13,7 @@ import type { StoredAttempt } from '../storage/link-attempts/link-attempts.state
 import { LinkAttemptsTable } from '../storage/link-attempts/link-attempts.table.js';
 import { checkKey, checkUserId } from '../token-input.js';
 import { TokenManager } from '../token-manager/token-manager.js';
-import {
-  InvalidTokenInputError,
-  LinkRefusedError,
-  TokenDecryptionError,
-} from '../tokens.errors.js';
+import { InvalidTokenInputError, LinkRefusedError, TokenDecryptionError } from '../tokens.errors.js';
 import { AccountLinksSettings } from './account-links.options.js';
 import { accountOf } from './account-of-tokens.js';
 import { authorizationUrl, isOpenId } from './authorization-request.js';

@@ -12,8 +12,7 @@ export interface IssuedTokens {
   /** Seconds; absent = the provider says nothing about it, so the expiry of a new refresh token is unknown. */
   readonly refreshTokenExpiresIn?: number;
   /**
-   * The scopes of the access token. Absent if the provider says nothing about them. Empty if it names none, as a GitHub
-   * App does. @see RFC 6749 section 5.1
+   * The scopes of the access token. Absent if the provider says nothing about them. @see RFC 6749 section 5.1
    */
   readonly scopes?: readonly string[];
 }

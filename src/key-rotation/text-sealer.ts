@@ -17,8 +17,8 @@ export interface UnreadableText {
   readonly keycloakUserId: string;
   /** Empty for an offline token. */
   readonly idp: string;
-  /** Empty for the default account, and for an offline token. */
-  readonly account: string;
+  /** Absent for the default account, and for an offline token. */
+  readonly account?: string;
   readonly column: 'access_token' | 'refresh_token' | 'offline_token';
   /** The key that the text names; null if it names none. */
   readonly keyId: string | null;
@@ -55,7 +55,15 @@ export class TextSealer {
       } catch (error) {
         if (!(error instanceof TokenDecryptionError)) throw error;
         const { id, keycloakUserId, idp, account } = row;
-        unreadable.push({ table, id, keycloakUserId, idp, account, column, keyId: error.keyId ?? null });
+        unreadable.push({
+          table,
+          id,
+          keycloakUserId,
+          idp,
+          ...(account && { account }),
+          column,
+          keyId: error.keyId ?? null,
+        });
         return null;
       }
     };

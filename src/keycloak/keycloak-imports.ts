@@ -106,7 +106,7 @@ export class KeycloakImports {
         refreshToken: isRefreshedHere && tokens.refreshToken ? sealed(tokens.refreshToken, 'refresh_token') : '',
         accessTokenExpiresAt: tokens.accessTokenExpiresAt,
         refreshTokenExpiresAt: isRefreshedHere ? tokens.refreshTokenExpiresAt : 0,
-        scopes: (tokens.scopes && scopeText(tokens.scopes)) || null,
+        scopes: tokens.scopes ? scopeText(tokens.scopes) : null,
         issuedAt: tokens.issuedAt,
         mayDropRefreshToken: !isRefreshedHere,
         isExplicit,

@@ -59,13 +59,16 @@ export function lifetime(value: unknown): number | undefined {
 }
 
 /**
- * Returns the scopes that an answer names, or nothing if it names none in a form that can be stored. Twitch has a list,
- * and Bitbucket has the name `scopes`.
+ * Returns the scopes that an answer names. Returns nothing if the answer names none, or none that can be stored. An empty
+ * text names none, because it is no scope of RFC 6749, and a GitHub App answers so. Twitch has a list, which can be
+ * empty. Bitbucket has the name `scopes`.
+ *
+ * @see RFC 6749 section 3.3
  */
 export function scopesIn({ scope, scopes }: Fields): { readonly scopes?: readonly string[] } {
   const named = scope ?? scopes;
   const texts: unknown[] = Array.isArray(named) ? named : [named];
-  if (!texts.every((text) => typeof text === 'string')) return {};
+  if (named === '' || !texts.every((text) => typeof text === 'string')) return {};
   const list = scopeList(texts);
   const text = list.join(' ');
   const isStorable = text.length <= MAX_SCOPES_LENGTH && !text.includes('\0') && text.isWellFormed();

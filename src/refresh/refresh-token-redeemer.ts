@@ -62,7 +62,7 @@ export class RefreshTokenRedeemer {
    * Seals the new tokens. If the provider omits the refresh token, the old one stays valid and is sealed again, with its
    * expiry. The expiry of a new refresh token is unknown if the provider does not name it, because the expiry of the
    * old one says nothing about it. The scopes of the answer are those of the new access token, and can be fewer. An
-   * answer that names none keeps them, also an empty one, because a GitHub App answers so.
+   * answer without scopes keeps them.
    *
    * @see RFC 6749 section 5.1 and 6
    */
@@ -73,14 +73,13 @@ export class RefreshTokenRedeemer {
     sentAt: number,
   ): ScopedTokens {
     const { accessToken, refreshToken = old.refreshToken, accessTokenExpiresIn, refreshTokenExpiresIn } = issued;
-    const named = issued.scopes && scopeText(issued.scopes);
     const unnamedExpiry = refreshToken === old.refreshToken ? old.refreshTokenExpiresAt : 0;
     return {
       accessToken: this.cipher.seal(accessToken, authTokenLocation(key, 'access_token')),
       refreshToken: this.cipher.seal(refreshToken, authTokenLocation(key, 'refresh_token')),
       accessTokenExpiresAt: accessTokenExpiresIn ? sentAt + accessTokenExpiresIn : 0,
       refreshTokenExpiresAt: refreshTokenExpiresIn ? sentAt + refreshTokenExpiresIn : unnamedExpiry,
-      scopes: named || old.scopes,
+      scopes: issued.scopes ? scopeText(issued.scopes) : old.scopes,
     };
   }
 }

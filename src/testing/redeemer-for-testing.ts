@@ -39,7 +39,7 @@ export class RedeemerForTesting extends RefreshTokenRedeemer {
       const redeemed = open(refreshToken, 'refresh_token');
       const { refresh } = this.options;
       const answer = refresh
-        ? await refresh(key.keycloakUserId, key.idp, redeemed, key.account)
+        ? await refresh(key.keycloakUserId, key.idp, redeemed, ...(key.account ? [key.account] : []))
         : successorOf(open(accessToken, 'access_token'), redeemed);
       if (!isPair(answer)) return await refusalOf(answer);
       const issued = sealIdpTokens(this.sealing, key, { ...answer, refreshToken: nonEmptyText(answer.refreshToken) });
@@ -52,8 +52,7 @@ export class RedeemerForTesting extends RefreshTokenRedeemer {
           refreshToken: issued.refreshToken || refreshToken,
           accessTokenExpiresAt: issued.accessTokenExpiresAt,
           refreshTokenExpiresAt: issued.refreshTokenExpiresAt || (isKept ? refreshTokenExpiresAt : 0),
-          // An empty list names none, and keeps them.
-          scopes: (issued.scopes && scopeText(issued.scopes)) || scopes,
+          scopes: issued.scopes ? scopeText(issued.scopes) : scopes,
         },
         issued: undefined,
       };

@@ -17,12 +17,12 @@ import type { TokensSettings } from '../tokens.options.js';
 /** An answer of a provider by which it issues no tokens, such as `{ kind: 'terminal', code: 'invalid_grant' }`. */
 export type RefusedRefresh = Exclude<RefreshAnswer, { readonly kind: 'success' }>;
 
-/** Answers a refresh in place of the provider. If it throws, the callers get what it threw. */
+/** Answers a refresh in place of the provider. `account` is absent for the default account. If it throws, the callers get what it threw. */
 export type RefreshForTesting = (
   userId: string,
   idp: string,
   refreshToken: string,
-  account: string,
+  account?: string,
 ) => IdpTokens | RefusedRefresh | Promise<IdpTokens | RefusedRefresh>;
 
 /** An access token that does not expire, or tokens as {@link TokenManager.storeIdpTokens} takes them. */

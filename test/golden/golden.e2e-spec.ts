@@ -44,12 +44,13 @@ type AnyStatement = Statement<never, unknown>;
 /** Returns the lookups of `auth_tokens` by their names, such as `rows.ofMany`. */
 function lookups(): Record<string, AnyStatement> {
   const each: Record<string, AnyStatement> = {};
-  for (const [of, lookup] of Object.entries<object>({ ...authTokensLookups(AUTH_TOKENS) })) {
+  const { accounts, ...ofRows } = authTokensLookups(AUTH_TOKENS);
+  for (const [of, lookup] of Object.entries<object>(ofRows)) {
     for (const [name, statement] of Object.entries(lookup) as [string, AnyStatement | (() => unknown)][]) {
       if (typeof statement !== 'function') each[`${of}.${name}`] = statement;
     }
   }
-  return each;
+  return { ...each, accounts };
 }
 
 /** Returns the statements on sealed texts by their tables and names, such as `auth_tokens.page`. */

@@ -18,22 +18,22 @@ SELECT texts.key_id, count(*) AS texts FROM (
 SELECT relation.reltuples AS estimated FROM pg_class AS relation WHERE relation.oid = '"auth_tokens"'::regclass;
 
 -- auth_tokens.page: read the sealed texts of auth_tokens
--- idp_tokens_page_texts_auth_tokens_33e17810fdd6, repeated when its connection breaks
+-- idp_tokens_page_texts_auth_tokens_988aa6ba2a00, repeated when its connection breaks
 --   $1 sealedPrefix: text
 --   $2 after: bigint
 --   $3 limit: bigint
 SELECT stored.id::text AS row_id, stored.keycloak_user_id AS keycloak_user_id,
-         stored.identity_provider AS identity_provider, CASE WHEN stored.access_token <> '' AND NOT starts_with(stored.access_token, '' || $1::text)
+         stored.identity_provider AS identity_provider, stored.account AS account, CASE WHEN stored.access_token <> '' AND NOT starts_with(stored.access_token, '' || $1::text)
            THEN stored.access_token END AS first_text, CASE WHEN stored.refresh_token <> '' AND NOT starts_with(stored.refresh_token, '' || $1::text)
            THEN stored.refresh_token END AS second_text FROM "auth_tokens" AS stored WHERE stored.id > $2::bigint
          ORDER BY stored.id LIMIT $3;
 
 -- auth_tokens.look: read the sealed texts of auth_tokens
--- idp_tokens_look_texts_auth_tokens_3f7512b4b47b, repeated when its connection breaks
+-- idp_tokens_look_texts_auth_tokens_cce3bed89372, repeated when its connection breaks
 --   $1 sealedPrefix: text
 --   $2 ids: bigint[]
 SELECT stored.id::text AS row_id, stored.keycloak_user_id AS keycloak_user_id,
-         stored.identity_provider AS identity_provider, CASE WHEN stored.access_token <> '' AND NOT starts_with(stored.access_token, '' || $1::text)
+         stored.identity_provider AS identity_provider, stored.account AS account, CASE WHEN stored.access_token <> '' AND NOT starts_with(stored.access_token, '' || $1::text)
            THEN stored.access_token END AS first_text, CASE WHEN stored.refresh_token <> '' AND NOT starts_with(stored.refresh_token, '' || $1::text)
            THEN stored.refresh_token END AS second_text FROM "auth_tokens" AS stored WHERE stored.id = ANY ($2::bigint[]);
 
@@ -67,21 +67,21 @@ SELECT texts.key_id, count(*) AS texts FROM (
 SELECT relation.reltuples AS estimated FROM pg_class AS relation WHERE relation.oid = '"offline_tokens"'::regclass;
 
 -- offline_tokens.page: read the sealed texts of offline_tokens
--- idp_tokens_page_texts_offline_tokens_36f844023cbf, repeated when its connection breaks
+-- idp_tokens_page_texts_offline_tokens_c19f63bd6a10, repeated when its connection breaks
 --   $1 sealedPrefix: text
 --   $2 after: text
 --   $3 limit: bigint
 SELECT stored.user_id::text AS row_id, stored.user_id AS keycloak_user_id,
-         '' AS identity_provider, CASE WHEN stored.offline_token <> '' AND NOT starts_with(stored.offline_token, '{"tokens":"' || $1::text)
+         '' AS identity_provider, '' AS account, CASE WHEN stored.offline_token <> '' AND NOT starts_with(stored.offline_token, '{"tokens":"' || $1::text)
            THEN stored.offline_token END AS first_text, NULL AS second_text FROM "offline_tokens" AS stored WHERE stored.user_id > $2::text
          ORDER BY stored.user_id LIMIT $3;
 
 -- offline_tokens.look: read the sealed texts of offline_tokens
--- idp_tokens_look_texts_offline_tokens_a139900dddfb, repeated when its connection breaks
+-- idp_tokens_look_texts_offline_tokens_862e25566258, repeated when its connection breaks
 --   $1 sealedPrefix: text
 --   $2 ids: text[]
 SELECT stored.user_id::text AS row_id, stored.user_id AS keycloak_user_id,
-         '' AS identity_provider, CASE WHEN stored.offline_token <> '' AND NOT starts_with(stored.offline_token, '{"tokens":"' || $1::text)
+         '' AS identity_provider, '' AS account, CASE WHEN stored.offline_token <> '' AND NOT starts_with(stored.offline_token, '{"tokens":"' || $1::text)
            THEN stored.offline_token END AS first_text, NULL AS second_text FROM "offline_tokens" AS stored WHERE stored.user_id = ANY ($2::text[]);
 
 -- offline_tokens.replace: seal the texts of offline_tokens anew
@@ -113,22 +113,22 @@ SELECT texts.key_id, count(*) AS texts FROM (
 SELECT relation.reltuples AS estimated FROM pg_class AS relation WHERE relation.oid = '"token_revocations"'::regclass;
 
 -- token_revocations.page: read the sealed texts of token_revocations
--- idp_tokens_page_texts_token_revocations_f845e10cf467, repeated when its connection breaks
+-- idp_tokens_page_texts_token_revocations_1860714f9a23, repeated when its connection breaks
 --   $1 sealedPrefix: text
 --   $2 after: bigint
 --   $3 limit: bigint
 SELECT stored.id::text AS row_id, stored.keycloak_user_id AS keycloak_user_id,
-         stored.identity_provider AS identity_provider, CASE WHEN stored.access_token <> '' AND NOT starts_with(stored.access_token, '' || $1::text)
+         stored.identity_provider AS identity_provider, stored.account AS account, CASE WHEN stored.access_token <> '' AND NOT starts_with(stored.access_token, '' || $1::text)
            THEN stored.access_token END AS first_text, CASE WHEN stored.refresh_token <> '' AND NOT starts_with(stored.refresh_token, '' || $1::text)
            THEN stored.refresh_token END AS second_text FROM "token_revocations" AS stored WHERE stored.id > $2::bigint
          ORDER BY stored.id LIMIT $3;
 
 -- token_revocations.look: read the sealed texts of token_revocations
--- idp_tokens_look_texts_token_revocations_9710ffadbc0f, repeated when its connection breaks
+-- idp_tokens_look_texts_token_revocations_251174c807c9, repeated when its connection breaks
 --   $1 sealedPrefix: text
 --   $2 ids: bigint[]
 SELECT stored.id::text AS row_id, stored.keycloak_user_id AS keycloak_user_id,
-         stored.identity_provider AS identity_provider, CASE WHEN stored.access_token <> '' AND NOT starts_with(stored.access_token, '' || $1::text)
+         stored.identity_provider AS identity_provider, stored.account AS account, CASE WHEN stored.access_token <> '' AND NOT starts_with(stored.access_token, '' || $1::text)
            THEN stored.access_token END AS first_text, CASE WHEN stored.refresh_token <> '' AND NOT starts_with(stored.refresh_token, '' || $1::text)
            THEN stored.refresh_token END AS second_text FROM "token_revocations" AS stored WHERE stored.id = ANY ($2::bigint[]);
 

@@ -351,8 +351,8 @@ export function describeTables(rigOf: () => ManagerUnderTest): void {
       await table.deleteForRevocation(key, false);
       await store(pairOf('revocable', 'r'));
       await expect(table.deleteForRevocation(key, true)).resolves.toBe(true);
-      const { refreshTokenExpiresAt, accessTokenExpiresAt, ...tokens } = pairOf('revocable', 'r');
-      expect([refreshTokenExpiresAt, accessTokenExpiresAt]).toEqual([4_000_000_000, 0]);
+      const { refreshTokenExpiresAt, accessTokenExpiresAt, scopes, ...tokens } = pairOf('revocable', 'r');
+      expect([refreshTokenExpiresAt, accessTokenExpiresAt, scopes]).toEqual([4_000_000_000, 0, null]);
       expect(await claimed()).toEqual([{ ...key, ...tokens, clientId: 'client', attempts: 1 }]);
     });
 
