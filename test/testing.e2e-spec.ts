@@ -21,6 +21,7 @@ import request from 'supertest';
 import type { QueryRunner } from 'typeorm';
 
 import {
+  AccountLinks,
   AuthTokenStore,
   IdpToken,
   IdpTokenGuard,
@@ -492,6 +493,23 @@ describe('TestTokens', () => {
       expect(tokens.stored('ada', 'github')).toMatchObject({ accessToken: 'before' });
     });
     expect(tokens.stored('ada', 'github')).toMatchObject({ accessToken: 'after' });
+  });
+});
+
+describe('The account links of TokensTestingModule', () => {
+  it('list and end the connections of the options, and say that they link none', async () => {
+    const testing = await compile({ tokens: { ada: { github: 'access', acme: { accessToken: 'other' } } } });
+    const links = testing.get(AccountLinks);
+    await expect(links.list('ada')).resolves.toMatchObject([
+      { idp: 'acme', account: '', subject: null, state: 'active', hasRefreshToken: false },
+      { idp: 'github', account: '', subject: null, state: 'active', hasRefreshToken: true },
+    ]);
+    await expect(links.unlink('ada', 'github')).resolves.toBe(true);
+    await expect(links.list('ada')).resolves.toMatchObject([{ idp: 'acme' }]);
+    await expect(links.begin('ada', 'github')).rejects.toThrow(TokensUsageError);
+    await expect(links.finish('ada', {})).rejects.toThrow(
+      /AccountLinks\.finish does not work with TokensTestingModule/,
+    );
   });
 });
 

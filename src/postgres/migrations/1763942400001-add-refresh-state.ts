@@ -186,6 +186,8 @@ export class AddRefreshState1763942400001 implements MigrationInterface {
    */
   async down(queryRunner: QueryRunner): Promise<void> {
     await refuseNamedAccounts(queryRunner);
+    // No attempt to link an account outlives a migration.
+    await queryRunner.query(`DROP TABLE IF EXISTS ${tablePath(queryRunner, LINK_ATTEMPTS.name)}`);
     for (const { name } of OWN_TABLES) {
       const table = tablePath(queryRunner, name);
       await queryRunner.query(`
