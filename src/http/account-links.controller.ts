@@ -21,7 +21,7 @@ import { HttpSettings } from './http.options.js';
 import { property } from './request-of-call.js';
 import { TokensExceptionFilter } from './tokens-exception.filter.js';
 
-/** The account of a connection, as the client gets it. Times are ISO 8601 in UTC; null = never, or not known. */
+/** A connection, as the client gets it. Times are ISO 8601 in UTC; null = never, or not known. */
 export interface ConnectionAnswer {
   readonly idp: string;
   readonly account: string;
@@ -29,6 +29,7 @@ export interface ConnectionAnswer {
   readonly name: string | null;
   readonly scopes: readonly string[] | null;
   readonly state: string;
+  readonly hasRefreshToken: boolean;
   readonly connectedAt: string;
   readonly refreshedAt: string;
   readonly accessTokenExpiresAt: string | null;

@@ -35,6 +35,7 @@ export const LIST: RouteDescription = {
           type: 'object',
           properties: {
             ...ACCOUNT,
+            hasRefreshToken: { type: 'boolean' },
             state: { type: 'string', enum: ['active', 'reauthentication_required'] },
             connectedAt: { type: 'string', format: 'date-time' },
             refreshedAt: { type: 'string', format: 'date-time' },
