@@ -62,6 +62,7 @@ describe('The options', () => {
     const { userId, keyring, ...options } = readTokensOptions(MINIMAL);
     expect(keyring.keyIds).toEqual(['k']);
     expect(options).toEqual({
+      accountLinks: { allowedReturnTo: [] },
       identityProviders: new Map(),
       refresh: {
         leewaySeconds: 900,
