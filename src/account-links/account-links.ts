@@ -1,7 +1,7 @@
 import { Injectable, Logger } from '@nestjs/common';
 
-import { isScope } from '../identity-providers/code-flow.options.js';
 import type { ProviderAccount } from '../identity-providers/code-flow.js';
+import { isScope } from '../identity-providers/code-flow.options.js';
 import { IdentityProviderRegistry } from '../identity-providers/identity-provider.registry.js';
 import { QueryRunnerScope } from '../postgres/query-runner-scope.js';
 import { RefreshDrain } from '../refresh/refresh-drain.js';

@@ -3,8 +3,8 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { Injectable, Logger } from '@nestjs/common';
 
 import type { CodeFlow, ProviderAccount } from '../identity-providers/code-flow.js';
-import { IdentityProviderRegistry } from '../identity-providers/identity-provider.registry.js';
 import type { IssuedTokens } from '../identity-providers/identity-provider.js';
+import { IdentityProviderRegistry } from '../identity-providers/identity-provider.registry.js';
 import { randomId } from '../postgres/random-id.js';
 import { RefreshDrain } from '../refresh/refresh-drain.js';
 import { TokenCipher } from '../sealing/token-cipher.js';

@@ -16,6 +16,7 @@ import {
   type ClientCredentials,
   needsClientSecret,
 } from './client-authentication.js';
+import type { AccountQuestion, CodeFlow, ReadAccount } from './code-flow.js';
 import type {
   AccessTokenLife,
   IdentityProvider,
@@ -23,7 +24,6 @@ import type {
   RevocationAnswer,
   TokenPair,
 } from './identity-provider.js';
-import type { AccountQuestion, CodeFlow, ReadAccount } from './code-flow.js';
 import { completePolicy, type RefreshPolicy } from './refresh-policy.js';
 import { DiscoveredServer, DiscoveryError, type ServerMetadata } from './server-metadata.js';
 import { type AnswerRules, classifyTokenAnswer } from './token-answer.js';

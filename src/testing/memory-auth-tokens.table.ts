@@ -2,6 +2,8 @@ import { Injectable } from '@nestjs/common';
 
 import { IdentityProviderRegistry } from '../identity-providers/identity-provider.registry.js';
 import { randomId } from '../postgres/random-id.js';
+import { scopeList } from '../scopes.js';
+import { type AccountConnection, expiryOf } from '../storage/auth-tokens/auth-tokens-link.statements.js';
 import {
   type AccessTokenRow,
   type AuthTokensRow,
@@ -9,11 +11,9 @@ import {
   withAssumedLifetime,
 } from '../storage/auth-tokens/auth-tokens-row.js';
 import type { ImportRules, Reactivation } from '../storage/auth-tokens/auth-tokens-write.statements.js';
-import { type AccountConnection, expiryOf } from '../storage/auth-tokens/auth-tokens-link.statements.js';
 import type { AuthTokensTable } from '../storage/auth-tokens/auth-tokens.table.js';
 import { ACCESS_TOKEN_DEAD } from '../storage/leases/leased.entity.js';
 import type { RowTokens, ScopedTokens } from '../storage/stored-tokens.js';
-import { scopeList } from '../scopes.js';
 import { type AccountKey, keyName } from '../token-key.js';
 import { TokensUsageError } from '../tokens.errors.js';
 import { MemoryDisconnectedAccountsTable } from './memory-disconnected-accounts.table.js';
