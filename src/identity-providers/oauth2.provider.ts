@@ -1,6 +1,7 @@
 import { oauthErrorCode, parseFields } from '../oauth-http/answer-fields.js';
 import { exchange, type HttpRequest } from '../oauth-http/http-exchange.js';
 import { retryAfter } from '../oauth-http/retry-after.js';
+import type { ImpliedScopes } from '../scopes.js';
 import { SecretHolder } from '../sealing/secret-holder.js';
 import { TokensConfigurationError } from '../tokens.errors.js';
 import {
@@ -47,6 +48,10 @@ export interface OAuth2ProviderProfile extends ClientCredentials, AnswerRules {
   readonly refreshParameters?: Readonly<Record<string, string>>;
   /** The lifetime of an access token without an expiry, in seconds; absent = such a token does not expire. */
   readonly assumedLifetimeSeconds?: number;
+  /** The scopes that a scope contains; absent = none contains another one. */
+  readonly impliedScopes?: ImpliedScopes;
+  /** Whether scopes that are not known count as missing. Default: false. */
+  readonly requireKnownScopes?: boolean;
   /** Default: {@link completePolicy} without overrides. */
   readonly policy?: RefreshPolicy;
 }
@@ -69,6 +74,8 @@ export class OAuth2Provider extends SecretHolder implements IdentityProvider {
   readonly clientId: string;
   readonly policy: RefreshPolicy;
   readonly assumedLifetimeSeconds?: number;
+  readonly impliedScopes?: ImpliedScopes;
+  readonly requireKnownScopes?: boolean;
   readonly #profile: OAuth2ProviderProfile;
   readonly #authenticate: AuthenticateClient;
   declare readonly revoke?: (tokens: TokenPair) => Promise<RevocationAnswer>;
@@ -86,6 +93,8 @@ export class OAuth2Provider extends SecretHolder implements IdentityProvider {
     this.#authenticate = authenticatorOf(profile);
     this.clientId = profile.clientId;
     this.assumedLifetimeSeconds = profile.assumedLifetimeSeconds;
+    this.impliedScopes = profile.impliedScopes;
+    this.requireKnownScopes = profile.requireKnownScopes;
     this.policy = profile.policy ?? completePolicy();
     const { revocation, question } = profile;
     if (revocation) {

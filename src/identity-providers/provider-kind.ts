@@ -2,6 +2,7 @@ import { nonEmptyText } from '../oauth-http/answer-fields.js';
 import { faultsOf, instantiate } from '../options-validation.js';
 import { clientAssertionFaults } from './client-authentication.js';
 import type { IdentityProvider } from './identity-provider.js';
+import { areImpliedScopes } from './implied-scopes.js';
 import type { ProviderSettings } from './provider.options.js';
 import { completePolicy, policyFault, type RefreshPolicy, RefreshPolicySettings } from './refresh-policy.js';
 
@@ -41,7 +42,12 @@ export function checkedProvider(provider: IdentityProvider, path: string): Provi
 }
 
 function memberFaults(
-  { clientId, isAccessTokenAlive, assumedLifetimeSeconds }: Partial<Record<keyof IdentityProvider, unknown>>,
+  {
+    clientId,
+    isAccessTokenAlive,
+    assumedLifetimeSeconds,
+    impliedScopes,
+  }: Partial<Record<keyof IdentityProvider, unknown>>,
   path: string,
 ): string[] {
   const faults: string[] = [];
@@ -56,6 +62,9 @@ function memberFaults(
     !(Number.isFinite(assumedLifetimeSeconds) && Number(assumedLifetimeSeconds) >= 1)
   ) {
     faults.push(`${path}.assumedLifetimeSeconds must be a number of seconds from 1 on, or be left out`);
+  }
+  if (impliedScopes !== undefined && !areImpliedScopes(impliedScopes)) {
+    faults.push(`${path}.impliedScopes must have a list of scopes for each scope, or be left out`);
   }
   return faults;
 }

@@ -1,5 +1,6 @@
 import {
   Allow,
+  IsBoolean,
   IsIn,
   IsInt,
   IsNotEmpty,
@@ -14,6 +15,7 @@ import {
 
 import { IsBaseUrl, IsEndpoint } from '../oauth-http/endpoint-url.js';
 import { IsFunction, isPlainObject } from '../options-validation.js';
+import type { ImpliedScopes } from '../scopes.js';
 import { type AccessTokenQuestion, userinfoQuestion } from './access-token-question.js';
 import {
   CLIENT_AUTHENTICATIONS,
@@ -21,6 +23,7 @@ import {
   type ClientAuthentication,
   needsClientSecret,
 } from './client-authentication.js';
+import { IsImpliedScopes, mergedImpliedScopes } from './implied-scopes.js';
 import { OAuth2Provider, type OAuth2ProviderProfile, type RequestFormat } from './oauth2.provider.js';
 import { completePolicy, type RefreshPolicy } from './refresh-policy.js';
 import type { ReadAnswer } from './token-answer.js';
@@ -131,6 +134,19 @@ export class ProviderSettings {
   @IsFunction({ isAsyncAllowed: false })
   readAnswer?: ReadAnswer;
 
+  /**
+   * The scopes that a scope contains, such as `{ 'user:write': ['user:read'] }`. Those that they contain count too. They
+   * count beside what the module knows of the provider.
+   */
+  @IsOptional()
+  @IsImpliedScopes()
+  impliedScopes?: ImpliedScopes;
+
+  /** Whether scopes that are not known count as missing where a call or a handler requires some. Default: false. */
+  @IsOptional()
+  @IsBoolean()
+  requireKnownScopes?: boolean;
+
   /** Overrides the provider's refresh policy, field by field. */
   @IsOptional()
   @IsObject()
@@ -201,7 +217,7 @@ export function unlessMoved<T>(
 /** What the module knows of a provider. The options of its entry take precedence. */
 export interface KnownFacts extends Pick<
   OAuth2ProviderProfile,
-  'tokenEndpoint' | 'clientAuthentication' | 'revocation' | 'unknownTokenStatus' | 'refreshParameters'
+  'tokenEndpoint' | 'clientAuthentication' | 'revocation' | 'unknownTokenStatus' | 'refreshParameters' | 'impliedScopes'
 > {
   /** The provider's own question about an access token. */
   readonly question?: AccessTokenQuestion;
@@ -224,6 +240,8 @@ export function describedProvider(options: ProviderSettings, known: KnownFacts):
     readAnswer,
     question: introspectionEndpoint ?? (userinfoEndpoint ? userinfoQuestion(userinfoEndpoint) : known.question),
     refreshParameters: { ...known.refreshParameters, ...refreshParameters },
+    impliedScopes: mergedImpliedScopes(known.impliedScopes, options.impliedScopes),
+    requireKnownScopes: options.requireKnownScopes,
     assumedLifetimeSeconds: options.assumedLifetimeSeconds ?? known.assumedLifetimeSeconds,
     policy: completePolicy(options.policy, known.policy),
   });
