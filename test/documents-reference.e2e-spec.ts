@@ -19,6 +19,8 @@ const errors: api.TokensError[] = [
   new api.TokensUsageError('…'),
   new api.InvalidTokenInputError('…'),
   new api.TokensNotFoundError(subject),
+  new api.AmbiguousAccountError(subject, ['home', 'work']),
+  new api.InsufficientScopeError(subject, ['repo']),
   new api.ReauthenticationRequiredError(subject, 'refresh_rejected'),
   new api.RefreshInProgressError(subject),
   new api.RefreshUnavailableError(subject, '…'),

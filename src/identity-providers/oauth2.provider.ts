@@ -1,6 +1,7 @@
 import { oauthErrorCode, parseFields } from '../oauth-http/answer-fields.js';
 import { exchange, type HttpRequest } from '../oauth-http/http-exchange.js';
 import { retryAfter } from '../oauth-http/retry-after.js';
+import type { ImpliedScopes } from '../scopes.js';
 import { SecretHolder } from '../sealing/secret-holder.js';
 import { TokensConfigurationError } from '../tokens.errors.js';
 import {
@@ -64,6 +65,10 @@ export interface OAuth2ProviderProfile extends ClientCredentials, AnswerRules {
   readonly refreshParameters?: Readonly<Record<string, string>>;
   /** The lifetime of an access token without an expiry, in seconds; absent = such a token does not expire. */
   readonly assumedLifetimeSeconds?: number;
+  /** The scopes that a scope contains; absent = none contains another one. */
+  readonly impliedScopes?: ImpliedScopes;
+  /** Whether scopes that are not known count as missing. Default: false. */
+  readonly requireKnownScopes?: boolean;
   /** Default: {@link completePolicy} without overrides. */
   readonly policy?: RefreshPolicy;
 }
@@ -86,6 +91,8 @@ export class OAuth2Provider extends SecretHolder implements IdentityProvider {
   readonly clientId: string;
   readonly policy: RefreshPolicy;
   readonly assumedLifetimeSeconds?: number;
+  readonly impliedScopes?: ImpliedScopes;
+  readonly requireKnownScopes?: boolean;
   readonly #profile: OAuth2ProviderProfile;
   readonly #authenticate: AuthenticateClient;
   readonly #discovered: DiscoveredServer | undefined;
@@ -107,6 +114,8 @@ export class OAuth2Provider extends SecretHolder implements IdentityProvider {
     this.#authenticate = authenticatorOf(profile);
     this.clientId = profile.clientId;
     this.assumedLifetimeSeconds = profile.assumedLifetimeSeconds;
+    this.impliedScopes = profile.impliedScopes;
+    this.requireKnownScopes = profile.requireKnownScopes;
     this.policy = profile.policy ?? completePolicy();
     this.#discovered = profile.issuer ? new DiscoveredServer(profile.issuer) : undefined;
     const { revocation, question, redirectUri } = profile;

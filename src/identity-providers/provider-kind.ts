@@ -3,6 +3,7 @@ import { faultsOf, instantiate } from '../options-validation.js';
 import { clientAssertionFaults } from './client-authentication.js';
 import { codeFlowFaults } from './code-flow.options.js';
 import type { IdentityProvider } from './identity-provider.js';
+import { areImpliedScopes } from './implied-scopes.js';
 import type { ProviderSettings } from './provider.options.js';
 import { completePolicy, policyFault, type RefreshPolicy, RefreshPolicySettings } from './refresh-policy.js';
 
@@ -45,7 +46,12 @@ export function checkedProvider(provider: IdentityProvider, path: string): Provi
 }
 
 function memberFaults(
-  { clientId, isAccessTokenAlive, assumedLifetimeSeconds }: Partial<Record<keyof IdentityProvider, unknown>>,
+  {
+    clientId,
+    isAccessTokenAlive,
+    assumedLifetimeSeconds,
+    impliedScopes,
+  }: Partial<Record<keyof IdentityProvider, unknown>>,
   path: string,
 ): string[] {
   const faults: string[] = [];
@@ -60,6 +66,9 @@ function memberFaults(
     !(Number.isFinite(assumedLifetimeSeconds) && Number(assumedLifetimeSeconds) >= 1)
   ) {
     faults.push(`${path}.assumedLifetimeSeconds must be a number of seconds from 1 on, or be left out`);
+  }
+  if (impliedScopes !== undefined && !areImpliedScopes(impliedScopes)) {
+    faults.push(`${path}.impliedScopes must have a list of scopes for each scope, or be left out`);
   }
   return faults;
 }

@@ -1,5 +1,6 @@
 import {
   Allow,
+  IsBoolean,
   IsIn,
   IsInt,
   IsNotEmpty,
@@ -15,6 +16,7 @@ import {
 import { bearerRequest } from '../oauth-http/authorization.js';
 import { IsBaseUrl, IsEndpoint } from '../oauth-http/endpoint-url.js';
 import { IsFunction, isPlainObject } from '../options-validation.js';
+import type { ImpliedScopes } from '../scopes.js';
 import { type AccessTokenQuestion, userinfoQuestion } from './access-token-question.js';
 import {
   CLIENT_AUTHENTICATIONS,
@@ -24,6 +26,7 @@ import {
 } from './client-authentication.js';
 import { readUsualAccount } from './code-flow.js';
 import { CodeFlowSettings } from './code-flow.options.js';
+import { IsImpliedScopes, mergedImpliedScopes } from './implied-scopes.js';
 import { OAuth2Provider, type OAuth2ProviderProfile, type RequestFormat } from './oauth2.provider.js';
 import { completePolicy, type RefreshPolicy } from './refresh-policy.js';
 import type { ReadAnswer } from './token-answer.js';
@@ -134,6 +137,19 @@ export class ProviderSettings extends CodeFlowSettings {
   @IsFunction({ isAsyncAllowed: false })
   readAnswer?: ReadAnswer;
 
+  /**
+   * The scopes that a scope contains, such as `{ 'user:write': ['user:read'] }`. Those that they contain count too. They
+   * count beside what the module knows of the provider.
+   */
+  @IsOptional()
+  @IsImpliedScopes()
+  impliedScopes?: ImpliedScopes;
+
+  /** Whether scopes that are not known count as missing where a call or a handler requires some. Default: false. */
+  @IsOptional()
+  @IsBoolean()
+  requireKnownScopes?: boolean;
+
   /** Overrides the provider's refresh policy, field by field. */
   @IsOptional()
   @IsObject()
@@ -212,6 +228,7 @@ export interface KnownFacts extends Pick<
   | 'authorizationEndpoint'
   | 'scopes'
   | 'accountQuestion'
+  | 'impliedScopes'
 > {
   /** The provider's own question about an access token. */
   readonly question?: AccessTokenQuestion;
@@ -241,6 +258,8 @@ export function describedProvider(options: ProviderSettings, known: KnownFacts):
     accountQuestion: accountEndpoint
       ? { request: (token) => bearerRequest(accountEndpoint, token), read: readAccount ?? readUsualAccount }
       : known.accountQuestion && { ...known.accountQuestion, ...(readAccount && { read: readAccount }) },
+    impliedScopes: mergedImpliedScopes(known.impliedScopes, options.impliedScopes),
+    requireKnownScopes: options.requireKnownScopes,
     assumedLifetimeSeconds: options.assumedLifetimeSeconds ?? known.assumedLifetimeSeconds,
     policy: completePolicy(options.policy, known.policy),
   });

@@ -20,6 +20,19 @@ const readAccountOfBitbucket: ReadAccount = ({ uuid, nickname, display_name: dis
 };
 
 /**
+ * The scopes that contain others. `repository:admin` and `account:write` contain none.
+ *
+ * @see https://developer.atlassian.com/cloud/bitbucket/bitbucket-cloud-rest-api-scopes/
+ */
+const IMPLIED_SCOPES = {
+  'repository:write': ['repository'],
+  pullrequest: ['repository'],
+  'pullrequest:write': ['pullrequest', 'repository:write'],
+  'issue:write': ['issue'],
+  'snippet:write': ['snippet'],
+};
+
+/**
  * Bitbucket Cloud. Its refresh tokens begin to rotate. Bitbucket accepts a redeemed one again for about ten minutes. An
  * access token stays valid for two hours, also after a refresh. There is no endpoint to revoke tokens.
  *
@@ -36,6 +49,7 @@ export const bitbucketCloud = providerKind(BitbucketSettings, (options) => {
       read: readAccountOfBitbucket,
     }),
     assumedLifetimeSeconds: 7200,
+    impliedScopes: IMPLIED_SCOPES,
     policy: { replayWindowMs: 600_000, oldAccessTokenSurvives: true },
   });
 });

@@ -25,6 +25,27 @@ const readAccountOfGitHub: ReadAccount = ({ id, login }) =>
   typeof id === 'number' ? { subject: id, name: typeof login === 'string' ? login : null } : null;
 
 /**
+ * The scopes of an OAuth app that contain others. GitHub leaves the contained ones out of its answers.
+ *
+ * @see https://docs.github.com/en/apps/oauth-apps/building-oauth-apps/scopes-for-oauth-apps
+ */
+const IMPLIED_SCOPES = {
+  repo: ['repo:status', 'repo_deployment', 'public_repo', 'repo:invite', 'security_events', 'admin:repo_hook'],
+  'admin:repo_hook': ['write:repo_hook'],
+  'write:repo_hook': ['read:repo_hook'],
+  'admin:org': ['write:org'],
+  'write:org': ['read:org'],
+  'admin:public_key': ['write:public_key'],
+  'write:public_key': ['read:public_key'],
+  'admin:gpg_key': ['write:gpg_key'],
+  'write:gpg_key': ['read:gpg_key'],
+  user: ['read:user', 'user:email', 'user:follow'],
+  project: ['read:project'],
+  'write:packages': ['read:packages'],
+  'admin:enterprise': ['manage_runners:enterprise', 'manage_billing:enterprise', 'read:enterprise'],
+};
+
+/**
  * User access tokens of a GitHub App or an OAuth app. Refresh tokens are single-use, and a refresh ends the old access
  * token at once. If an app has token expiry switched off, its tokens have neither an expiry nor a refresh token.
  *
@@ -67,6 +88,7 @@ export const gitHub = providerKind(GitHubSettings, (options) => {
       request: (accessToken) => aboutToken('POST', accessToken),
       meaning: lifeByStatus(unknownTokenStatus),
     },
+    impliedScopes: IMPLIED_SCOPES,
     policy: { refreshEndsAccessToken: true },
   });
 });

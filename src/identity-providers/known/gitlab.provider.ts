@@ -17,6 +17,17 @@ export class GitLabSettings extends RevocableProviderSettings {
 }
 
 /**
+ * The scopes that contain others.
+ *
+ * @see https://docs.gitlab.com/security/tokens/access_token_scopes/
+ */
+const IMPLIED_SCOPES = {
+  api: ['read_api', 'write_repository', 'write_registry'],
+  read_api: ['read_user', 'read_registry'],
+  write_repository: ['read_repository'],
+};
+
+/**
  * GitLab.com or a self-managed GitLab, also below a path. A refresh ends the old pair at once. GitLab versions that
  * leave `expires_in` out issue access tokens of two hours too. GitLab answers 200 about an access token that works, and
  * 401 about every other. The module also sends the redirect URI with each refresh, because some versions require it.
@@ -40,6 +51,7 @@ export const gitLab = providerKind(GitLabSettings, (options) => {
     }),
     refreshParameters: redirectUri ? { redirect_uri: redirectUri } : undefined,
     assumedLifetimeSeconds: 7200,
+    impliedScopes: IMPLIED_SCOPES,
     policy: { refreshEndsAccessToken: true },
   });
 });
