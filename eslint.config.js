@@ -41,6 +41,8 @@ const LAYERS = [
   'token-input.ts',
   'scopes.ts',
   'tokens.errors.ts',
+  'account.errors.ts',
+  'tokens-error.ts',
   'token-key.ts',
 ];
 

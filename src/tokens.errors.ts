@@ -1,25 +1,6 @@
-import { accountInWords, type TokenKey } from './token-key.js';
-
-/** Machine-readable code of every error that this module throws on purpose. The codes are the same in all releases. */
-export type TokensErrorCode =
-  | 'ERR_TOKENS_CONFIGURATION'
-  | 'ERR_TOKENS_USAGE'
-  | 'ERR_TOKENS_AUTHENTICATION_REQUIRED'
-  | 'ERR_TOKENS_INVALID_INPUT'
-  | 'ERR_TOKENS_NOT_FOUND'
-  | 'ERR_TOKENS_AMBIGUOUS_ACCOUNT'
-  | 'ERR_TOKENS_INSUFFICIENT_SCOPE'
-  | 'ERR_TOKENS_REAUTHENTICATION_REQUIRED'
-  | 'ERR_TOKENS_REFRESH_IN_PROGRESS'
-  | 'ERR_TOKENS_REFRESH_UNAVAILABLE'
-  | 'ERR_TOKENS_PROVIDER_MISCONFIGURED'
-  | 'ERR_TOKENS_UNSUPPORTED_PROVIDER'
-  | 'ERR_TOKENS_DECRYPTION'
-  | 'ERR_TOKENS_KEY_IN_USE'
-  | 'ERR_TOKENS_STORE_UNAVAILABLE'
-  | 'ERR_TOKENS_KEYCLOAK_UNAVAILABLE'
-  | 'ERR_TOKENS_KEYCLOAK_MISCONFIGURED'
-  | 'ERR_TOKENS_KEYCLOAK_SESSION_EXPIRED';
+import type { AmbiguousAccountError, InsufficientScopeError } from './account.errors.js';
+import { accountInWords, keyInWords, type TokenKey } from './token-key.js';
+import { TokensError } from './tokens-error.js';
 
 /** Every error of this module. TypeScript narrows it to one class by `error.code`. */
 export type AnyTokensError =
@@ -41,21 +22,6 @@ export type AnyTokensError =
   | KeycloakUnavailableError
   | KeycloakMisconfiguredError
   | KeycloakSessionExpiredError;
-
-/**
- * Base class of every error of this module. The message says what happened and what to do. It never contains a token, a
- * response body, SQL parameters or the `detail` of a driver error. The error never has a driver error as its `cause`.
- */
-export abstract class TokensError extends Error {
-  abstract readonly code: TokensErrorCode;
-  /** Whether the same call can succeed later, although the host, the operator and the user change nothing. */
-  abstract readonly retryable: boolean;
-
-  constructor(message: string) {
-    super(message);
-    this.name = new.target.name;
-  }
-}
 
 /** The options, the data source or the tables are not as the module needs them. The message lists every fault. */
 export class TokensConfigurationError extends TokensError {
@@ -91,57 +57,7 @@ export class TokensNotFoundError extends TokensError {
   readonly retryable = false;
 
   constructor(readonly subject: TokenKey) {
-    super(`${about(subject)} has no stored tokens. Let the user connect the account first.`);
-  }
-}
-
-/**
- * The user has several accounts at the provider, none of them is the default account, and the call names none. Name one
- * of them.
- */
-export class AmbiguousAccountError extends TokensError {
-  readonly code = 'ERR_TOKENS_AMBIGUOUS_ACCOUNT';
-  readonly retryable = false;
-
-  constructor(
-    readonly subject: TokenKey,
-    /** The names of the accounts, sorted. */
-    readonly accounts: readonly string[],
-  ) {
-    const names = accounts.map((account) => `"${account}"`).join(', ');
-    super(`${about(subject)} has tokens of several accounts: ${names}. Pass one of them as account.`);
-  }
-}
-
-/** Why scopes count as missing: the user did not grant them, or the module does not know what the user granted. */
-export type InsufficientScopeReason = 'not_granted' | 'unknown';
-
-/**
- * The stored access token lacks scopes that the caller requires. The tokens are untouched. Let the user connect the
- * account again, with these scopes.
- */
-export class InsufficientScopeError extends TokensError {
-  readonly code = 'ERR_TOKENS_INSUFFICIENT_SCOPE';
-  readonly retryable = false;
-
-  constructor(
-    readonly subject: TokenKey,
-    readonly missingScopes: readonly string[],
-    readonly reason: InsufficientScopeReason = 'not_granted',
-  ) {
-    const missing = missingScopes.map((scope) => `"${scope}"`).join(', ');
-    const cause =
-      reason === 'unknown' ? `the granted scopes are not known and ${missing} must be` : `${missing} are missing`;
-    super(`${about(subject)} must connect the account again with more scopes, because ${cause}.`);
-  }
-
-  get idp(): string {
-    return this.subject.idp;
-  }
-
-  /** The account that lacks the scopes; '' is the default account. */
-  get account(): string {
-    return this.subject.account ?? '';
+    super(`${keyInWords(subject)} has no stored tokens. Let the user connect the account first.`);
   }
 }
 
@@ -167,7 +83,7 @@ export class ReauthenticationRequiredError extends TokensError {
     readonly subject: TokenKey,
     readonly reason: ReauthenticationReason,
   ) {
-    super(`${about(subject)} must connect the account again, because ${REAUTHENTICATION_CAUSES[reason]}.`);
+    super(`${keyInWords(subject)} must connect the account again, because ${REAUTHENTICATION_CAUSES[reason]}.`);
   }
 }
 
@@ -181,7 +97,9 @@ export class RefreshInProgressError extends TokensError {
     /** A sensible pause before the next try, in milliseconds. */
     readonly retryAfterMs = 1000,
   ) {
-    super(`${about(subject)}: a refresh of the tokens has not ended yet. Try again in ${seconds(retryAfterMs)} s.`);
+    super(
+      `${keyInWords(subject)}: a refresh of the tokens has not ended yet. Try again in ${seconds(retryAfterMs)} s.`,
+    );
   }
 }
 
@@ -198,7 +116,7 @@ export class RefreshUnavailableError extends TokensError {
     readonly retryAfterMs = 1000,
   ) {
     super(
-      `${about(subject)}: the tokens cannot be refreshed now, because ${cause}. ` +
+      `${keyInWords(subject)}: the tokens cannot be refreshed now, because ${cause}. ` +
         `Try again in ${seconds(retryAfterMs)} s.`,
     );
   }
@@ -342,10 +260,6 @@ export class KeycloakMisconfiguredError extends TokensError {
 export class KeycloakSessionExpiredError extends TokensError {
   readonly code = 'ERR_TOKENS_KEYCLOAK_SESSION_EXPIRED';
   readonly retryable = false;
-}
-
-function about(subject: TokenKey): string {
-  return `User "${subject.keycloakUserId}", identity provider "${subject.idp}"${accountInWords(subject)}`;
 }
 
 function seconds(milliseconds: number): number {

@@ -83,7 +83,13 @@ const GITHUB = {
   codes: ['bad_refresh_token', 'incorrect_client_credentials'] as [string, string],
 };
 const GITLAB = { idp: 'gitlab', accessTokenExpiresIn: 7200, codes: RFC_CODES };
-const AZURE = { idp: 'azure_devops', accessTokenExpiresIn: 3599, scopes: ['vso.code'], codes: RFC_CODES, isReplayable: true };
+const AZURE = {
+  idp: 'azure_devops',
+  accessTokenExpiresIn: 3599,
+  scopes: ['vso.code'],
+  codes: RFC_CODES,
+  isReplayable: true,
+};
 const ACME = { idp: 'acme', accessTokenExpiresIn: 300, codes: RFC_CODES };
 
 const SCENARIOS: [string, Scenario][] = [
