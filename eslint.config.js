@@ -43,6 +43,9 @@ const LAYERS = [
   'token-input.ts',
   'scopes.ts',
   'tokens.errors.ts',
+  'account.errors.ts',
+  'link.errors.ts',
+  'tokens-error.ts',
   'token-key.ts',
 ];
 

@@ -114,29 +114,24 @@ export {
 export type { IdpTokens } from './token-manager/idp-tokens.js';
 export { OfflineTokenStore, UserOfflineToken } from './token-manager/offline-token.store.js';
 export { type GetIdpTokenOptions, type OfAccount, TokenManager } from './token-manager/token-manager.js';
+export { AmbiguousAccountError, InsufficientScopeError, type InsufficientScopeReason } from './account.errors.js';
+export { type LinkRefusalReason, LinkRefusedError, ProviderUnavailableError } from './link.errors.js';
+export { TokensError, type TokensErrorCode } from './tokens-error.js';
 export {
-  AmbiguousAccountError,
   type AnyTokensError,
   AuthenticationRequiredError,
-  InsufficientScopeError,
-  type InsufficientScopeReason,
   InvalidTokenInputError,
   KeyInUseError,
   KeycloakMisconfiguredError,
   KeycloakSessionExpiredError,
   KeycloakUnavailableError,
-  type LinkRefusalReason,
-  LinkRefusedError,
   ProviderMisconfiguredError,
-  ProviderUnavailableError,
   type ReauthenticationReason,
   ReauthenticationRequiredError,
   RefreshInProgressError,
   RefreshUnavailableError,
   TokenDecryptionError,
   TokensConfigurationError,
-  TokensError,
-  type TokensErrorCode,
   TokensNotFoundError,
   TokenStoreUnavailableError,
   TokensUsageError,

@@ -23,3 +23,8 @@ export function keyName({ keycloakUserId, idp, account }: AccountKey): string {
 export function accountInWords({ account = '' }: TokenKey): string {
   return account && `, account "${account}"`;
 }
+
+/** Returns the key as the beginning of a message. */
+export function keyInWords(key: TokenKey): string {
+  return `User "${key.keycloakUserId}", identity provider "${key.idp}"${accountInWords(key)}`;
+}

@@ -1,27 +1,7 @@
-import { accountInWords, type TokenKey } from './token-key.js';
-
-/** Machine-readable code of every error that this module throws on purpose. The codes are the same in all releases. */
-export type TokensErrorCode =
-  | 'ERR_TOKENS_CONFIGURATION'
-  | 'ERR_TOKENS_USAGE'
-  | 'ERR_TOKENS_AUTHENTICATION_REQUIRED'
-  | 'ERR_TOKENS_INVALID_INPUT'
-  | 'ERR_TOKENS_NOT_FOUND'
-  | 'ERR_TOKENS_AMBIGUOUS_ACCOUNT'
-  | 'ERR_TOKENS_INSUFFICIENT_SCOPE'
-  | 'ERR_TOKENS_REAUTHENTICATION_REQUIRED'
-  | 'ERR_TOKENS_REFRESH_IN_PROGRESS'
-  | 'ERR_TOKENS_REFRESH_UNAVAILABLE'
-  | 'ERR_TOKENS_PROVIDER_MISCONFIGURED'
-  | 'ERR_TOKENS_UNSUPPORTED_PROVIDER'
-  | 'ERR_TOKENS_DECRYPTION'
-  | 'ERR_TOKENS_KEY_IN_USE'
-  | 'ERR_TOKENS_STORE_UNAVAILABLE'
-  | 'ERR_TOKENS_KEYCLOAK_UNAVAILABLE'
-  | 'ERR_TOKENS_KEYCLOAK_MISCONFIGURED'
-  | 'ERR_TOKENS_KEYCLOAK_SESSION_EXPIRED'
-  | 'ERR_TOKENS_LINK_REFUSED'
-  | 'ERR_TOKENS_PROVIDER_UNAVAILABLE';
+import type { AmbiguousAccountError, InsufficientScopeError } from './account.errors.js';
+import type { LinkRefusedError, ProviderUnavailableError } from './link.errors.js';
+import { accountInWords, keyInWords, type TokenKey } from './token-key.js';
+import { seconds, TokensError } from './tokens-error.js';
 
 /** Every error of this module. TypeScript narrows it to one class by `error.code`. */
 export type AnyTokensError =
@@ -45,21 +25,6 @@ export type AnyTokensError =
   | KeycloakSessionExpiredError
   | LinkRefusedError
   | ProviderUnavailableError;
-
-/**
- * Base class of every error of this module. The message says what happened and what to do. It never contains a token, a
- * response body, SQL parameters or the `detail` of a driver error. The error never has a driver error as its `cause`.
- */
-export abstract class TokensError extends Error {
-  abstract readonly code: TokensErrorCode;
-  /** Whether the same call can succeed later, although the host, the operator and the user change nothing. */
-  abstract readonly retryable: boolean;
-
-  constructor(message: string) {
-    super(message);
-    this.name = new.target.name;
-  }
-}
 
 /** The options, the data source or the tables are not as the module needs them. The message lists every fault. */
 export class TokensConfigurationError extends TokensError {
@@ -95,57 +60,7 @@ export class TokensNotFoundError extends TokensError {
   readonly retryable = false;
 
   constructor(readonly subject: TokenKey) {
-    super(`${about(subject)} has no stored tokens. Let the user connect the account first.`);
-  }
-}
-
-/**
- * The user has several accounts at the provider, none of them is the default account, and the call names none. Name one
- * of them.
- */
-export class AmbiguousAccountError extends TokensError {
-  readonly code = 'ERR_TOKENS_AMBIGUOUS_ACCOUNT';
-  readonly retryable = false;
-
-  constructor(
-    readonly subject: TokenKey,
-    /** The names of the accounts, sorted. */
-    readonly accounts: readonly string[],
-  ) {
-    const names = accounts.map((account) => `"${account}"`).join(', ');
-    super(`${about(subject)} has tokens of several accounts: ${names}. Pass one of them as account.`);
-  }
-}
-
-/** Why scopes count as missing: the user did not grant them, or the module does not know what the user granted. */
-export type InsufficientScopeReason = 'not_granted' | 'unknown';
-
-/**
- * The stored access token lacks scopes that the caller requires. The tokens are untouched. Let the user connect the
- * account again, with these scopes.
- */
-export class InsufficientScopeError extends TokensError {
-  readonly code = 'ERR_TOKENS_INSUFFICIENT_SCOPE';
-  readonly retryable = false;
-
-  constructor(
-    readonly subject: TokenKey,
-    readonly missingScopes: readonly string[],
-    readonly reason: InsufficientScopeReason = 'not_granted',
-  ) {
-    const missing = missingScopes.map((scope) => `"${scope}"`).join(', ');
-    const cause =
-      reason === 'unknown' ? `the granted scopes are not known and ${missing} must be` : `${missing} are missing`;
-    super(`${about(subject)} must connect the account again with more scopes, because ${cause}.`);
-  }
-
-  get idp(): string {
-    return this.subject.idp;
-  }
-
-  /** The account that lacks the scopes; '' is the default account. */
-  get account(): string {
-    return this.subject.account ?? '';
+    super(`${keyInWords(subject)} has no stored tokens. Let the user connect the account first.`);
   }
 }
 
@@ -171,7 +86,7 @@ export class ReauthenticationRequiredError extends TokensError {
     readonly subject: TokenKey,
     readonly reason: ReauthenticationReason,
   ) {
-    super(`${about(subject)} must connect the account again, because ${REAUTHENTICATION_CAUSES[reason]}.`);
+    super(`${keyInWords(subject)} must connect the account again, because ${REAUTHENTICATION_CAUSES[reason]}.`);
   }
 }
 
@@ -185,7 +100,9 @@ export class RefreshInProgressError extends TokensError {
     /** A sensible pause before the next try, in milliseconds. */
     readonly retryAfterMs = 1000,
   ) {
-    super(`${about(subject)}: a refresh of the tokens has not ended yet. Try again in ${seconds(retryAfterMs)} s.`);
+    super(
+      `${keyInWords(subject)}: a refresh of the tokens has not ended yet. Try again in ${seconds(retryAfterMs)} s.`,
+    );
   }
 }
 
@@ -202,7 +119,7 @@ export class RefreshUnavailableError extends TokensError {
     readonly retryAfterMs = 1000,
   ) {
     super(
-      `${about(subject)}: the tokens cannot be refreshed now, because ${cause}. ` +
+      `${keyInWords(subject)}: the tokens cannot be refreshed now, because ${cause}. ` +
         `Try again in ${seconds(retryAfterMs)} s.`,
     );
   }
@@ -346,68 +263,4 @@ export class KeycloakMisconfiguredError extends TokensError {
 export class KeycloakSessionExpiredError extends TokensError {
   readonly code = 'ERR_TOKENS_KEYCLOAK_SESSION_EXPIRED';
   readonly retryable = false;
-}
-
-/** Why an account was not linked. */
-export type LinkRefusalReason =
-  'unknown_attempt' | 'expired' | 'other_user' | 'denied' | 'issuer_mismatch' | 'account_mismatch' | 'provider_error';
-
-const LINK_REFUSALS: Record<LinkRefusalReason, string> = {
-  unknown_attempt: 'there is no such attempt, or it has been finished already',
-  expired: 'the attempt has expired',
-  other_user: 'another user began the attempt',
-  denied: 'the user did not consent at the provider',
-  issuer_mismatch: 'another server answered than the one that was asked',
-  account_mismatch:
-    'the user logged in at the provider with another account than the connected one. The new tokens are revoked, and ' +
-    'the stored ones are untouched. To replace the account, begin with replaceAccount',
-  provider_error: "the provider's answer cannot be used",
-};
-
-/** An attempt to link an account did not succeed. Nothing was stored. The user can begin again. */
-export class LinkRefusedError extends TokensError {
-  readonly code = 'ERR_TOKENS_LINK_REFUSED';
-  readonly retryable = false;
-  /** The provider of the attempt; undefined if no attempt was found. */
-  readonly idp: string | undefined;
-  /** The OAuth error code or the status of the provider's answer, or a code of the module; never a text of others. */
-  readonly providerCode: string | undefined;
-
-  constructor(
-    readonly reason: LinkRefusalReason,
-    { idp, providerCode }: { readonly idp?: string | undefined; readonly providerCode?: string | undefined } = {},
-  ) {
-    const where = idp === undefined ? '' : ` at identity provider "${idp}"`;
-    const code = providerCode === undefined ? '' : ` (${providerCode})`;
-    super(`The account${where} was not linked, because ${LINK_REFUSALS[reason]}${code}. Let the user begin again.`);
-    this.idp = idp;
-    this.providerCode = providerCode;
-  }
-}
-
-/** The provider gives no usable answer while a user links an account. The user can begin again later. */
-export class ProviderUnavailableError extends TokensError {
-  readonly code = 'ERR_TOKENS_PROVIDER_UNAVAILABLE';
-  readonly retryable = true;
-
-  constructor(
-    readonly idp: string,
-    /** A clause without a full stop: the message has it after "because". */
-    cause: string,
-    /** A sensible pause before the next attempt, in milliseconds. */
-    readonly retryAfterMs = 1000,
-  ) {
-    super(
-      `The account at identity provider "${idp}" was not linked, because ${cause}. ` +
-        `Let the user begin again in ${seconds(retryAfterMs)} s.`,
-    );
-  }
-}
-
-function about(subject: TokenKey): string {
-  return `User "${subject.keycloakUserId}", identity provider "${subject.idp}"${accountInWords(subject)}`;
-}
-
-function seconds(milliseconds: number): number {
-  return Math.max(1, Math.ceil(milliseconds / 1000));
 }

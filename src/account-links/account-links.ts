@@ -3,6 +3,7 @@ import { Injectable, Logger } from '@nestjs/common';
 import type { ProviderAccount } from '../identity-providers/code-flow.js';
 import { isScope } from '../identity-providers/code-flow.options.js';
 import { IdentityProviderRegistry } from '../identity-providers/identity-provider.registry.js';
+import { LinkRefusedError } from '../link.errors.js';
 import { QueryRunnerScope } from '../postgres/query-runner-scope.js';
 import { RefreshDrain } from '../refresh/refresh-drain.js';
 import { scopeList } from '../scopes.js';
@@ -13,7 +14,7 @@ import type { StoredAttempt } from '../storage/link-attempts/link-attempts.state
 import { LinkAttemptsTable } from '../storage/link-attempts/link-attempts.table.js';
 import { checkKey, checkUserId } from '../token-input.js';
 import { TokenManager } from '../token-manager/token-manager.js';
-import { InvalidTokenInputError, LinkRefusedError, TokenDecryptionError } from '../tokens.errors.js';
+import { InvalidTokenInputError, TokenDecryptionError } from '../tokens.errors.js';
 import { AccountLinksSettings } from './account-links.options.js';
 import { accountOf } from './account-of-tokens.js';
 import { authorizationUrl, isOpenId } from './authorization-request.js';

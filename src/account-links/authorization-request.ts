@@ -2,10 +2,11 @@ import * as oauth from 'oauth4webapi';
 
 import type { CodeFlow } from '../identity-providers/code-flow.js';
 import { failureCodeOf, type ServerMetadata } from '../identity-providers/server-metadata.js';
+import { ProviderUnavailableError } from '../link.errors.js';
 import { askOnce, responseOf } from '../oauth-http/oauth-request.js';
 import { retryAfter } from '../oauth-http/retry-after.js';
 import type { TokenKey } from '../token-key.js';
-import { ProviderMisconfiguredError, ProviderUnavailableError, TokensConfigurationError } from '../tokens.errors.js';
+import { ProviderMisconfiguredError, TokensConfigurationError } from '../tokens.errors.js';
 import { codeChallengeOf, nonceOf } from './link-secrets.js';
 
 /** What one authorization request has of its own. */

@@ -2,8 +2,8 @@ import * as oauth from 'oauth4webapi';
 
 import type { CodeFlow } from '../identity-providers/code-flow.js';
 import type { ServerMetadata } from '../identity-providers/server-metadata.js';
+import { LinkRefusedError, ProviderUnavailableError } from '../link.errors.js';
 import { oauthErrorCode } from '../oauth-http/answer-fields.js';
-import { LinkRefusedError, ProviderUnavailableError } from '../tokens.errors.js';
 
 /** The URL to which the provider sent the browser back, or its query as an object. */
 export type LinkCallback = string | URL | Readonly<Record<string, unknown>>;

@@ -4,11 +4,12 @@ import type { CodeFlow } from '../identity-providers/code-flow.js';
 import type { IssuedTokens } from '../identity-providers/identity-provider.js';
 import type { ServerMetadata } from '../identity-providers/server-metadata.js';
 import { answerFields, classifyTokenAnswer } from '../identity-providers/token-answer.js';
+import { LinkRefusedError, ProviderUnavailableError } from '../link.errors.js';
 import type { Fields } from '../oauth-http/answer-fields.js';
 import type { HttpOutcome } from '../oauth-http/http-exchange.js';
 import { askOnce } from '../oauth-http/oauth-request.js';
 import type { TokenKey } from '../token-key.js';
-import { LinkRefusedError, ProviderMisconfiguredError, ProviderUnavailableError } from '../tokens.errors.js';
+import { ProviderMisconfiguredError } from '../tokens.errors.js';
 import { endpointMissing } from './authorization-request.js';
 
 /** What a provider issued for a code. */

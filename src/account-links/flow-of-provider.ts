@@ -1,8 +1,9 @@
 import type { CodeFlow } from '../identity-providers/code-flow.js';
 import type { IdentityProvider } from '../identity-providers/identity-provider.js';
 import { DiscoveryError, type ServerMetadata } from '../identity-providers/server-metadata.js';
+import { ProviderUnavailableError } from '../link.errors.js';
 import type { TokenKey } from '../token-key.js';
-import { ProviderMisconfiguredError, ProviderUnavailableError, TokensConfigurationError } from '../tokens.errors.js';
+import { ProviderMisconfiguredError, TokensConfigurationError } from '../tokens.errors.js';
 
 /**
  * Returns the code flow of a provider.

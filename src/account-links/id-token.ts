@@ -2,10 +2,10 @@ import * as oauth from 'oauth4webapi';
 
 import type { CodeFlow } from '../identity-providers/code-flow.js';
 import { DiscoveryError, type ServerMetadata } from '../identity-providers/server-metadata.js';
+import { LinkRefusedError, ProviderUnavailableError } from '../link.errors.js';
 import type { Fields } from '../oauth-http/answer-fields.js';
 import { exchange } from '../oauth-http/http-exchange.js';
 import { responseOf, sentBy } from '../oauth-http/oauth-request.js';
-import { LinkRefusedError, ProviderUnavailableError } from '../tokens.errors.js';
 
 /** By how much the clocks of the server and of this process may differ, in seconds. */
 const CLOCK_TOLERANCE_SECONDS = 60;

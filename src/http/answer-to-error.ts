@@ -1,6 +1,6 @@
 import { STATUS_CODES } from 'node:http';
 
-import type { TokensError, TokensErrorCode } from '../tokens.errors.js';
+import type { TokensError, TokensErrorCode } from '../tokens-error.js';
 import { property } from './request-of-call.js';
 
 /** What a caller may learn of an error. */

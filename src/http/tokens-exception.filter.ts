@@ -2,7 +2,7 @@ import { type ArgumentsHost, Catch, type ExceptionFilter, Logger } from '@nestjs
 import { HttpAdapterHost } from '@nestjs/core';
 import { type Observable, throwError } from 'rxjs';
 
-import { TokensError } from '../tokens.errors.js';
+import { TokensError } from '../tokens-error.js';
 import { type AnswerToError, answerToError } from './answer-to-error.js';
 import { findResponse, property } from './request-of-call.js';
 

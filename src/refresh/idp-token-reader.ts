@@ -1,5 +1,6 @@
 import { Injectable } from '@nestjs/common';
 
+import { AmbiguousAccountError } from '../account.errors.js';
 import { IdentityProviderRegistry } from '../identity-providers/identity-provider.registry.js';
 import type { Scopes } from '../scopes.js';
 import { TokenCipher } from '../sealing/token-cipher.js';
@@ -8,7 +9,7 @@ import { AuthTokensTable } from '../storage/auth-tokens/auth-tokens.table.js';
 import { authTokenLocation } from '../storage/token-locations.js';
 import { checkKey, checkSeconds } from '../token-input.js';
 import type { AccountKey } from '../token-key.js';
-import { AmbiguousAccountError, TokensNotFoundError } from '../tokens.errors.js';
+import { TokensNotFoundError } from '../tokens.errors.js';
 import { IdpToken } from './idp-token.js';
 import { RefreshTokenRedeemer } from './refresh-token-redeemer.js';
 import { requirementOf, type ScopeRequirement } from './scope-requirement.js';

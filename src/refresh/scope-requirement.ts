@@ -1,8 +1,8 @@
+import { InsufficientScopeError } from '../account.errors.js';
 import type { IdentityProvider } from '../identity-providers/identity-provider.js';
 import { type ImpliedScopes, missingFrom, type Scopes, scopeList } from '../scopes.js';
 import { checkScopes } from '../token-input.js';
 import type { AccountKey } from '../token-key.js';
-import { InsufficientScopeError } from '../tokens.errors.js';
 
 /** The scopes that a caller requires of a token. */
 export class ScopeRequirement {
