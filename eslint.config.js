@@ -5,12 +5,13 @@ import { createNodeResolver, importX } from 'eslint-plugin-import-x';
 import tseslint from 'typescript-eslint';
 
 /**
- * Every file and folder of src/. An entry imports only later entries of this list. The first two entries are the public
+ * Every file and folder of src/. An entry imports only later entries of this list. The first three entries are the public
  * API, and the last one imports nothing.
  */
 const LAYERS = [
   'index.ts',
   'testing',
+  'health',
   'tokens.module.ts',
   'tokens.module-definition.ts',
   'tokens.options.ts',
