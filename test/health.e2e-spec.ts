@@ -84,7 +84,7 @@ afterAll(async () => {
 /** Sends what a readiness probe sends. Returns the status, and what the indicator says. */
 async function probe(options = DEFAULTS): Promise<{ status: number; tokens: Record<string, unknown> }> {
   app.get(HealthController).options = options;
-  const response = await fetch(`${url}/ready`);
+  const response = await fetch(`${url}/ready`, { headers: { connection: 'close' } });
   const { details } = (await response.json()) as { details: { tokens: Record<string, unknown> } };
   return { status: response.status, tokens: details.tokens };
 }
