@@ -105,8 +105,8 @@ export function tables({ reads, stores, sealing, http, storm, growth, latency, n
     const columns = ['reseal', 'rows/s', 'reads/s', 'ratio to reads alone'];
     blocks.push(table(`A reseal beside ${callers} readers`, columns, rows));
     blocks.push(
-      `status() over ${count(status.rows)} rows: ${spread(status.seconds, 1)} s. A read sends ${read.statements} ` +
-        `statements, ${read.ofRegistry} of them to the registry of keys.`,
+      `status() over ${count(status.rows)} rows: ${spread(status.seconds, 1)} s. Statements of a read: ` +
+        `${read.statements}, of these to the registry of keys: ${read.ofRegistry}.`,
     );
   }
   return blocks.join('\n\n');
