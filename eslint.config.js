@@ -10,6 +10,7 @@ import tseslint from 'typescript-eslint';
  */
 const LAYERS = [
   'index.ts',
+  'cli',
   'testing',
   'tokens.module.ts',
   'tokens.module-definition.ts',
