@@ -37,6 +37,16 @@ SELECT stored.id::text AS row_id, stored.keycloak_user_id AS keycloak_user_id,
            THEN stored.access_token END AS first_text, CASE WHEN stored.refresh_token <> '' AND NOT starts_with(stored.refresh_token, '' || $1::text)
            THEN stored.refresh_token END AS second_text FROM "auth_tokens" AS stored WHERE stored.id = ANY ($2::bigint[]);
 
+-- auth_tokens.sample: read a sample of the sealed texts of auth_tokens
+-- idp_tokens_sample_texts_auth_tokens_e8cf2f97cc43, repeated when its connection breaks
+--   $1 rows: bigint
+--   $2 percent: real
+(SELECT stored.id::text AS row_id, stored.keycloak_user_id AS keycloak_user_id,
+         stored.identity_provider AS identity_provider, nullif(stored.access_token, '') AS first_text, nullif(stored.refresh_token, '') AS second_text FROM "auth_tokens" AS stored ORDER BY stored.updated_at DESC LIMIT $1)
+       UNION ALL
+       (SELECT stored.id::text AS row_id, stored.keycloak_user_id AS keycloak_user_id,
+         stored.identity_provider AS identity_provider, nullif(stored.access_token, '') AS first_text, nullif(stored.refresh_token, '') AS second_text FROM "auth_tokens" AS stored TABLESAMPLE SYSTEM ($2) ORDER BY random() LIMIT $1);
+
 -- auth_tokens.replace: seal the texts of auth_tokens anew
 -- idp_tokens_replace_texts_auth_tokens_7a865a195624, repeated when its connection breaks
 --   $1 id: bigint[]
@@ -83,6 +93,16 @@ SELECT stored.user_id::text AS row_id, stored.user_id AS keycloak_user_id,
 SELECT stored.user_id::text AS row_id, stored.user_id AS keycloak_user_id,
          '' AS identity_provider, CASE WHEN stored.offline_token <> '' AND NOT starts_with(stored.offline_token, '{"tokens":"' || $1::text)
            THEN stored.offline_token END AS first_text, NULL AS second_text FROM "offline_tokens" AS stored WHERE stored.user_id = ANY ($2::text[]);
+
+-- offline_tokens.sample: read a sample of the sealed texts of offline_tokens
+-- idp_tokens_sample_texts_offline_tokens_46ec2f3259bc, repeated when its connection breaks
+--   $1 rows: bigint
+--   $2 percent: real
+(SELECT stored.user_id::text AS row_id, stored.user_id AS keycloak_user_id,
+         '' AS identity_provider, nullif(stored.offline_token, '') AS first_text, NULL AS second_text FROM "offline_tokens" AS stored ORDER BY stored.updated_at DESC LIMIT $1)
+       UNION ALL
+       (SELECT stored.user_id::text AS row_id, stored.user_id AS keycloak_user_id,
+         '' AS identity_provider, nullif(stored.offline_token, '') AS first_text, NULL AS second_text FROM "offline_tokens" AS stored TABLESAMPLE SYSTEM ($2) ORDER BY random() LIMIT $1);
 
 -- offline_tokens.replace: seal the texts of offline_tokens anew
 -- idp_tokens_replace_texts_offline_tokens_a97714947a1b, repeated when its connection breaks
@@ -131,6 +151,16 @@ SELECT stored.id::text AS row_id, stored.keycloak_user_id AS keycloak_user_id,
          stored.identity_provider AS identity_provider, CASE WHEN stored.access_token <> '' AND NOT starts_with(stored.access_token, '' || $1::text)
            THEN stored.access_token END AS first_text, CASE WHEN stored.refresh_token <> '' AND NOT starts_with(stored.refresh_token, '' || $1::text)
            THEN stored.refresh_token END AS second_text FROM "token_revocations" AS stored WHERE stored.id = ANY ($2::bigint[]);
+
+-- token_revocations.sample: read a sample of the sealed texts of token_revocations
+-- idp_tokens_sample_texts_token_revocations_a030615fd38d, repeated when its connection breaks
+--   $1 rows: bigint
+--   $2 percent: real
+(SELECT stored.id::text AS row_id, stored.keycloak_user_id AS keycloak_user_id,
+         stored.identity_provider AS identity_provider, nullif(stored.access_token, '') AS first_text, nullif(stored.refresh_token, '') AS second_text FROM "token_revocations" AS stored ORDER BY stored.created_at DESC LIMIT $1)
+       UNION ALL
+       (SELECT stored.id::text AS row_id, stored.keycloak_user_id AS keycloak_user_id,
+         stored.identity_provider AS identity_provider, nullif(stored.access_token, '') AS first_text, nullif(stored.refresh_token, '') AS second_text FROM "token_revocations" AS stored TABLESAMPLE SYSTEM ($2) ORDER BY random() LIMIT $1);
 
 -- token_revocations.replace: seal the texts of token_revocations anew
 -- idp_tokens_replace_texts_token_revocations_27f9acaea33f, repeated when its connection breaks

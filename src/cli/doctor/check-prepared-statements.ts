@@ -13,6 +13,7 @@ const { ok, warning, fault } = findingsOf('prepared statements');
 
 const CONNECTIONS = 4;
 const ROUNDS = 5;
+const LOSES = 'A pooler between this process and PostgreSQL loses or mixes up prepared statements.';
 const REMEDY =
   'Set preparedStatements: false in the options of TokensModule, or let the pooler keep them (PgBouncer 1.21 or newer: ' +
   'max_prepared_statements above 0).';
@@ -22,13 +23,13 @@ const REMEDY =
  * module does, on several connections of the pool, and executes it one connection after the other, on all at once, and
  * in transactions.
  */
-export async function checkPreparedStatements({ dataSource, settings }: DoctorContext): Promise<Finding[]> {
+export async function checkPreparedStatements({ dataSource, settings, knows }: DoctorContext): Promise<Finding[]> {
   const count = Math.min(CONNECTIONS, poolSizeOf(dataSource));
   const runners = Array.from({ length: count }, () => dataSource.createQueryRunner('master'));
   try {
     const clients = await Promise.all(runners.map(clientOf));
     const lost = await firstLoss(clients, runners);
-    return [preparedFinding(lost, settings.preparedStatements, count)];
+    return [preparedFinding(lost, knows.options ? settings.preparedStatements : undefined, count)];
   } finally {
     // Not one after the other, because one that does not answer must not keep the others.
     await Promise.all(runners.map((runner) => runner.release()));
@@ -60,13 +61,15 @@ async function firstLoss(clients: readonly PoolClient[], runners: readonly Query
   }
 }
 
-function preparedFinding(isLost: boolean, isPreparing: boolean, connections: number): Finding {
+/** @param isPreparing the option of the application; undefined if it is not known */
+function preparedFinding(isLost: boolean, isPreparing: boolean | undefined, connections: number): Finding {
+  if (isLost && isPreparing === undefined) return warning(LOSES, REMEDY);
   if (isLost) {
     return isPreparing
-      ? fault('A pooler between this process and PostgreSQL loses or mixes up prepared statements.', REMEDY)
+      ? fault(LOSES, REMEDY)
       : ok('A pooler loses prepared statements, and preparedStatements is false, as it must be.');
   }
-  if (!isPreparing) return ok('preparedStatements is false. No prepared statement was lost here.');
+  if (isPreparing === false) return ok('preparedStatements is false. No prepared statement was lost here.');
   if (connections === 1) {
     return warning(
       'The one connection of the pool kept its prepared statement. A pooler can lose it between two clients.',

@@ -7,8 +7,8 @@ const client = findingsOf('connection timeout');
 /** A store waits for the disk and for other stores, so a shorter timeout ends stores of a server under load. */
 const SHORTEST_TIMEOUT_MS = 1000;
 
-/** Do the deadlines of the server and of pg fit that of the module, `connectionTimeoutMs`? */
-export async function checkTimeouts(context: DoctorContext): Promise<Finding[]> {
+/** Does PostgreSQL end a statement before the module gives it up, after `connectionTimeoutMs`? */
+export async function checkStatementTimeout(context: DoctorContext): Promise<Finding[]> {
   const { connectionTimeoutMs } = context.settings;
   const rows = await context.rows(
     'read the timeouts',
@@ -17,7 +17,7 @@ export async function checkTimeouts(context: DoctorContext): Promise<Finding[]> 
        ('statement_timeout', 'lock_timeout', 'idle_in_transaction_session_timeout', 'transaction_timeout')`,
   );
   const timeouts = new Map(rows.map(({ name, ms }) => [String(name), Number(ms)]));
-  return [serverFinding(timeouts, connectionTimeoutMs), ...clientFindings(context, connectionTimeoutMs)];
+  return [serverFinding(timeouts, connectionTimeoutMs)];
 }
 
 function serverFinding(timeouts: ReadonlyMap<string, number>, connectionTimeoutMs: number): Finding {
@@ -39,7 +39,9 @@ function serverFinding(timeouts: ReadonlyMap<string, number>, connectionTimeoutM
   return server.ok(`${seen}. connectionTimeoutMs is ${connectionTimeoutMs} ms.`);
 }
 
-function clientFindings({ dataSource }: DoctorContext, connectionTimeoutMs: number): Finding[] {
+/** Does pg give up a server that accepts no connection, and does it leave statements alone? */
+export function checkConnectionTimeout({ dataSource, settings }: DoctorContext): Promise<Finding[]> {
+  const { connectionTimeoutMs } = settings;
   const options: Partial<Record<string, unknown>> = { ...dataSource.options };
   const extra: Partial<Record<string, unknown>> = { ...(options.extra as object | undefined) };
   const found: Finding[] = [];
@@ -65,7 +67,8 @@ function clientFindings({ dataSource }: DoctorContext, connectionTimeoutMs: numb
       ),
     );
   }
-  return found.length > 0
-    ? found
-    : [client.ok(`connectTimeoutMS ${connectMs} ms, connectionTimeoutMs ${connectionTimeoutMs} ms.`)];
+  if (found.length > 0) return Promise.resolve(found);
+  return Promise.resolve([
+    client.ok(`connectTimeoutMS ${connectMs} ms, connectionTimeoutMs ${connectionTimeoutMs} ms.`),
+  ]);
 }

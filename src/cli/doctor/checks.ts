@@ -1,4 +1,5 @@
 import { checkClock } from './check-clock.js';
+import { checkConfiguration } from './check-configuration.js';
 import { checkDurability } from './check-durability.js';
 import { checkKeycloak } from './check-keycloak.js';
 import { checkKeys } from './check-keys.js';
@@ -9,7 +10,7 @@ import { checkProviders, PROVIDER_DEADLINE_MS } from './check-providers.js';
 import { checkSample } from './check-sample.js';
 import { checkSchema } from './check-schema.js';
 import { checkServer } from './check-server.js';
-import { checkTimeouts } from './check-timeouts.js';
+import { checkConnectionTimeout, checkStatementTimeout } from './check-timeouts.js';
 import { checkUpdates } from './check-updates.js';
 import type { Check } from './run-checks.js';
 
@@ -18,23 +19,32 @@ const DEADLINE_MS = 15_000;
 /** For a check that reads every row of the tables. */
 const LONG_DEADLINE_MS = 300_000;
 
-const onDatabase = (name: string, run: Check['run'], deadlineMs = DEADLINE_MS): Check => {
-  return { name, run, deadlineMs, needsDatabase: true };
-};
+/** Keycloak has a deadline of its own for each request, which the options set. */
+const KEYCLOAK_DEADLINE_MS = 60_000;
 
 /** The checks of the doctor, in the order of their findings. */
 export const CHECKS: readonly Check[] = [
+  { name: 'configuration', run: checkConfiguration, needsDatabase: false, deadlineMs: DEADLINE_MS },
   onDatabase('server', checkServer),
   onDatabase('migrations', checkSchema),
   onDatabase('privileges', checkPrivileges),
   onDatabase('clock', checkClock),
   onDatabase('prepared statements', checkPreparedStatements),
-  onDatabase('timeouts', checkTimeouts),
-  onDatabase('pool', checkPool),
-  onDatabase('keys', checkKeys, LONG_DEADLINE_MS),
-  onDatabase('sample', checkSample, LONG_DEADLINE_MS),
-  onDatabase('updates', checkUpdates),
+  onDatabase('statement timeout', checkStatementTimeout),
+  withOptions('connection timeout', checkConnectionTimeout, DEADLINE_MS),
+  { ...onDatabase('pool', checkPool), needs: 'options' },
+  { ...onDatabase('keys', checkKeys, LONG_DEADLINE_MS), needs: 'keys' },
+  { ...onDatabase('sample', checkSample, LONG_DEADLINE_MS), needs: 'keys' },
+  onDatabase('hot updates', checkUpdates),
   onDatabase('durability', checkDurability),
-  { name: 'providers', run: checkProviders, needsDatabase: false, deadlineMs: PROVIDER_DEADLINE_MS + 5_000 },
-  { name: 'keycloak', run: checkKeycloak, needsDatabase: false, deadlineMs: 60_000 },
+  withOptions('providers', checkProviders, PROVIDER_DEADLINE_MS + 5000),
+  withOptions('keycloak', checkKeycloak, KEYCLOAK_DEADLINE_MS),
 ];
+
+function onDatabase(name: string, run: Check['run'], deadlineMs = DEADLINE_MS): Check {
+  return { name, run, deadlineMs, needsDatabase: true };
+}
+
+function withOptions(name: string, run: Check['run'], deadlineMs: number): Check {
+  return { name, run, deadlineMs, needsDatabase: false, needs: 'options' };
+}

@@ -12,6 +12,14 @@ import type { TokensSettings } from '../../tokens.options.js';
 /** How long the doctor waits for an answer of PostgreSQL at most, in milliseconds. */
 const PATIENCE_MS = 10_000;
 
+/** What the operator has given to the doctor. */
+export interface KnownConfiguration {
+  /** Whether the key ring is that of the application. If not, it has a key that has sealed nothing. */
+  readonly keys: boolean;
+  /** Whether the options of the module and of the data source are those of the application. */
+  readonly options: boolean;
+}
+
 /** The table of one entity. */
 export interface TokensTable {
   /** Its name without the schema and the prefix of the data source. */
@@ -34,6 +42,7 @@ export class DoctorContext {
   constructor(
     readonly dataSource: DataSource,
     readonly settings: TokensSettings,
+    readonly knows: KnownConfiguration = { keys: true, options: true },
   ) {
     const database = new DatabaseSettings(Math.min(settings.connectionTimeoutMs, PATIENCE_MS), false);
     this.executor = new StatementExecutor(dataSource, new QueryRunnerScope(dataSource, database), database);

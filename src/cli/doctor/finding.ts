@@ -14,9 +14,9 @@ export interface Finding {
 
 /** Makes the findings of one check. */
 export interface Findings {
-  ok(message: string): Finding;
-  warning(message: string, remedy: string): Finding;
-  fault(message: string, remedy: string): Finding;
+  readonly ok: (message: string) => Finding;
+  readonly warning: (message: string, remedy: string) => Finding;
+  readonly fault: (message: string, remedy: string) => Finding;
 }
 
 /** Returns what makes the findings of a check. */

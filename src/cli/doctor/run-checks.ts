@@ -1,13 +1,15 @@
 import { translateDriverError } from '../../postgres/driver-error.js';
 import { TokensError } from '../../tokens.errors.js';
 import { within } from '../../within.js';
-import type { DoctorContext } from './doctor-context.js';
+import type { DoctorContext, KnownConfiguration } from './doctor-context.js';
 import { type Finding, findingsOf } from './finding.js';
 
 /** One check of the doctor. */
 export interface Check {
   readonly name: string;
   readonly needsDatabase: boolean;
+  /** What the check needs of the configuration. Without it the check does not run. */
+  readonly needs?: keyof KnownConfiguration;
   /** How long the check may take, in milliseconds. */
   readonly deadlineMs: number;
   readonly run: (context: DoctorContext) => Promise<Finding[]>;
@@ -36,7 +38,8 @@ export async function runChecks(
   const { hasDatabase, signal } = options;
   const findings = new Map<Check, Finding[]>();
   const run = async (check: Check): Promise<void> => {
-    if (!signal?.aborted) findings.set(check, await findingsOfCheck(check, context, options));
+    const isKnown = check.needs === undefined || context.knows[check.needs];
+    if (isKnown && !signal?.aborted) findings.set(check, await findingsOfCheck(check, context, options));
   };
   const inTurn = async (): Promise<void> => {
     for (const check of checks) if (check.needsDatabase && hasDatabase) await run(check);
