@@ -39,7 +39,7 @@ export async function checkPrivileges(context: DoctorContext): Promise<Finding[]
     for (const schema of row.hidden as string[]) missing.add(`USAGE on SCHEMA ${schema}`);
     if (row.exists !== true) continue; // the check "drift" names a missing table
     const lacking = row.missing as string[];
-    if (lacking.length > 0) missing.add(`${lacking.join(', ')} on ${path}`);
+    if (lacking.length > 0) missing.add(`${lacking.join(', ')} ON ${path}`);
     for (const sequence of row.sequences as string[]) missing.add(`USAGE on SEQUENCE ${sequence}`);
     if (row.is_secured === true) secured.push(path);
   }
