@@ -11,7 +11,9 @@ import tseslint from 'typescript-eslint';
 const LAYERS = [
   'index.ts',
   'testing',
+  'cli',
   'tokens.module.ts',
+  'tokens-config.ts',
   'tokens.module-definition.ts',
   'tokens.options.ts',
   'http',
