@@ -10,7 +10,6 @@ import tseslint from 'typescript-eslint';
  */
 const LAYERS = [
   'index.ts',
-  'cli',
   'testing',
   'cli',
   'tokens.module.ts',

@@ -89,10 +89,10 @@ describe('the doctor, about the server', () => {
     expect(await findings({ connectTimeoutMS: 5000 })).toMatchObject([{ level: 'ok' }]);
     expect(await findings({})).toMatchObject([{ level: 'warning' }]);
     expect(await findings({ connectTimeoutMS: 5000, extra: { connectionTimeoutMillis: 20_000 } })).toMatchObject([
-      { level: 'warning', message: expect.stringContaining('20000 ms') as string },
+      { level: 'warning', message: expect.stringContaining('20000 ms') },
     ]);
     expect(await findings({ connectTimeoutMS: 5000, extra: { query_timeout: 1000 } })).toMatchObject([
-      { level: 'fault', remedy: expect.stringContaining('statement_timeout') as string },
+      { level: 'fault', remedy: expect.stringContaining('statement_timeout') },
     ]);
   });
 

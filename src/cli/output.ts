@@ -8,6 +8,8 @@ import { DEFAULT_COLUMNS, wrap } from './text-layout.js';
 export interface CommandOutcome {
   /** Whether the exit code is 0. If not, the command found something, or it did not do all that it was asked for. */
   readonly ok: boolean;
+  /** Default: 0 if it is ok, otherwise 1. */
+  readonly exitCode?: ExitCode;
   /** What `--json` prints as `result`. */
   readonly result: object;
   /** What is printed without `--json`, for lines of this width. */
@@ -31,10 +33,10 @@ export class Output {
   ) {}
 
   /** Writes the outcome of a command, and returns the exit code. */
-  finish(command: string, { ok, result, text }: CommandOutcome): ExitCode {
+  finish(command: string, { ok, exitCode, result, text }: CommandOutcome): ExitCode {
     if (this.isJson) this.#print({ command, ok, result });
     else this.stdout.write(`${text(this.#columnsOf(this.stdout))}\n`);
-    return ok ? ExitCode.done : ExitCode.failed;
+    return exitCode ?? (ok ? ExitCode.done : ExitCode.failed);
   }
 
   /** Writes what is to say about an error, and returns the exit code. */
@@ -45,8 +47,13 @@ export class Output {
       this.note(`idp-tokens ${command}: ${report.message}`);
       if (report.remedy) this.note(report.remedy);
     }
-    if (this.isDebug) for (const line of stackOf(error)) this.stderr.write(`${line}\n`);
+    this.trace(error);
     return exitCodeOf(error);
+  }
+
+  /** With `--debug`, writes where an error was thrown to standard error. */
+  trace(error: unknown): void {
+    if (this.isDebug) for (const line of stackOf(error)) this.stderr.write(`${line}\n`);
   }
 
   /** Writes lines for the operator to standard error. */

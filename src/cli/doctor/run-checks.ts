@@ -21,8 +21,6 @@ export interface RunChecksOptions {
   readonly hasDatabase: boolean;
   /** Is called with an error of a check that is no error of the module. The finding has only its name. */
   readonly onProgramFault?: (check: string, error: Error) => void;
-  /** Ends the run before the next check. The checks that did not run have no finding. */
-  readonly signal?: AbortSignal;
 }
 
 /**
@@ -35,11 +33,11 @@ export async function runChecks(
   context: DoctorContext,
   options: RunChecksOptions,
 ): Promise<Finding[]> {
-  const { hasDatabase, signal } = options;
+  const { hasDatabase } = options;
   const findings = new Map<Check, Finding[]>();
   const run = async (check: Check): Promise<void> => {
     const isKnown = check.needs === undefined || context.knows[check.needs];
-    if (isKnown && !signal?.aborted) findings.set(check, await findingsOfCheck(check, context, options));
+    if (isKnown) findings.set(check, await findingsOfCheck(check, context, options));
   };
   const inTurn = async (): Promise<void> => {
     for (const check of checks) if (check.needsDatabase && hasDatabase) await run(check);
