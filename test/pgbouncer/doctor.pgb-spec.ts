@@ -44,8 +44,7 @@ describe('the doctor behind a PgBouncer that loses prepared statements', () => {
   });
 
   it('says that one connection proves nothing', async () => {
-    const finding = await prepared({ dataSource: { poolSize: 1 } });
-    expect(['warning', 'fault']).toContain(finding.level);
+    expect((await prepared({ dataSource: { poolSize: 1 } })).level).toBe('warning');
   });
 
   it('has no other fault there', async () => {

@@ -82,15 +82,15 @@ async function clientFinding(
 function offlineFinding(metadata: KeycloakMetadata): Finding {
   // The type has what the module uses. The metadata have more.
   const scopes: unknown = Reflect.get(metadata, 'scopes_supported');
-  if (!Array.isArray(scopes)) return offline.ok('The realm does not say which scopes it has.');
+  if (!Array.isArray(scopes)) return offline.ok('The metadata of the realm name no scopes, so this is not to be seen.');
   if (scopes.includes('offline_access')) {
     return offline.ok(
       'The realm has the scope offline_access. Whether the client and its users may use it is not to be seen.',
     );
   }
   return offline.warning(
-    'The realm has no scope offline_access, so it issues no offline tokens.',
-    'Add the client scope offline_access to the realm, if the application stores offline tokens.',
+    'The metadata of the realm do not name the scope offline_access, so it may issue no offline tokens.',
+    'If the application stores offline tokens, add the client scope offline_access to the realm.',
   );
 }
 

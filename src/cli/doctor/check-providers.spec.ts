@@ -13,7 +13,7 @@ describe('providerFinding', () => {
     ['configuration', 'CLIENT_ASSERTION_FAILED', 'fault', /refuses the client/],
     ['configuration', 'http_302', 'fault', /redirects/],
     ['configuration', 'http_404', 'fault', /no token endpoint/],
-    ['configuration', 'unauthorized_client', 'fault', /does not let the client refresh/],
+    ['configuration', 'unauthorized_client', 'fault', /refuses the client/],
     ['configuration', 'unsupported_grant_type', 'warning', /has no refresh/],
     ['configuration', 'invalid_request', 'warning', /tells nothing/],
     ['not-redeemed', 'ECONNREFUSED', 'fault', /cannot be reached/],

@@ -88,7 +88,11 @@ function refusedFinding(
     );
   }
   if (code === 'unauthorized_client') {
-    return fault(`${place} does not let the client refresh (${code}).`, 'Allow the client the grant refresh_token.');
+    // RFC 6749 means the grant by it. Keycloak means wrong credentials.
+    return fault(
+      `${place} refuses the client (${code}).`,
+      `Correct clientId and clientSecret in ${options}, and allow the client the grant refresh_token at the provider.`,
+    );
   }
   if (code === 'invalid_request') {
     return warning(
