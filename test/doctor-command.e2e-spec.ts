@@ -10,7 +10,7 @@ import { afterAll, beforeAll, beforeEach, describe, expect, it } from '@jest/glo
 
 import { type PostgresServer, startPostgres } from '../examples/support/postgres.js';
 import type { Finding } from '../src/cli/doctor/finding.js';
-import { runTokenMigrations, TokenManager } from '../src/index.js';
+import { type IdentityProvidersOptions, runTokenMigrations, TokenManager } from '../src/index.js';
 import { queryDatabase } from './support/query-database.js';
 import { openDataSource } from './support/test-database.js';
 import { startTokenEndpoint, type TokenEndpoint } from './support/token-endpoint.js';
@@ -61,7 +61,7 @@ beforeAll(async () => {
     isDirect: true,
     options: {
       encryption: { keys: [key] },
-      identityProviders: configFor(server.url).tokens.identityProviders as object,
+      identityProviders: configFor(server.url).tokens.identityProviders as IdentityProvidersOptions,
     },
   });
   await app.get(TokenManager).storeIdpTokens('ada', 'acme', pair);

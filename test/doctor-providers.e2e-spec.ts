@@ -6,8 +6,8 @@ import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
 
 import { startAuthorizationServer } from '../examples/support/authorization-server.js';
 import { freePort } from '../examples/support/free-port.js';
-import type { IdentityProvidersOptions, KeycloakModuleOptions } from '../src/index.js';
 import { completePolicy } from '../src/identity-providers/refresh-policy.js';
+import type { IdentityProvidersOptions, KeycloakModuleOptions } from '../src/index.js';
 import { examine, findingOf } from './support/doctor.js';
 import { KeycloakStandIn } from './support/keycloak-stand-in.js';
 import { ProviderStandIn } from './support/provider-stand-in.js';

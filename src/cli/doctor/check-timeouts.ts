@@ -22,7 +22,8 @@ export async function checkStatementTimeout(context: DoctorContext): Promise<Fin
 
 function serverFinding(timeouts: ReadonlyMap<string, number>, connectionTimeoutMs: number): Finding {
   const statementMs = timeouts.get('statement_timeout') ?? 0;
-  const seen = [...timeouts].map(([name, ms]) => `${name} ${ms === 0 ? 'off' : `${ms} ms`}`).join(', ');
+  const named = [...timeouts].filter(([name, ms]) => name === 'statement_timeout' || ms > 0);
+  const seen = named.map(([name, ms]) => `${name} ${ms === 0 ? 'off' : `${ms} ms`}`).join(', ');
   const advice =
     `Set statement_timeout below connectionTimeoutMs (${connectionTimeoutMs} ms) and not below ${SHORTEST_TIMEOUT_MS} ` +
     `ms: ALTER ROLE … SET statement_timeout = '8s'. See docs/guides/poolers.md.`;

@@ -4,6 +4,8 @@ import { type Finding, findingsOf } from './finding.js';
 const hot = findingsOf('hot updates');
 const bloat = findingsOf('bloat');
 
+const NOTHING = 'There is no table to look at.';
+const MIGRATE = 'Run idp-tokens migrate, and then the doctor again.';
 /** The tables whose rows a refresh updates in place. */
 const REFRESHED = ['auth_tokens', 'offline_tokens'];
 /** The columns that no refresh changes. An index may have them, and columns of the host. */
@@ -36,6 +38,7 @@ export async function checkUpdates(context: DoctorContext): Promise<Finding[]> {
     const statistics = await statisticsOf(context, table);
     if (statistics) found.push(statistics);
   }
+  if (found.length === 0) return [hot, bloat].map(({ warning }) => warning(NOTHING, MIGRATE));
   const hotFindings = found.flatMap(hotFindingsOf);
   const bloatFindings = found.flatMap(bloatFindingsOf);
   return [
@@ -123,14 +126,14 @@ function hotSummary(found: readonly Statistics[]): string {
       ? `${path} has too few updates to tell`
       : `${percent(hotUpdates / updates)} of the updates of ${path}`,
   );
-  return `Heap-only updates: ${shares.join(', ') || 'there are no statistics'}. No index has a column that a refresh changes.`;
+  return `Heap-only updates: ${shares.join(', ')}. No index has a column that a refresh changes.`;
 }
 
 function bloatSummary(found: readonly Statistics[]): string {
   const dead = found.map(
     ({ path, dead, live }) => `${dead.toLocaleString('en')} beside ${live.toLocaleString('en')} of ${path}`,
   );
-  return `Dead rows: ${dead.join(', ') || 'there are no statistics'}.`;
+  return `Dead rows: ${dead.join(', ')}.`;
 }
 
 function percent(share: number): string {

@@ -1,8 +1,10 @@
-import { translateDriverError } from '../../postgres/driver-error.js';
+import { sqlStateOf, translateDriverError } from '../../postgres/driver-error.js';
 import { TokensError } from '../../tokens.errors.js';
 import { within } from '../../within.js';
 import type { DoctorContext, KnownConfiguration } from './doctor-context.js';
 import { type Finding, findingsOf } from './finding.js';
+
+const NO_TABLE = '42P01';
 
 /** One check of the doctor. */
 export interface Check {
@@ -51,7 +53,7 @@ async function findingsOfCheck(
   context: DoctorContext,
   { onProgramFault }: RunChecksOptions,
 ): Promise<Finding[]> {
-  const { fault } = findingsOf(check.name);
+  const { warning, fault } = findingsOf(check.name);
   try {
     // In an async function, because a check of the future may throw before it returns a promise.
     const running = (async () => check.run(context))();
@@ -63,8 +65,15 @@ async function findingsOfCheck(
     ]);
   } catch (error) {
     const translated = translateDriverError(error, `run the check "${check.name}"`);
+    if (sqlStateOf(translated) === NO_TABLE) {
+      // The check of the migrations has the fault.
+      return [
+        warning('A table is missing, so this was not checked.', 'Run idp-tokens migrate, and then the doctor again.'),
+      ];
+    }
     // The message says what to do too.
-    if (translated instanceof TokensError) return [fault(translated.message, 'Do this, and run the doctor again.')];
+    if (translated instanceof TokensError)
+      return [fault(translated.message, 'Do what it says, and run the doctor again.')];
     onProgramFault?.(check.name, translated);
     return [
       fault(`The check failed by ${translated.name}.`, 'Run the doctor with --debug, and report what it prints.'),
