@@ -22,6 +22,7 @@ const LAYERS = [
   'keycloak',
   'refresh',
   'storage/tokens-entities.ts',
+  'storage/overview',
   'storage/sealed-texts',
   'storage/auth-tokens',
   'storage/offline-tokens',

@@ -78,7 +78,7 @@ export interface SealedTextsStatements {
 }
 
 /** SQL of the key id in a column; NULL if the text names no key. A key id is at most 64 characters. */
-const keyIdIn = (column: string) => `substring(${column} FROM '(?:^|")v1\\.([A-Za-z0-9_-]{1,64})\\.')`;
+export const keyIdIn = (column: string) => `substring(${column} FROM '(?:^|")v1\\.([A-Za-z0-9_-]{1,64})\\.')`;
 
 /** Returns the statements that count the texts of a table by their keys, and replace texts by others. */
 export function sealedTextsStatements(shape: SealedTextsShape): SealedTextsStatements {
