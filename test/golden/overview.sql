@@ -1,3 +1,15 @@
+-- reactivatable: count the grants that have ended
+-- idp_tokens_reactivatable_e95658b4e5f9, repeated when its connection breaks
+--   $1 idp: text
+--   $2 userIds: text[]
+--   $3 endedAfter: timestamp with time zone
+--   $4 errorCode: text
+SELECT stored.last_error_code AS cause, count(*) AS rows FROM "auth_tokens" AS stored
+       WHERE stored.identity_provider = $1 AND stored.status <> 'active' AND stored.refresh_token <> ''
+             AND ($2::text[] IS NULL OR stored.keycloak_user_id = ANY($2::text[]))
+             AND ($3::timestamptz IS NULL OR stored.updated_at >= $3::timestamptz)
+             AND ($4::text IS NULL OR stored.last_error_code = $4::text) GROUP BY stored.last_error_code ORDER BY 1;
+
 -- outbox: count the pairs that wait to be revoked
 -- idp_tokens_outbox_5571ac8c96ec, repeated when its connection breaks
 --   $1 user: text
