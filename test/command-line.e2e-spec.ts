@@ -238,10 +238,11 @@ describe('The configuration', () => {
       PGPASSWORD: password,
       PGDATABASE: pathname.slice(1),
     };
-    for (const environment of [
+    const environments: Record<string, string>[] = [
       { DATABASE_URL: database.url, TOKENS_KEYS },
       { ...pg, TOKENS_KEYS },
-    ]) {
+    ];
+    for (const environment of environments) {
       const { exitCode, answer } = await bare.json(['keys', 'status'], environment);
       expect(answer.result).toMatchObject({
         faults: [],
