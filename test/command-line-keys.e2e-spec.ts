@@ -9,7 +9,7 @@ import { newKey } from './support/tokens-app.js';
 import { until } from './support/until.js';
 
 /** Every test starts processes. */
-jest.setTimeout(180_000);
+jest.setTimeout(300_000);
 
 const older = { id: 'older', secret: newKey() };
 const newer = { id: 'newer', secret: newKey(), algorithm: 'aes-256-gcm' as const };
@@ -29,13 +29,15 @@ beforeAll(async () => {
   await app.get(TokenManager).storeOfflineToken('user-0', SECRETS.offlineToken);
   await app.close();
   await database.query('CREATE TABLE saved_pairs AS SELECT * FROM auth_tokens');
+  await database.query('CREATE TABLE saved_offline_tokens AS SELECT * FROM offline_tokens');
   await database.query('CREATE TABLE saved_keys AS SELECT * FROM token_keys');
 });
 
 /** Every test begins with texts of the older key. */
 beforeEach(async () => {
-  await database.query('TRUNCATE auth_tokens, token_keys');
+  await database.query('TRUNCATE auth_tokens, offline_tokens, token_keys');
   await database.query('INSERT INTO auth_tokens SELECT * FROM saved_pairs');
+  await database.query('INSERT INTO offline_tokens SELECT * FROM saved_offline_tokens');
   await database.query('INSERT INTO token_keys SELECT * FROM saved_keys');
 });
 
@@ -129,7 +131,7 @@ describe('keys reseal', () => {
     'ends after a batch at %s, says how many, and goes on later',
     async (signal) => {
       const running = host.start(['keys', 'reseal', '--batch', '10', '--rate', '100'], withRing());
-      await until(async () => (await rowsOf('newer')) >= 20, 60_000);
+      await until(async () => (await rowsOf('newer')) >= 20, 150_000);
       running.child.kill(signal);
       const { exitCode, stdout, stderr } = await running.outcome;
       const [, resealed] = /^(\d+) rows are sealed anew/m.exec(stdout) ?? [];
@@ -148,7 +150,7 @@ describe('keys reseal', () => {
     proxy = new DatabaseProxy(database.url);
     const url = await proxy.open();
     const running = host.start(['keys', 'reseal', '--batch', '10', '--rate', '100'], withRing(url));
-    await until(async () => (await rowsOf('newer')) >= 20, 60_000);
+    await until(async () => (await rowsOf('newer')) >= 20, 150_000);
     await proxy.close();
     const { exitCode, stderr } = await running.outcome;
     expect(stderr.replace(/\s+/g, ' ')).toContain('Run the command again: it resumes');
@@ -158,28 +160,24 @@ describe('keys reseal', () => {
     await expect(rowsOf('newer')).resolves.toBe(ROWS);
   });
 
-  it('runs twice at once beside a retirement, which is refused until nothing names the key', async () => {
+  it('runs twice at once beside a retirement, which is refused while a text names the key', async () => {
     await host.write('quick.config.mjs', configText(database.url, [newer, older], { connectionTimeoutMs: 500 }));
     const config = ['--config', 'quick.config.mjs'];
-    const slow = ['keys', 'reseal', '--batch', '10', '--rate', '100', ...config];
-    const [one, other, retirement] = await Promise.all([
-      host.json(slow),
-      host.json(slow),
-      host.json(['keys', 'retire', 'older', ...config]),
-    ]);
+    const retire = ['keys', 'retire', 'older', ...config];
+    const refused = { exitCode: 1, answer: { error: { name: 'KeyInUseError' } } };
+    await expect(host.json(retire)).resolves.toMatchObject(refused);
+    const slow = ['keys', 'reseal', '--batch', '10', '--rate', '50', ...config];
+    const [one, other, retirement] = await Promise.all([host.json(slow), host.json(slow), host.json(retire)]);
     expect([one.exitCode, other.exitCode]).toEqual([0, 0]);
-    expect(retirement).toMatchObject({ exitCode: 1, answer: { error: { name: 'KeyInUseError' } } });
     const resealed = [one, other].map(({ answer }) => Number(answer.result?.resealed));
-    expect(resealed.reduce((sum, each) => sum + each)).toBe(ROWS);
+    expect(resealed.reduce((sum, each) => sum + each)).toBe(ROWS + 1);
     await expect(rowsOf('newer')).resolves.toBe(ROWS);
-    await expect(host.json(['keys', 'retire', 'older', ...config])).resolves.toMatchObject({
-      exitCode: 0,
-      answer: { result: { id: 'older' } },
-    });
-    await expect(host.json(['keys', 'retire', 'older', ...config])).resolves.toMatchObject({
-      exitCode: 2,
-      answer: { error: { name: 'TokensUsageError' } },
-    });
+    // The retirement may have begun after the last text was sealed anew.
+    const last = retirement.exitCode === 0 ? retirement : await host.json(retire);
+    if (retirement.exitCode !== 0) expect(retirement).toMatchObject(refused);
+    expect(last).toMatchObject({ exitCode: 0, answer: { result: { id: 'older' } } });
+    const again = await host.json(retire);
+    expect(again).toMatchObject({ exitCode: 2, answer: { error: { name: 'TokensUsageError' } } });
   });
 });
 

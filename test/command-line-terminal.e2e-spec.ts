@@ -9,7 +9,7 @@ import { createTestDatabase, type TestDatabase } from './support/test-database.j
 import { newKey } from './support/tokens-app.js';
 
 /** Every test starts processes. */
-jest.setTimeout(120_000);
+jest.setTimeout(300_000);
 
 const older = { id: 'older', secret: newKey() };
 const newer = { id: 'newer', secret: newKey() };

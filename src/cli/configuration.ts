@@ -129,7 +129,10 @@ function onlyForTokens(options: PostgresOptions): PostgresOptions {
     dropSchema: false,
     migrationsRun: false,
     cache: false,
+    // A logger of the host would get the values of statements.
+    logger: undefined,
     logging: false,
+    maxQueryExecutionTime: undefined,
     installExtensions: false,
     applicationName: 'idp-tokens',
   };
