@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import { chmod, mkdir, readFile, symlink } from 'node:fs/promises';
-import { join } from 'node:path';
+import { join, posix } from 'node:path';
 
 import { afterAll, beforeAll, describe, expect, it, jest } from '@jest/globals';
 import ts from 'typescript';
@@ -228,7 +228,7 @@ function runNode(script: string): ReturnType<Consumer['run']> {
 describe('The packed package', () => {
   it('holds the build and the documents, and nothing else', () => {
     const published =
-      /^(package\.json|README\.md|LICENSE|CHANGELOG\.md|SECURITY\.md|CONTRIBUTING\.md|docs\/.+|examples\/.+\.ts|dist\/.+\.(js|js\.map|d\.ts)|dist\/cjs\/package\.json|dist\/cjs\/vendor\/\w+\/LICENSE\.md)$/;
+      /^(package\.json|README\.md|LICENSE|CHANGELOG\.md|SECURITY\.md|docs\/.+|examples\/.+\.ts|dist\/.+\.(js|js\.map|d\.ts)|dist\/cjs\/package\.json|dist\/cjs\/vendor\/\w+\/LICENSE\.md)$/;
     expect(packed.files.filter((path) => !published.test(path))).toEqual([]);
     expect(packed.files.filter((path) => /\bspec\b/.test(path))).toEqual([]);
     expect(packed.files).toEqual(
@@ -236,10 +236,16 @@ describe('The packed package', () => {
     );
   });
 
-  it('has every file and folder to which its README links', async () => {
-    const readme = await readFile(join(consumer.folder, 'node_modules/nestjs-idp-tokens/README.md'), 'utf8');
-    const links = [...readme.matchAll(/\]\((?!https?:|#)([^)#\s]+)/g)].map(([, link = '']) => link);
-    expect(links).toEqual(expect.arrayContaining(['SECURITY.md', 'examples']));
+  it('has every file and folder to which its documents link', async () => {
+    const root = join(consumer.folder, 'node_modules/nestjs-idp-tokens');
+    const links: string[] = [];
+    for (const document of packed.files.filter((path) => path.endsWith('.md'))) {
+      const text = await readFile(join(root, document), 'utf8');
+      for (const [, link = ''] of text.matchAll(/\]\((?!https?:|#)([^)#\s]+)/g)) {
+        links.push(posix.join(posix.dirname(document), link));
+      }
+    }
+    expect(links).toEqual(expect.arrayContaining(['SECURITY.md', 'examples', 'docs/glossary.md']));
     expect(links.filter((link) => !packed.files.some((file) => `${file}/`.startsWith(`${link}/`)))).toEqual([]);
   });
 

@@ -1,13 +1,12 @@
 import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';
 
-import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
+import { describe, expect, it } from '@jest/globals';
 import { Test } from '@nestjs/testing';
 import { TypeOrmModule } from '@nestjs/typeorm';
 
 import { TokenCipher, TokensConfigurationError, tokensEntities, TokensModule } from '../src/index.js';
 import { encryptionFaults } from '../src/sealing/encryption-faults.js';
-import { createTestDatabase, type TestDatabase } from './support/test-database.js';
 import { newKey } from './support/tokens-app.js';
 
 const PROGRAM = `
@@ -67,20 +66,11 @@ it('in FIPS mode each key needs its algorithm', () => {
 });
 
 describe('A module by forRootAsync', () => {
-  let database: TestDatabase;
-
-  beforeAll(async () => {
-    database = await createTestDatabase();
-  });
-
-  afterAll(async () => {
-    await database.drop();
-  });
-
   async function compile(keys: object[]): Promise<string> {
     const module = Test.createTestingModule({
       imports: [
-        TypeOrmModule.forRoot({ type: 'postgres', url: database.url, entities: tokensEntities, retryAttempts: 0 }),
+        // No connection is under way when a boot fails.
+        TypeOrmModule.forRoot({ type: 'postgres', entities: tokensEntities, manualInitialization: true }),
         TokensModule.forRootAsync({
           useFactory: () => ({ encryption: { keys: keys as never }, identityProviders: {} }),
         }),
