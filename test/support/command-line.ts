@@ -101,7 +101,7 @@ export async function createCommandLineHost(files: Record<string, string> = {}):
       return { ...outcome, answer: JSON.parse(outcome.stdout) as Answer };
     },
     runOnTerminal: async (words, columns, answer) => {
-      const command = ['stty', 'cols', String(columns), ';', process.execPath, MAIN, ...words].join(' ');
+      const command = ['stty', 'rows', '24', 'cols', String(columns), ';', process.execPath, MAIN, ...words].join(' ');
       const { child, printed, outcome } = started('script', ['-qec', command, '/dev/null'], { TERM: 'xterm' }, 'pipe');
       if (answer !== undefined) {
         let isAnswered = false;

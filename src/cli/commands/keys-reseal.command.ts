@@ -99,7 +99,7 @@ function describe(
     columns,
   );
   const more = unreadable.length > LISTED ? `\n… and ${unreadable.length - LISTED} more: --json lists all.` : '';
-  return `${text}\n${wrap(`${unreadable.length} texts do not open, and stay as they are:`, columns)}\n${table}${more}`;
+  return `${text}\n${wrap(`Texts that do not open, and stay as they are: ${unreadable.length}`, columns)}\n${table}${more}`;
 }
 
 function readBatch(text: string): number {

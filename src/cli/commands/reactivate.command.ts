@@ -44,7 +44,7 @@ export const reactivateCommand: CliCommand = {
         text: (columns) =>
           total === 0
             ? wrap(`No ended grant at "${idp}" is chosen.`, columns)
-            : `${wrap(`Would make ${total} grants at "${idp}" active again:`, columns)}\n` +
+            : `${wrap(`Would make ${grantsOf(total)} at "${idp}" active again:`, columns)}\n` +
               renderTable(
                 { headers: ['cause', 'rows'], rows: grants.map(({ cause, rows }) => [cause ?? '', rows]) },
                 columns,
@@ -55,7 +55,7 @@ export const reactivateCommand: CliCommand = {
     return {
       ok: true,
       result: { idp, isDryRun: false, grants },
-      text: (columns) => wrap(`${grants} grants at "${idp}" are active again.`, columns),
+      text: (columns) => wrap(`${grantsOf(grants)} at "${idp}" ${grants === 1 ? 'is' : 'are'} active again.`, columns),
     };
   },
 };
@@ -66,4 +66,8 @@ function readTime(text: string): Date {
     throw new InvalidArgumentError('Give a time in ISO 8601 with a time zone, such as 2026-11-24T09:00:00Z.');
   }
   return time;
+}
+
+function grantsOf(count: number): string {
+  return `${count} ${count === 1 ? 'grant' : 'grants'}`;
 }
