@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
 
-import { afterAll, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
+import { afterAll, beforeAll, beforeEach, describe, expect, it, jest } from '@jest/globals';
 
 import { type PostgresServer, startPostgres } from '../examples/support/postgres.js';
 import type { Finding } from '../src/cli/doctor/finding.js';
@@ -15,6 +15,9 @@ import { queryDatabase } from './support/query-database.js';
 import { openDataSource } from './support/test-database.js';
 import { startTokenEndpoint, type TokenEndpoint } from './support/token-endpoint.js';
 import { createTokensApp, newKey } from './support/tokens-app.js';
+
+/** Each run is a process. */
+jest.setTimeout(300_000);
 
 /** A run of the built program. */
 interface Run {
@@ -259,7 +262,7 @@ describe('idp-tokens doctor', () => {
       level: 'fault',
       message: expect.stringContaining('within 15 s'),
     });
-  }, 60_000);
+  });
 
   it('names a wrong password without showing it', async () => {
     const url = new URL(server.url);
