@@ -63,13 +63,14 @@ async function record(command: string): Promise<string> {
   return masked((await ran).stdout).replace(/exit code 0\n$/, '');
 }
 
-/** Replaces what differs from run to run by texts of the same length. */
+/** Replaces what differs from run to run by texts of the same length, and removes blanks at the ends of lines. */
 function masked(text: string): string {
   return text
     .replace(/\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z/g, '2026-11-26T09:00:00.000Z')
     .replace(/\b\d{15,19}\b/g, '4223372036854775807')
     .replace(/[A-Za-z0-9+/]{43}=/g, 'MzIgcmFuZG9tIGJ5dGVzLCBlbmNvZGVkIGluIGJhc2U2NAo=')
-    .replace(/after \d+ s/g, 'after 21 s');
+    .replace(/after \d+ s/g, 'after 21 s')
+    .replace(/ +$/gm, '');
 }
 
 describe('The recorded run of the command line', () => {
