@@ -33,7 +33,6 @@ afterAll(async () => {
 
 /** Returns the lines that a terminal was sent, without what moves the cursor. */
 function linesOf(text: string): string[] {
-   
   return text.replace(/\u001b\[[0-9;?]*[A-Za-z]/g, '\n').split(/\r?\n/);
 }
 

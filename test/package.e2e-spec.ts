@@ -271,7 +271,8 @@ describe('The packed package', () => {
     const manifest = JSON.parse(await readFile(join(installed, 'package.json'), 'utf8')) as {
       bin: Record<string, string>;
     };
-    const [[name = '', path = ''] = []] = Object.entries(manifest.bin);
+    const name = 'idp-tokens';
+    const path = manifest.bin[name] ?? '';
     // As npm links the programs of a package that it installs.
     await mkdir(join(consumer.folder, 'node_modules/.bin'), { recursive: true });
     await symlink(join(installed, path), join(consumer.folder, 'node_modules/.bin', name));

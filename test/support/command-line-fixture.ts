@@ -51,7 +51,9 @@ export async function openApplication(
     databaseUrl: database.url,
     options: { encryption: { keys }, identityProviders: IDENTITY_PROVIDERS },
   });
-  app.get(TokenRevoker, { strict: false }).onModuleDestroy();
+  const revoker = app.get(TokenRevoker, { strict: false });
+  revoker.onModuleDestroy();
+  Object.assign(revoker, { wakeAfterCommit: () => undefined });
   return app;
 }
 

@@ -4,7 +4,7 @@ import type { ResealResult } from '../../key-rotation/reseal-walk.js';
 import { TokenKeyRegistry } from '../../key-rotation/token-key-registry.js';
 import { TokenKeyRotation } from '../../key-rotation/token-key-rotation.js';
 import { TokenKeysTable } from '../../storage/token-keys/token-keys.table.js';
-import type { TokensError} from '../../tokens.errors.js';
+import type { TokensError } from '../../tokens.errors.js';
 import { TokenStoreUnavailableError } from '../../tokens.errors.js';
 import type { CliCommand } from '../cli-command.js';
 import type { CliContext } from '../cli-context.js';
