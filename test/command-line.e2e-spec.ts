@@ -117,6 +117,7 @@ describe('The configuration', () => {
     expect(answer.error?.remedy).toMatch(/\w/);
     expect(exitCode).toBe(2);
     expect(stderr).toMatch(/^ {4}at /m); // --debug
+    expect(`${JSON.stringify(answer)}${stderr}`).not.toContain(SECRETS.password);
   });
 
   it('may be of functions, of CommonJS, and of what a compiler made of a default export', async () => {
