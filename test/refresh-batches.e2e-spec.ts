@@ -47,6 +47,7 @@ beforeEach(async () => {
 });
 
 afterEach(async () => {
+  jest.restoreAllMocks(); // a test that fails leaves its spies
   await until(() => apps.every(({ dataSource }) => connectionsInUse(dataSource) === 0));
 });
 

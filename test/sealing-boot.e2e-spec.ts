@@ -31,12 +31,14 @@ async function boot(flags: string[], keys: object[]): Promise<string> {
 const key = { id: 'k', secret: newKey() };
 const aesKey = { id: 'fips', secret: newKey(), algorithm: 'aes-256-gcm' };
 
-/** Node.js 22 ends a process without WebAssembly that imports `node:http`, as Nest does. */
+/** Node.js 24 has no `--no-expose-wasm`. Node.js 22 ends a process without WebAssembly that imports `node:http`. */
 function runsHttpWith(flag: string): boolean {
   const { status } = spawnSync(process.execPath, [flag, '--input-type=module', '--eval', "import 'node:http';"]);
-  const isAble = status === 0;
-  if (!isAble) process.stdout.write(`NOT RUN: ${flag}. Node.js ${process.version} cannot import node:http with it.\n`);
-  return isAble;
+  if (status === 0) return true;
+  process.stdout.write(
+    `NOT RUN: ${flag}. Node.js ${process.version} refuses it, or cannot import node:http with it.\n`,
+  );
+  return false;
 }
 
 const flags = ['--jitless', '--no-expose-wasm'].filter(runsHttpWith);
@@ -51,6 +53,17 @@ if (flags.length > 0) {
 
     it('a ring of AES keys seals and opens', async () => {
       await expect(boot([flag], [aesKey])).resolves.toBe('it works');
+    });
+
+    it('no request can be sent, because fetch of Node.js needs it', async () => {
+      const program = `
+        const server = require('node:http').createServer((_, response) => response.end()).listen(0, '127.0.0.1', () =>
+          fetch('http://127.0.0.1:' + server.address().port)
+            .catch(({ cause }) => console.log(String(cause)))
+            .finally(() => process.exit()));`;
+      const ignored = ['--unhandled-rejections=none', '--eval', program];
+      const { stdout } = await promisify(execFile)(process.execPath, [flag, ...ignored]);
+      expect(stdout.trim()).toBe('ReferenceError: WebAssembly is not defined');
     });
   });
 }
