@@ -5,13 +5,16 @@ import { createNodeResolver, importX } from 'eslint-plugin-import-x';
 import tseslint from 'typescript-eslint';
 
 /**
- * Every file and folder of src/. An entry imports only later entries of this list. The first two entries are the public
+ * Every file and folder of src/. An entry imports only later entries of this list. The first three entries are the public
  * API, and the last one imports nothing.
  */
 const LAYERS = [
   'index.ts',
   'testing',
+  'health',
+  'cli',
   'tokens.module.ts',
+  'tokens-config.ts',
   'tokens.module-definition.ts',
   'tokens.options.ts',
   'http',
@@ -21,6 +24,7 @@ const LAYERS = [
   'keycloak',
   'refresh',
   'storage/tokens-entities.ts',
+  'storage/overview',
   'storage/sealed-texts',
   'storage/auth-tokens',
   'storage/offline-tokens',

@@ -137,6 +137,12 @@ export {
   TokensUsageError,
   UnsupportedProviderError,
 } from './tokens.errors.js';
+export {
+  type DataSourceOfConfig,
+  defineTokensConfig,
+  type TokensConfig,
+  type TokensOfConfig,
+} from './tokens-config.js';
 export type { TokensModuleExtras } from './tokens.module-definition.js';
 export { TokensModule } from './tokens.module.js';
 export type { TokensModuleOptions } from './tokens.options.js';

@@ -148,6 +148,10 @@ import {
     TokenKeyRotation,
     HttpSettings,
     KeycloakTokenVerifier,
+    // TokensHealthIndicator needs these.
+    TokenKeyRegistry,
+    RefreshCommitter,
+    RefreshDrain,
   ],
 })
 export class TokensModule extends ConfigurableModuleClass implements OnModuleInit {

@@ -73,6 +73,7 @@ beforeAll(async () => {
     },
     [
       ...['typescript', '@types/node', '@types/pg', '@nestjs/platform-express', 'undici'],
+      '@nestjs/terminus',
       ...['@nestjs/testing', '@jest/globals', 'jest'],
       ...['typeorm-transactional', 'nestjs-cls'],
       ...['@nestjs-cls/transactional', '@nestjs-cls/transactional-adapter-typeorm'],
@@ -90,7 +91,7 @@ afterAll(async () => {
 
 describe('The code in the documents', () => {
   it('is in no other language than those that the tests know', () => {
-    expect([...new Set(languages.flat())].sort()).toEqual(['mermaid', 'sh', 'sql', 'text', 'ts']);
+    expect([...new Set(languages.flat())].sort()).toEqual(['mermaid', 'sh', 'sql', 'text', 'ts', 'yaml']);
   });
 
   it.each(withPrograms)('compiles against the package: %s', (document) => {

@@ -177,7 +177,8 @@ describe('a full run with every log switched on', () => {
     for (const service of [tokens, app.get(AuthTokenStore), app.get(TokensModule)]) record(service);
     const boot = Test.createTestingModule({
       imports: [
-        TypeOrmModule.forRoot({ type: 'postgres', url: database.url, entities: tokensEntities }),
+        // No connection is under way when the boot fails.
+        TypeOrmModule.forRoot({ type: 'postgres', entities: tokensEntities, manualInitialization: true }),
         TokensModule.forRoot({
           encryption: {
             keys: [

@@ -26,13 +26,14 @@ let secureEndpoint: Server;
 let proxy: ForwardProxy;
 let secureProxy: ForwardProxy;
 let securePort: number;
+let ofProvider: ReturnType<typeof selfSignedCertificate>;
 /** The refresh tokens that the endpoint behind TLS received. */
 const redeemedSecurely: string[] = [];
 
 beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), 'idp-tokens-network-'));
   const { certificate, privateKey } = selfSignedCertificate('localhost');
-  const ofProvider = selfSignedCertificate(HOST);
+  ofProvider = selfSignedCertificate(HOST);
   caFile = join(folder, 'ca.pem');
   await writeFile(caFile, certificate + ofProvider.certificate);
   database = await createTestDatabase();
@@ -142,8 +143,15 @@ describe('A refresh at a provider that only a proxy reaches', () => {
   });
 
   it('is known not to be sent when the certificate of the proxy is of another host', async () => {
-    const settings = { dispatcher: 'ProxyAgent', proxyUrl: `https://127.0.0.1:${securePort}` } as const;
-    const { error } = await refreshAt(secure, settings, { NODE_EXTRA_CA_CERTS: caFile });
+    const ofOtherHost = createServer({ cert: ofProvider.certificate, key: ofProvider.privateKey });
+    ofOtherHost.listen(0, '127.0.0.1');
+    await once(ofOtherHost, 'listening');
+    const proxyUrl = `https://localhost:${(ofOtherHost.address() as AddressInfo).port}`;
+    const { error } = await refreshAt(
+      secure,
+      { dispatcher: 'ProxyAgent', proxyUrl },
+      { NODE_EXTRA_CA_CERTS: caFile },
+    ).finally(() => ofOtherHost.close());
     expect(error).toMatch(/^RefreshUnavailableError: .*UND_ERR_PRX_TLS/);
     const rows = await database.query(
       'SELECT failure_kind, lease_outcome_unknown FROM auth_tokens WHERE keycloak_user_id = $1',

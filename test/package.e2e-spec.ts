@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto';
-import { readFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { chmod, mkdir, readFile, symlink } from 'node:fs/promises';
+import { join, posix } from 'node:path';
 
 import { afterAll, beforeAll, describe, expect, it, jest } from '@jest/globals';
 import ts from 'typescript';
@@ -53,6 +53,18 @@ const { NestFactory } = require('@nestjs/core');
 const { TypeOrmModule } = require('@nestjs/typeorm');`,
   'a CommonJS user',
 );
+
+/** A configuration file of the command line, in CommonJS. */
+const configFile = `
+const { defineTokensConfig } = require('nestjs-idp-tokens');
+module.exports = defineTokensConfig({
+  dataSource: { type: 'postgres', url: process.env.DATABASE_URL },
+  tokens: {
+    encryption: { keys: [{ id: 'consumer', secret: process.env.TOKENS_SECRET }] },
+    identityProviders: { github: { clientId: 'id', clientSecret: 'secret' } },
+  },
+});
+`;
 
 const bothProgram = `
 const required = require('nestjs-idp-tokens');
@@ -187,6 +199,7 @@ beforeAll(async () => {
     packed,
     {
       'package.json': '{ "name": "consumer", "private": true }',
+      'idp-tokens.config.cjs': configFile,
       'esm.mjs': esmProgram,
       'cjs.cjs': cjsProgram,
       'both.cjs': bothProgram,
@@ -215,7 +228,7 @@ function runNode(script: string): ReturnType<Consumer['run']> {
 describe('The packed package', () => {
   it('holds the build and the documents, and nothing else', () => {
     const published =
-      /^(package\.json|README\.md|LICENSE|CHANGELOG\.md|SECURITY\.md|CONTRIBUTING\.md|docs\/.+|examples\/.+\.ts|dist\/.+\.(js|js\.map|d\.ts)|dist\/cjs\/package\.json|dist\/cjs\/vendor\/\w+\/LICENSE\.md)$/;
+      /^(package\.json|README\.md|LICENSE|CHANGELOG\.md|SECURITY\.md|docs\/.+|examples\/.+\.ts|dist\/.+\.(js|js\.map|d\.ts)|dist\/cjs\/package\.json|dist\/cjs\/vendor\/\w+\/LICENSE\.md)$/;
     expect(packed.files.filter((path) => !published.test(path))).toEqual([]);
     expect(packed.files.filter((path) => /\bspec\b/.test(path))).toEqual([]);
     expect(packed.files).toEqual(
@@ -223,10 +236,16 @@ describe('The packed package', () => {
     );
   });
 
-  it('has every file and folder to which its README links', async () => {
-    const readme = await readFile(join(consumer.folder, 'node_modules/nestjs-idp-tokens/README.md'), 'utf8');
-    const links = [...readme.matchAll(/\]\((?!https?:|#)([^)#\s]+)/g)].map(([, link = '']) => link);
-    expect(links).toEqual(expect.arrayContaining(['SECURITY.md', 'examples']));
+  it('has every file and folder to which its documents link', async () => {
+    const root = join(consumer.folder, 'node_modules/nestjs-idp-tokens');
+    const links: string[] = [];
+    for (const document of packed.files.filter((path) => path.endsWith('.md'))) {
+      const text = await readFile(join(root, document), 'utf8');
+      for (const [, link = ''] of text.matchAll(/\]\((?!https?:|#)([^)#\s]+)/g)) {
+        links.push(posix.join(posix.dirname(document), link));
+      }
+    }
+    expect(links).toEqual(expect.arrayContaining(['SECURITY.md', 'examples', 'docs/glossary.md']));
     expect(links.filter((link) => !packed.files.some((file) => `${file}/`.startsWith(`${link}/`)))).toEqual([]);
   });
 
@@ -245,6 +264,35 @@ describe('The packed package', () => {
 
   it('works when it is required from CommonJS', async () => {
     await expect(runNode('cjs.cjs')).resolves.toEqual({ exitCode: 0, output: 'the token of a CommonJS user\n' });
+  });
+
+  it('has a command line that npx runs, with a configuration file of the host', async () => {
+    const installed = join(consumer.folder, 'node_modules/nestjs-idp-tokens');
+    const manifest = JSON.parse(await readFile(join(installed, 'package.json'), 'utf8')) as {
+      bin: Record<string, string>;
+    };
+    const name = 'idp-tokens';
+    const path = manifest.bin[name] ?? '';
+    // As npm links the programs of a package that it installs.
+    await mkdir(join(consumer.folder, 'node_modules/.bin'), { recursive: true });
+    await symlink(join(installed, path), join(consumer.folder, 'node_modules/.bin', name));
+    await chmod(join(installed, path), 0o755);
+    const npx = async (...words: string[]) => {
+      const { exitCode, output } = await consumer.run('npx', ['--no-install', name, ...words, '--json'], {
+        DATABASE_URL: database.url,
+        TOKENS_SECRET: secret,
+        NO_UPDATE_NOTIFIER: '1',
+      });
+      return { exitCode, answer: JSON.parse(output) as object };
+    };
+    await expect(npx('keys', 'status')).resolves.toMatchObject({
+      exitCode: 0,
+      answer: { command: 'keys status', ok: true },
+    });
+    await expect(npx('status', '--config', 'missing.mjs')).resolves.toMatchObject({
+      exitCode: 2,
+      answer: { ok: false },
+    });
   });
 
   it('is one package for both: the classes are the same', async () => {

@@ -224,7 +224,10 @@ describe('a password function of the host that fails', () => {
       const failure: unknown = await manager.getIdpToken('grace', 'acme').catch((error: unknown) => error);
       expect(failure).toBeInstanceOf(TokenStoreUnavailableError);
       expect(failure).toMatchObject({ retryable: true, cause: sealed });
-      expect(String(failure)).toContain('because the password function of the data source failed');
+      expect(String(failure)).toContain(
+        'because a function of the host failed while a connection was made: the password function of the data source, or ' +
+          "the pool's `verify`. Its error is the cause.",
+      );
       sealed = undefined;
       await expect(manager.getIdpToken('grace', 'acme')).resolves.toMatchObject({ accessToken: PAIR.accessToken });
     } finally {

@@ -106,11 +106,9 @@ async function runOutOfLease(): Promise<void> {
 
 describe('a fresh token', () => {
   it('is returned without a request', async () => {
-    await storePair(8 * HOUR);
-    await expect(tokens.getIdpToken(user, 'acme')).resolves.toMatchObject({
-      accessToken: 'access-old',
-      expiresAt: epoch(8 * HOUR),
-    });
+    const expiresAt = epoch(8 * HOUR);
+    await storePair(8 * HOUR, 'acme', { accessTokenExpiresAt: expiresAt });
+    await expect(tokens.getIdpToken(user, 'acme')).resolves.toMatchObject({ accessToken: 'access-old', expiresAt });
     expect(endpoint.redeemed).toEqual([]);
   });
 

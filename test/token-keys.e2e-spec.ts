@@ -1,4 +1,4 @@
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, jest } from '@jest/globals';
 import {
   type DynamicModule,
   Global,
@@ -34,6 +34,11 @@ import { until } from './support/until.js';
 const first = { id: 'first', secret: newKey() };
 const second = { id: 'second', secret: newKey() };
 const legacy = { id: 'legacy', legacyFernetSecret: 'a secret of the adopted system' };
+
+const NOT_INTERVALS = [
+  ...(['Date', 'hrtime', 'nextTick', 'performance', 'queueMicrotask'] as const),
+  ...(['setImmediate', 'clearImmediate', 'setTimeout', 'clearTimeout'] as const),
+];
 
 let database: TestDatabase;
 let warnings: string[];
@@ -143,6 +148,21 @@ describe('A boot', () => {
     await expect(refusalOf([{ ...first, secret: newKey() }])).resolves.toThrow(/key "first" .* has another secret/);
     await expect(refusalOf([{ ...first, algorithm: 'aes-256-gcm' }])).resolves.toThrow(/another algorithm/);
     await expect(rows()).resolves.toEqual(before);
+  });
+
+  it('that stops leaves the pairs that wait for their revocation to processes with the right keys', async () => {
+    await boot({ keys: [first] });
+    // Only the interval of the outbox is a fake one.
+    jest.useFakeTimers({ doNotFake: [...NOT_INTERVALS] });
+    try {
+      await expect(boot({ keys: [second] })).rejects.toThrow(TokensConfigurationError);
+      expect(jest.getTimerCount()).toBe(0);
+      await boot({ keys: [first] });
+      expect(jest.getTimerCount()).toBe(1);
+    } finally {
+      for (const each of opened.splice(0)) await each.close();
+      jest.useRealTimers();
+    }
   });
 
   it('lets the operator give a lost key up, as the error says', async () => {

@@ -46,9 +46,15 @@ function postgres(options: Partial<TypeOrmModuleOptions> = {}): TypeOrmModuleOpt
 
 async function boot(...imports: DynamicModule[]): Promise<INestApplicationContext> {
   const testing = await Test.createTestingModule({ imports }).compile();
-  opened.push(testing);
   testing.useLogger(false);
-  return testing.init();
+  try {
+    await testing.init();
+  } catch (error) {
+    await testing.get(DataSource, { strict: false }).destroy(); // NestJS 11 closes no application that has not started
+    throw error;
+  }
+  opened.push(testing);
+  return testing;
 }
 
 async function open(options: Parameters<typeof openDataSource>[1]): Promise<DataSource> {

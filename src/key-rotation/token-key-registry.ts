@@ -18,6 +18,7 @@ const READ_ONLY = '25006';
 @Injectable()
 export class TokenKeyRegistry implements OnApplicationBootstrap {
   readonly #logger = new Logger(TokenKeyRegistry.name);
+  #checked: Promise<void> | undefined;
 
   constructor(
     private readonly table: TokenKeysTable,
@@ -32,7 +33,31 @@ export class TokenKeyRegistry implements OnApplicationBootstrap {
    * @throws {@link TokensConfigurationError} that names every key that is missing, retired or another one
    * @throws {@link TokenStoreUnavailableError} when PostgreSQL does not execute a statement
    */
-  async onApplicationBootstrap(): Promise<void> {
+  onApplicationBootstrap(): Promise<void> {
+    return this.whenChecked();
+  }
+
+  /**
+   * Settles when the check of the boot has ended. Nest calls all hooks of the boot at once, so what must not begin
+   * before the check waits for it.
+   *
+   * @throws {@link TokensConfigurationError} | {@link TokenStoreUnavailableError} as the boot does
+   */
+  whenChecked(): Promise<void> {
+    return (this.#checked ??= this.#checkAtBoot());
+  }
+
+  /**
+   * Returns what makes the key ring unfit for the registered keys as they are now, a sentence for each fault. It
+   * registers nothing. Without the table it returns none.
+   *
+   * @throws {@link TokenStoreUnavailableError} when PostgreSQL does not execute the statement
+   */
+  async presentFaults(): Promise<string[]> {
+    return registryFaults(this.keyring, (await this.#read()) ?? []);
+  }
+
+  async #checkAtBoot(): Promise<void> {
     if (!this.table.isOpen) {
       this.#logger.warn(
         'The module did not check encryption.keys against the keys that have sealed tokens, because the data source is ' +
@@ -41,7 +66,14 @@ export class TokenKeyRegistry implements OnApplicationBootstrap {
       return;
     }
     const registered = await this.#read();
-    if (!registered) return;
+    if (!registered) {
+      this.#logger.warn(
+        'The module did not check encryption.keys against the keys that have sealed tokens, because the table ' +
+          'token_keys is missing. Run the migrations with runTokenMigrations(dataSource) or migration:run before the ' +
+          'application boots.',
+      );
+      return;
+    }
     this.#check(registered);
     const { sealingKey } = this.keyring;
     if (registered.some(({ id }) => id === sealingKey.id)) return;
@@ -56,11 +88,6 @@ export class TokenKeyRegistry implements OnApplicationBootstrap {
       return await this.table.list();
     } catch (error) {
       if (sqlStateOf(error) !== NO_TABLE) throw error;
-      this.#logger.warn(
-        'The module did not check encryption.keys against the keys that have sealed tokens, because the table ' +
-          'token_keys is missing. Run the migrations with runTokenMigrations(dataSource) or migration:run before the ' +
-          'application boots.',
-      );
       return undefined;
     }
   }

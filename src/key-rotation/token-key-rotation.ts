@@ -46,7 +46,10 @@ export interface ResealOptions {
   readonly signal?: AbortSignal;
   /** Is called after each batch. If it throws, `reseal` rejects with its error. */
   readonly onProgress?: (progress: ResealProgress) => void;
-  /** How many rows get new texts in a second at most. Default: no limit. */
+  /**
+   * How many rows get new texts in a second at most. Default: 6,000, which leaves readers most of a machine with two
+   * cores. `Infinity` lifts the limit.
+   */
   readonly maxRowsPerSecond?: number;
 }
 
@@ -211,7 +214,7 @@ export class TokenKeyRotation {
 }
 
 function demandsOf(options: ResealOptions): ResealDemands {
-  const { batchSize = 500, maxRowsPerSecond = Infinity, signal, onProgress } = options;
+  const { batchSize = 500, maxRowsPerSecond = 6000, signal, onProgress } = options;
   if (!Number.isInteger(batchSize) || batchSize < 1 || batchSize > 10_000) {
     throw badOption('batchSize must be a whole number from 1 to 10,000');
   }

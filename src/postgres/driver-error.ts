@@ -185,10 +185,11 @@ function notOpen(action: string): TokenStoreUnavailableError {
   );
 }
 
-/** Error of a connection for which the host's password function has failed. Its error is the `cause`. */
+/** Error of a connection for which a function of the host has failed. Its error is the `cause`. */
 export function passwordFailed(action: string, cause: Error): TokenStoreUnavailableError {
   const error = new TokenStoreUnavailableError(
-    `The module could not ${action}, because the password function of the data source failed. Its error is the cause.`,
+    `The module could not ${action}, because a function of the host failed while a connection was made: the password ` +
+      "function of the data source, or the pool's `verify`. Its error is the cause.",
   );
   return Object.assign(error, { cause });
 }

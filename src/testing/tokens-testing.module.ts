@@ -88,7 +88,7 @@ function replacements(options: TokensTestingOptions): Provider[] {
     // Refreshes start at once, because the timers of a test may be fakes that stand still.
     { provide: RefreshPace, useValue: { turn: () => Promise.resolve(true) } },
     { provide: TokenRevoker, useValue: { wakeAfterCommit: () => undefined } },
-    { provide: TokenKeyRegistry, useValue: {} },
+    { provide: TokenKeyRegistry, useValue: { presentFaults: () => Promise.resolve([]) } },
     { provide: TokenKeyRotation, useValue: rotationForTesting() },
     { provide: AccountLinks, useClass: AccountLinksForTesting },
     { provide: KeycloakTokenVerifier, useValue: verifierForTesting(options.bearerTokens ?? {}) },

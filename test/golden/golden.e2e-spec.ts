@@ -12,6 +12,13 @@ import { authTokensWrites } from '../../src/storage/auth-tokens/auth-tokens-writ
 import { disconnectedAccountsStatements } from '../../src/storage/disconnected-accounts/disconnected-accounts.statements.js';
 import { linkAttemptsStatements } from '../../src/storage/link-attempts/link-attempts.statements.js';
 import { offlineTokensStatements } from '../../src/storage/offline-tokens/offline-tokens.statements.js';
+import {
+  disconnectedStatement,
+  outboxStatement,
+  overviewStatements,
+  reactivatableStatement,
+} from '../../src/storage/overview/overview.statements.js';
+import { overviewShapes } from '../../src/storage/overview/overview.table.js';
 import { openWritersStatement, sealedTextsStatements } from '../../src/storage/sealed-texts/sealed-texts.statements.js';
 import { sealedTextsShapes } from '../../src/storage/sealed-texts/sealed-texts.table.js';
 import { tokenKeysStatements } from '../../src/storage/token-keys/token-keys.statements.js';
@@ -65,6 +72,21 @@ function sealedTexts(): Record<string, AnyStatement> {
   return each;
 }
 
+/** Returns the statements of the overview by their tables and names, such as `pairs.states`. */
+function overview(): Record<string, AnyStatement> {
+  const each: Record<string, AnyStatement> = {
+    reactivatable: reactivatableStatement(AUTH_TOKENS),
+    outbox: outboxStatement(TOKEN_REVOCATIONS),
+    disconnected: disconnectedStatement(DISCONNECTED_ACCOUNTS, AUTH_TOKENS),
+  };
+  for (const [table, shape] of Object.entries(overviewShapes(AUTH_TOKENS, OFFLINE_TOKENS))) {
+    for (const [name, statement] of Object.entries(overviewStatements(shape)) as [string, AnyStatement][]) {
+      each[`${table}.${name}`] = statement;
+    }
+  }
+  return each;
+}
+
 const statements: Record<string, Record<string, AnyStatement>> = {
   'auth_tokens.lookups': lookups(),
   'auth_tokens.writes': { ...authTokensWrites(AUTH_TOKENS, TOKEN_REVOCATIONS, DISCONNECTED_ACCOUNTS) },
@@ -75,6 +97,7 @@ const statements: Record<string, Record<string, AnyStatement>> = {
   token_revocations: { ...tokenRevocationsStatements(TOKEN_REVOCATIONS) },
   token_keys: { ...tokenKeysStatements(TOKEN_KEYS) },
   sealed_texts: sealedTexts(),
+  overview: overview(),
   disconnected_accounts: { ...disconnectedAccountsStatements(DISCONNECTED_ACCOUNTS) },
 };
 

@@ -7,11 +7,12 @@ SELECT DISTINCT held.virtualtransaction AS id, held.pid, date_part('epoch', acti
         AND held.relation IN ('"auth_tokens"'::regclass, '"offline_tokens"'::regclass, '"token_revocations"'::regclass);
 
 -- auth_tokens.count: count the sealed texts of auth_tokens
--- idp_tokens_count_texts_auth_tokens_e20af317b83b, repeated when its connection breaks
-SELECT texts.key_id, count(*) AS texts FROM (
-          SELECT substring(each.sealed FROM '(?:^|")v1\.([A-Za-z0-9_-]{1,64})\.') AS key_id FROM "auth_tokens" AS stored
+-- idp_tokens_count_texts_auth_tokens_54358e86f7f3, repeated when its connection breaks
+SELECT CASE WHEN named.key_id ~ '^[A-Za-z0-9_-]{1,64}$' THEN named.key_id END AS key_id, sum(named.texts) AS texts
+        FROM (SELECT CASE WHEN starts_with(each.sealed, 'v1.') THEN split_part(left(each.sealed, 120), '.', 2)
+              ELSE substring(each.sealed FROM '(?:^|")v1\.([A-Za-z0-9_-]{1,64})\.') END AS key_id, count(*) AS texts FROM "auth_tokens" AS stored
             CROSS JOIN LATERAL (VALUES (stored.access_token), (stored.refresh_token)) AS each (sealed)
-            WHERE each.sealed <> '') AS texts GROUP BY texts.key_id;
+            WHERE each.sealed <> '' GROUP BY 1) AS named GROUP BY 1;
 
 -- auth_tokens.estimate: estimate the rows of auth_tokens
 -- idp_tokens_estimate_auth_tokens_bd9393bd6e4a, repeated when its connection breaks
@@ -37,6 +38,16 @@ SELECT stored.id::text AS row_id, stored.keycloak_user_id AS keycloak_user_id,
            THEN stored.access_token END AS first_text, CASE WHEN stored.refresh_token <> '' AND NOT starts_with(stored.refresh_token, '' || $1::text)
            THEN stored.refresh_token END AS second_text FROM "auth_tokens" AS stored WHERE stored.id = ANY ($2::bigint[]);
 
+-- auth_tokens.sample: read a sample of the sealed texts of auth_tokens
+-- idp_tokens_sample_texts_auth_tokens_e8cf2f97cc43, repeated when its connection breaks
+--   $1 rows: bigint
+--   $2 percent: real
+(SELECT stored.id::text AS row_id, stored.keycloak_user_id AS keycloak_user_id,
+         stored.identity_provider AS identity_provider, nullif(stored.access_token, '') AS first_text, nullif(stored.refresh_token, '') AS second_text FROM "auth_tokens" AS stored ORDER BY stored.updated_at DESC LIMIT $1)
+       UNION ALL
+       (SELECT stored.id::text AS row_id, stored.keycloak_user_id AS keycloak_user_id,
+         stored.identity_provider AS identity_provider, nullif(stored.access_token, '') AS first_text, nullif(stored.refresh_token, '') AS second_text FROM "auth_tokens" AS stored TABLESAMPLE SYSTEM ($2) ORDER BY random() LIMIT $1);
+
 -- auth_tokens.replace: seal the texts of auth_tokens anew
 -- idp_tokens_replace_texts_auth_tokens_7a865a195624, repeated when its connection breaks
 --   $1 id: bigint[]
@@ -56,11 +67,12 @@ WITH unlocked AS MATERIALIZED (
          RETURNING CASE WHEN stored.access_token = coalesce(unlocked.new_first, stored.access_token) AND stored.refresh_token = coalesce(unlocked.new_second, stored.refresh_token) THEN stored.id::text END AS row_id;
 
 -- offline_tokens.count: count the sealed texts of offline_tokens
--- idp_tokens_count_texts_offline_tokens_afcddca7244d, repeated when its connection breaks
-SELECT texts.key_id, count(*) AS texts FROM (
-          SELECT substring(each.sealed FROM '(?:^|")v1\.([A-Za-z0-9_-]{1,64})\.') AS key_id FROM "offline_tokens" AS stored
+-- idp_tokens_count_texts_offline_tokens_059ffb29290e, repeated when its connection breaks
+SELECT CASE WHEN named.key_id ~ '^[A-Za-z0-9_-]{1,64}$' THEN named.key_id END AS key_id, sum(named.texts) AS texts
+        FROM (SELECT CASE WHEN starts_with(each.sealed, '{"tokens":"v1.') THEN split_part(left(each.sealed, 120), '.', 2)
+              ELSE substring(each.sealed FROM '(?:^|")v1\.([A-Za-z0-9_-]{1,64})\.') END AS key_id, count(*) AS texts FROM "offline_tokens" AS stored
             CROSS JOIN LATERAL (VALUES (stored.offline_token)) AS each (sealed)
-            WHERE each.sealed <> '') AS texts GROUP BY texts.key_id;
+            WHERE each.sealed <> '' GROUP BY 1) AS named GROUP BY 1;
 
 -- offline_tokens.estimate: estimate the rows of offline_tokens
 -- idp_tokens_estimate_offline_tokens_5d7e0575ce96, repeated when its connection breaks
@@ -84,6 +96,16 @@ SELECT stored.user_id::text AS row_id, stored.user_id AS keycloak_user_id,
          '' AS identity_provider, '' AS account, CASE WHEN stored.offline_token <> '' AND NOT starts_with(stored.offline_token, '{"tokens":"' || $1::text)
            THEN stored.offline_token END AS first_text, NULL AS second_text FROM "offline_tokens" AS stored WHERE stored.user_id = ANY ($2::text[]);
 
+-- offline_tokens.sample: read a sample of the sealed texts of offline_tokens
+-- idp_tokens_sample_texts_offline_tokens_46ec2f3259bc, repeated when its connection breaks
+--   $1 rows: bigint
+--   $2 percent: real
+(SELECT stored.user_id::text AS row_id, stored.user_id AS keycloak_user_id,
+         '' AS identity_provider, nullif(stored.offline_token, '') AS first_text, NULL AS second_text FROM "offline_tokens" AS stored ORDER BY stored.updated_at DESC LIMIT $1)
+       UNION ALL
+       (SELECT stored.user_id::text AS row_id, stored.user_id AS keycloak_user_id,
+         '' AS identity_provider, nullif(stored.offline_token, '') AS first_text, NULL AS second_text FROM "offline_tokens" AS stored TABLESAMPLE SYSTEM ($2) ORDER BY random() LIMIT $1);
+
 -- offline_tokens.replace: seal the texts of offline_tokens anew
 -- idp_tokens_replace_texts_offline_tokens_a97714947a1b, repeated when its connection breaks
 --   $1 id: text[]
@@ -102,11 +124,12 @@ WITH unlocked AS MATERIALIZED (
          RETURNING CASE WHEN stored.offline_token = coalesce(unlocked.new_first, stored.offline_token) THEN stored.user_id::text END AS row_id;
 
 -- token_revocations.count: count the sealed texts of token_revocations
--- idp_tokens_count_texts_token_revocations_0fa0bd272f80, repeated when its connection breaks
-SELECT texts.key_id, count(*) AS texts FROM (
-          SELECT substring(each.sealed FROM '(?:^|")v1\.([A-Za-z0-9_-]{1,64})\.') AS key_id FROM "token_revocations" AS stored
+-- idp_tokens_count_texts_token_revocations_26ad6df7c506, repeated when its connection breaks
+SELECT CASE WHEN named.key_id ~ '^[A-Za-z0-9_-]{1,64}$' THEN named.key_id END AS key_id, sum(named.texts) AS texts
+        FROM (SELECT CASE WHEN starts_with(each.sealed, 'v1.') THEN split_part(left(each.sealed, 120), '.', 2)
+              ELSE substring(each.sealed FROM '(?:^|")v1\.([A-Za-z0-9_-]{1,64})\.') END AS key_id, count(*) AS texts FROM "token_revocations" AS stored
             CROSS JOIN LATERAL (VALUES (stored.access_token), (stored.refresh_token)) AS each (sealed)
-            WHERE each.sealed <> '') AS texts GROUP BY texts.key_id;
+            WHERE each.sealed <> '' GROUP BY 1) AS named GROUP BY 1;
 
 -- token_revocations.estimate: estimate the rows of token_revocations
 -- idp_tokens_estimate_token_revocations_313f78065361, repeated when its connection breaks
@@ -131,6 +154,16 @@ SELECT stored.id::text AS row_id, stored.keycloak_user_id AS keycloak_user_id,
          stored.identity_provider AS identity_provider, stored.account AS account, CASE WHEN stored.access_token <> '' AND NOT starts_with(stored.access_token, '' || $1::text)
            THEN stored.access_token END AS first_text, CASE WHEN stored.refresh_token <> '' AND NOT starts_with(stored.refresh_token, '' || $1::text)
            THEN stored.refresh_token END AS second_text FROM "token_revocations" AS stored WHERE stored.id = ANY ($2::bigint[]);
+
+-- token_revocations.sample: read a sample of the sealed texts of token_revocations
+-- idp_tokens_sample_texts_token_revocations_a030615fd38d, repeated when its connection breaks
+--   $1 rows: bigint
+--   $2 percent: real
+(SELECT stored.id::text AS row_id, stored.keycloak_user_id AS keycloak_user_id,
+         stored.identity_provider AS identity_provider, nullif(stored.access_token, '') AS first_text, nullif(stored.refresh_token, '') AS second_text FROM "token_revocations" AS stored ORDER BY stored.created_at DESC LIMIT $1)
+       UNION ALL
+       (SELECT stored.id::text AS row_id, stored.keycloak_user_id AS keycloak_user_id,
+         stored.identity_provider AS identity_provider, nullif(stored.access_token, '') AS first_text, nullif(stored.refresh_token, '') AS second_text FROM "token_revocations" AS stored TABLESAMPLE SYSTEM ($2) ORDER BY random() LIMIT $1);
 
 -- token_revocations.replace: seal the texts of token_revocations anew
 -- idp_tokens_replace_texts_token_revocations_27f9acaea33f, repeated when its connection breaks

@@ -18,6 +18,8 @@ export const TEST_KEY = { id: 'test', secret: newKey() };
 
 /** The input of {@link createTokensApp}. */
 export interface TokensAppSetup extends Pick<ModuleMetadata, 'controllers' | 'providers'> {
+  /** Modules beside those of TypeORM and of the package. */
+  imports?: NonNullable<ModuleMetadata['imports']>;
   databaseUrl: string;
   /** Whether the application does without the pooler of the suites, if they have one. Default: false. */
   isDirect?: boolean;
@@ -29,7 +31,15 @@ export interface TokensAppSetup extends Pick<ModuleMetadata, 'controllers' | 'pr
 export async function createTokensApp(
   setup: TokensAppSetup,
 ): Promise<{ app: INestApplication; dataSource: DataSource }> {
-  const { databaseUrl, isDirect = false, options, poolSize = 10, controllers = [], providers = [] } = setup;
+  const {
+    databaseUrl,
+    isDirect = false,
+    options,
+    poolSize = 10,
+    imports = [],
+    controllers = [],
+    providers = [],
+  } = setup;
   const testing = await Test.createTestingModule({
     imports: [
       TypeOrmModule.forRoot({
@@ -45,6 +55,7 @@ export async function createTokensApp(
         ...(isDirect ? {} : poolerOptions()),
         ...options,
       }),
+      ...imports,
     ],
     controllers,
     providers,

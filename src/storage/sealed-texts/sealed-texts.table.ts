@@ -32,6 +32,12 @@ export const SEALED_TABLES: readonly SealedTable[] = ['auth_tokens', 'offline_to
 /** A count reads a whole table, which can be large. */
 const COUNT_TIMEOUT_MS = 600_000;
 
+/**
+ * PostgreSQL samples whole pages, and a page has some dozens of rows. So a sample of pages has many times the rows that
+ * are wanted of it.
+ */
+const ROWS_OF_A_SAMPLE_FOR_EACH = 20;
+
 /** Returns the shapes of the tables, by their quoted paths. */
 export function sealedTextsShapes(paths: Readonly<Record<SealedTable, string>>): Record<SealedTable, SealedTextsShape> {
   const pair = {
@@ -43,7 +49,7 @@ export function sealedTextsShapes(paths: Readonly<Record<SealedTable, string>>):
     prefix: '',
   } as const;
   return {
-    auth_tokens: { name: 'auth_tokens', table: paths.auth_tokens, ...pair },
+    auth_tokens: { name: 'auth_tokens', table: paths.auth_tokens, writtenAt: 'updated_at', ...pair },
     offline_tokens: {
       name: 'offline_tokens',
       table: paths.offline_tokens,
@@ -53,8 +59,14 @@ export function sealedTextsShapes(paths: Readonly<Record<SealedTable, string>>):
       account: null,
       texts: ['offline_token'],
       prefix: '{"tokens":"',
+      writtenAt: 'updated_at',
     },
-    token_revocations: { name: 'token_revocations', table: paths.token_revocations, ...pair },
+    token_revocations: {
+      name: 'token_revocations',
+      table: paths.token_revocations,
+      writtenAt: 'created_at',
+      ...pair,
+    },
   };
 }
 
@@ -105,6 +117,17 @@ export class SealedTextsTable {
   /** Returns these rows as they are now. */
   look(table: SealedTable, ids: readonly string[], sealedPrefix: string): Promise<TextsOfRow[]> {
     return this.executor.executeDetached(this.#sql()[table].look, { ids, sealedPrefix });
+  }
+
+  /**
+   * Returns some rows with all their texts: those that were written last, and as many at random places. It reads the
+   * table once.
+   */
+  async sample(table: SealedTable, rows: number): Promise<TextsOfRow[]> {
+    const estimated = (await this.estimate(table)) ?? 0;
+    const percent = Math.min(100, (ROWS_OF_A_SAMPLE_FOR_EACH * rows * 100) / Math.max(estimated, 1));
+    const sampled = await this.executor.executeDetached(this.#sql()[table].sample, { rows, percent }, COUNT_TIMEOUT_MS);
+    return [...new Map(sampled.map((row) => [row.id, row])).values()];
   }
 
   /**
