@@ -12,6 +12,7 @@ import type { AccountConnection } from '../storage/auth-tokens/auth-tokens-link.
 import { AuthTokensTable } from '../storage/auth-tokens/auth-tokens.table.js';
 import type { StoredAttempt } from '../storage/link-attempts/link-attempts.statements.js';
 import { LinkAttemptsTable } from '../storage/link-attempts/link-attempts.table.js';
+import { codeVerifierLocation } from '../storage/token-locations.js';
 import { checkKey, checkUserId } from '../token-input.js';
 import { TokenManager } from '../token-manager/token-manager.js';
 import { InvalidTokenInputError, TokenDecryptionError } from '../tokens.errors.js';
@@ -22,7 +23,7 @@ import { checkedAnswer, type LinkCallback, parametersOf, stateIn } from './callb
 import { exchangeCode } from './code-exchange.js';
 import { flowOf, serverOf } from './flow-of-provider.js';
 import { checkedClaims } from './id-token.js';
-import { codeVerifierLocation, hashOf, newSecret, nonceOf } from './link-secrets.js';
+import { hashOf, newSecret, nonceOf } from './link-secrets.js';
 import { LinkedTokens, type NewLink } from './linked-tokens.js';
 import { checkReturnTo } from './return-to.js';
 
@@ -238,7 +239,7 @@ export class AccountLinks {
     return claimed;
   }
 
-  /** An attempt lives shorter than a rotation of keys. If its key is gone all the same, the user begins again. */
+  /** A reseal seals the code verifiers of open attempts anew. If a key is gone all the same, the user begins again. */
   #open(attempt: StoredAttempt): string {
     try {
       return this.cipher.open(attempt.codeVerifier, codeVerifierLocation(attempt, attempt.stateHash));

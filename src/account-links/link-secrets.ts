@@ -1,8 +1,6 @@
 import { createHash } from 'node:crypto';
 
 import { randomBytes } from '../random-bytes.js';
-import type { TokenLocation } from '../sealing/sealed-token.js';
-import type { AccountKey } from '../token-key.js';
 
 const SECRET_BYTES = 32;
 
@@ -29,9 +27,4 @@ export function codeChallengeOf(codeVerifier: string): string {
  */
 export function nonceOf(codeVerifier: string): string {
   return createHash('sha256').update(`nonce ${codeVerifier}`).digest('base64url');
-}
-
-/** Returns the place of a sealed code verifier. It opens only in its own attempt. */
-export function codeVerifierLocation({ keycloakUserId, idp }: AccountKey, stateHash: string): TokenLocation {
-  return { table: 'link_attempts', column: `code_verifier ${stateHash}`, keycloakUserId, idp };
 }

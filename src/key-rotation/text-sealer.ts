@@ -6,7 +6,7 @@ import { Keyring } from '../sealing/keyring.js';
 import { TokenCipher } from '../sealing/token-cipher.js';
 import type { TextsOfRow, TextsToReplace } from '../storage/sealed-texts/sealed-texts.statements.js';
 import type { SealedTable } from '../storage/sealed-texts/sealed-texts.table.js';
-import { authTokenLocation } from '../storage/token-locations.js';
+import { authTokenLocation, codeVerifierLocation } from '../storage/token-locations.js';
 import { TokenDecryptionError } from '../tokens.errors.js';
 
 /** A stored text that does not open. Nothing changes it. */
@@ -19,10 +19,18 @@ export interface UnreadableText {
   readonly idp: string;
   /** Absent for the default account, and for an offline token. */
   readonly account?: string;
-  readonly column: 'access_token' | 'refresh_token' | 'offline_token';
+  readonly column: 'access_token' | 'refresh_token' | 'offline_token' | 'code_verifier';
   /** The key that the text names; null if it names none. */
   readonly keyId: string | null;
 }
+
+/** The first column of each table that has a text. Only pairs have a second one. */
+const FIRST_COLUMN: Readonly<Record<SealedTable, UnreadableText['column']>> = {
+  auth_tokens: 'access_token',
+  offline_tokens: 'offline_token',
+  token_revocations: 'access_token',
+  link_attempts: 'code_verifier',
+};
 
 /** What became of the texts of one row. */
 export interface SealedRow {
@@ -68,7 +76,7 @@ export class TextSealer {
       }
     };
     const { id, first, second } = row;
-    const newFirst = sealed(first, table === 'offline_tokens' ? 'offline_token' : 'access_token');
+    const newFirst = sealed(first, FIRST_COLUMN[table]);
     const newSecond = sealed(second, 'refresh_token');
     const hasNone = newFirst === null && newSecond === null;
     return {
@@ -85,7 +93,7 @@ export class TextSealer {
       return formOf(text).sealed.startsWith(this.sealedPrefix) ? null : this.vault.reseal(row.keycloakUserId, text);
     }
     // A pair keeps the place of auth_tokens when it moves to token_revocations.
-    const location = authTokenLocation(row, column);
+    const location = column === 'code_verifier' ? codeVerifierLocation(row, row.id) : authTokenLocation(row, column);
     return this.cipher.seal(this.cipher.open(text, location), location);
   }
 }

@@ -10,6 +10,11 @@ export function authTokenLocation(key: TokenKey, column: 'access_token' | 'refre
   return { table: 'auth_tokens', column, keycloakUserId, idp, account };
 }
 
+/** Returns the place of the sealed code verifier of an attempt to link an account. It opens only in its own attempt. */
+export function codeVerifierLocation({ keycloakUserId, idp }: TokenKey, stateHash: string): TokenLocation {
+  return { table: 'link_attempts', column: `code_verifier ${stateHash}`, keycloakUserId, idp };
+}
+
 export function offlineTokenLocation(userId: string): TokenLocation {
   return { table: 'offline_tokens', column: 'offline_token', keycloakUserId: userId, idp: '' };
 }

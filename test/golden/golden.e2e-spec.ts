@@ -62,7 +62,12 @@ function lookups(): Record<string, AnyStatement> {
 
 /** Returns the statements on sealed texts by their tables and names, such as `auth_tokens.page`. */
 function sealedTexts(): Record<string, AnyStatement> {
-  const paths = { auth_tokens: AUTH_TOKENS, offline_tokens: OFFLINE_TOKENS, token_revocations: TOKEN_REVOCATIONS };
+  const paths = {
+    auth_tokens: AUTH_TOKENS,
+    offline_tokens: OFFLINE_TOKENS,
+    token_revocations: TOKEN_REVOCATIONS,
+    link_attempts: LINK_ATTEMPTS,
+  };
   const each: Record<string, AnyStatement> = { openWriters: openWritersStatement(Object.values(paths)) };
   for (const [table, shape] of Object.entries(sealedTextsShapes(paths))) {
     for (const [name, statement] of Object.entries(sealedTextsStatements(shape)) as [string, AnyStatement][]) {

@@ -2,7 +2,8 @@ import { formOf } from '../../keycloak/offline-token-vault.js';
 import { TokenCipher } from '../../sealing/token-cipher.js';
 import type { TextsOfRow } from '../../storage/sealed-texts/sealed-texts.statements.js';
 import { SEALED_TABLES, type SealedTable, SealedTextsTable } from '../../storage/sealed-texts/sealed-texts.table.js';
-import { authTokenLocation, offlineTokenLocation } from '../../storage/token-locations.js';
+import { authTokenLocation, codeVerifierLocation, offlineTokenLocation } from '../../storage/token-locations.js';
+import { accountInWords } from '../../token-key.js';
 import { TokenDecryptionError } from '../../tokens.errors.js';
 import type { DoctorContext } from './doctor-context.js';
 import { type Finding, findingsOf } from './finding.js';
@@ -35,6 +36,10 @@ function opens(cipher: TokenCipher, table: SealedTable, row: TextsOfRow): boolea
       if (row.first !== null) cipher.open(formOf(row.first).sealed, offlineTokenLocation(row.keycloakUserId));
       return true;
     }
+    if (table === 'link_attempts') {
+      if (row.first !== null) cipher.open(row.first, codeVerifierLocation(row, row.id));
+      return true;
+    }
     if (row.first !== null) cipher.open(row.first, authTokenLocation(row, 'access_token'));
     if (row.second !== null) cipher.open(row.second, authTokenLocation(row, 'refresh_token'));
     return true;
@@ -47,10 +52,10 @@ function opens(cipher: TokenCipher, table: SealedTable, row: TextsOfRow): boolea
 function closedFinding(table: SealedTable, closed: readonly TextsOfRow[], sampled: number): Finding {
   const named = closed
     .slice(0, NAMED_ROWS)
-    .map(({ id, keycloakUserId, idp }) =>
+    .map((row) =>
       table === 'offline_tokens'
-        ? `user "${keycloakUserId}"`
-        : `row ${id} of user "${keycloakUserId}", provider "${idp}"`,
+        ? `user "${row.keycloakUserId}"`
+        : `row ${row.id} of user "${row.keycloakUserId}", provider "${row.idp}"${accountInWords(row)}`,
     );
   const more = closed.length > NAMED_ROWS ? `; and ${closed.length - NAMED_ROWS} more` : '';
   return fault(

@@ -7,6 +7,7 @@ import { StatementExecutor } from '../../postgres/statement-executor.js';
 import { tablePathOf } from '../../postgres/table-path.js';
 import { AuthTokens } from '../auth-tokens/auth-tokens.entity.js';
 import { columnsOf } from '../leases/leased.table.js';
+import { LinkAttempt } from '../link-attempts/link-attempt.entity.js';
 import { StoredOfflineToken } from '../offline-tokens/stored-offline-token.entity.js';
 import { TokenRevocation } from '../token-revocations/token-revocation.entity.js';
 import {
@@ -21,13 +22,18 @@ import {
 } from './sealed-texts.statements.js';
 
 /** A table with sealed texts. */
-export type SealedTable = 'auth_tokens' | 'offline_tokens' | 'token_revocations';
+export type SealedTable = 'auth_tokens' | 'offline_tokens' | 'token_revocations' | 'link_attempts';
 
 /**
  * The tables with sealed texts. A pair can move from `auth_tokens` to `token_revocations`, so a count in this order
  * misses none.
  */
-export const SEALED_TABLES: readonly SealedTable[] = ['auth_tokens', 'offline_tokens', 'token_revocations'];
+export const SEALED_TABLES: readonly SealedTable[] = [
+  'auth_tokens',
+  'offline_tokens',
+  'token_revocations',
+  'link_attempts',
+];
 
 /** A count reads a whole table, which can be large. */
 const COUNT_TIMEOUT_MS = 600_000;
@@ -47,6 +53,7 @@ export function sealedTextsShapes(paths: Readonly<Record<SealedTable, string>>):
     account: 'account',
     texts: ['access_token', 'refresh_token'],
     prefix: '',
+    needed: null,
   } as const;
   return {
     auth_tokens: { name: 'auth_tokens', table: paths.auth_tokens, writtenAt: 'updated_at', ...pair },
@@ -60,12 +67,25 @@ export function sealedTextsShapes(paths: Readonly<Record<SealedTable, string>>):
       texts: ['offline_token'],
       prefix: '{"tokens":"',
       writtenAt: 'updated_at',
+      needed: null,
     },
     token_revocations: {
       name: 'token_revocations',
       table: paths.token_revocations,
       writtenAt: 'created_at',
       ...pair,
+    },
+    link_attempts: {
+      name: 'link_attempts',
+      table: paths.link_attempts,
+      id: { column: 'state_hash', type: 'text', first: '' },
+      user: 'keycloak_user_id',
+      idp: 'identity_provider',
+      account: 'account',
+      texts: ['code_verifier'],
+      prefix: '',
+      writtenAt: 'created_at',
+      needed: 'stored.expires_at > now()', // no call opens the text of an expired attempt
     },
   };
 }
@@ -81,6 +101,7 @@ export class SealedTextsTable {
       auth_tokens: tablePathOf(this.dataSource, AuthTokens),
       offline_tokens: tablePathOf(this.dataSource, StoredOfflineToken),
       token_revocations: tablePathOf(this.dataSource, TokenRevocation),
+      link_attempts: tablePathOf(this.dataSource, LinkAttempt),
     };
     const shapes = sealedTextsShapes(paths);
     return {
@@ -88,6 +109,7 @@ export class SealedTextsTable {
       auth_tokens: sealedTextsStatements(shapes.auth_tokens),
       offline_tokens: sealedTextsStatements(shapes.offline_tokens),
       token_revocations: sealedTextsStatements(shapes.token_revocations),
+      link_attempts: sealedTextsStatements(shapes.link_attempts),
       openWriters: openWritersStatement(Object.values(paths)),
     };
   });
