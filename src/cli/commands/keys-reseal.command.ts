@@ -11,6 +11,7 @@ import type { CliContext } from '../cli-context.js';
 import { CliError } from '../cli.errors.js';
 import { exitCodeOf } from '../error-report.js';
 import { ProgressLines } from '../progress-lines.js';
+import { nameOfConnection } from '../stored-states.js';
 import { renderTable, wrap } from '../text-layout.js';
 
 /** The text lists no more unreadable texts. The JSON lists all. */
@@ -88,13 +89,7 @@ function describe(
       headers: ['table', 'user', 'provider', 'column', 'key'],
       rows: unreadable
         .slice(0, LISTED)
-        .map(({ table, keycloakUserId, idp, column, keyId }) => [
-          table,
-          keycloakUserId,
-          idp,
-          column,
-          keyId ?? '(none)',
-        ]),
+        .map((each) => [each.table, each.keycloakUserId, nameOfConnection(each), each.column, each.keyId ?? '(none)']),
     },
     columns,
   );

@@ -1,4 +1,4 @@
-import { defineStatement, type Statement } from '../../postgres/statement.js';
+import { defineStatement, noColumns, type Statement } from '../../postgres/statement.js';
 import type { SealedToken } from '../../sealing/sealed-token.js';
 import type { AccountKey } from '../../token-key.js';
 
@@ -38,6 +38,7 @@ export interface LinkAttemptsStatements {
   /** Returns when the attempt expires. */
   readonly add: Statement<NewAttempt, Date>;
   readonly take: Statement<AttemptClaim, ClaimedAttempt>;
+  readonly deleteOfUser: Statement<Pick<AccountKey, 'keycloakUserId'>, true>;
 }
 
 /** How many expired attempts of all users one statement deletes at most. */
@@ -112,6 +113,14 @@ export function linkAttemptsStatements(table: string): LinkAttemptsStatements {
           },
         };
       },
+    }),
+
+    deleteOfUser: defineStatement({
+      label: 'delete_link_attempts_of_user',
+      action: 'delete the attempts of a user to link accounts',
+      isRepeatable: true,
+      text: `DELETE FROM ${table} AS stored WHERE stored.keycloak_user_id = $keycloakUserId`,
+      read: noColumns,
     }),
   };
 }

@@ -14,8 +14,9 @@ import {
 } from './link-attempts.statements.js';
 
 /**
- * The table `link_attempts`, with one method for each statement, outside of every transaction, because the browser and
- * the provider do not roll back. Every method throws {@link TokenStoreUnavailableError}.
+ * The table `link_attempts`, with one method for each statement. An attempt begins and ends outside of every
+ * transaction, because the browser and the provider do not roll back. Every method throws
+ * {@link TokenStoreUnavailableError}.
  */
 @Injectable()
 export class LinkAttemptsTable {
@@ -37,5 +38,10 @@ export class LinkAttemptsTable {
   async take(claim: AttemptClaim): Promise<ClaimedAttempt | null> {
     const [claimed] = await this.executor.executeDetached(this.#sql().take, claim);
     return claimed ?? null;
+  }
+
+  /** Deletes the attempts of a user in the surrounding transaction. */
+  async deleteOfUser(keycloakUserId: string): Promise<void> {
+    await this.executor.execute(this.#sql().deleteOfUser, { keycloakUserId });
   }
 }
