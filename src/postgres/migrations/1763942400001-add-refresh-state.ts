@@ -22,8 +22,8 @@ const FOUND_HERE = 'found by nestjs-idp-tokens: ';
 /**
  * Adds the state of the refresh to both token tables, adds the account and the scopes to `auth_tokens`, and creates the
  * tables of the module's own. The account joins the unique index. Every row that is there, or that the adopted system
- * inserts later, has the default account. Each token table gets one ALTER TABLE, because the random default rewrites the
- * table. So the adoption of n rows takes the time of one copy of them, under an exclusive lock.
+ * inserts later, has the default account. One ALTER TABLE adds all columns of a token table, because the random
+ * default rewrites the table. So the adoption of n rows takes the time of one copy of them, under an exclusive lock.
  *
  * No index covers a column that a refresh changes, and a fifth of each page stays free, so that the updates of a
  * refresh are heap-only.
@@ -96,7 +96,7 @@ export class AddRefreshState1763942400001 implements MigrationInterface {
   }
 }
 
-/** Drops the index, or the constraint that has it. It does not look first, so that a plan of the migrations has it too. */
+/** Drops the index, or the constraint that has it. It does not look first, so that a plan of the migrations has both. */
 async function dropIndexWithoutAccount(queryRunner: QueryRunner): Promise<void> {
   const { name } = INDEX_WITHOUT_ACCOUNT;
   await queryRunner.query(`ALTER TABLE ${tablePath(queryRunner, AUTH_TOKENS.name)} DROP CONSTRAINT IF EXISTS ${name}`);

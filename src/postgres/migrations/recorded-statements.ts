@@ -31,7 +31,7 @@ export async function recordStatements(queryRunner: QueryRunner): Promise<Statem
   const record = (text: string, parameters?: unknown[], isStructured?: boolean): Promise<unknown> => {
     const isRead = READS.test(text);
     if (!isRead) statements.push(withValues(text, parameters ?? []));
-    // A sequence keeps a number that an insert has taken, also after the rollback. The drop of an index locks its table.
+    // A sequence keeps a number that an insert has taken, also after the rollback. A drop of an index locks the table.
     const isSkipped = INSERTS.test(text) || DROPS.test(text) || existing.some(({ path }) => text.includes(path));
     if (!isRead && isSkipped) return Promise.resolve(isStructured ? { raw: [], records: [], affected: 0 } : []);
     return query(text, parameters, isStructured);
