@@ -1,6 +1,7 @@
 import type { QueryRunner } from 'typeorm';
 
 import { tablePath } from './runner-paths.js';
+import { AUTH_TOKENS, OFFLINE_TOKENS, OWN_TABLES } from './token-tables.js';
 
 /** The statements that a query runner was asked for since the recording began, without those that only read. */
 export interface StatementRecording {
@@ -9,7 +10,7 @@ export interface StatementRecording {
   end(): void;
 }
 
-const TABLES = ['auth_tokens', 'offline_tokens', 'token_revocations', 'disconnected_accounts', 'token_keys'];
+const TABLES = [AUTH_TOKENS, OFFLINE_TOKENS, ...OWN_TABLES].map(({ name }) => name);
 const READS = /^\s*(SELECT|SHOW)\b/i;
 const INSERTS = /^\s*INSERT\b/i;
 
