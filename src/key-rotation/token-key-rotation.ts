@@ -10,7 +10,14 @@ import { SEALED_TABLES, type SealedTable, SealedTextsTable } from '../storage/se
 import type { RegisteredKey } from '../storage/token-keys/token-keys.statements.js';
 import { TokenKeysTable } from '../storage/token-keys/token-keys.table.js';
 import { InvalidTokenInputError, KeyInUseError, TokensUsageError } from '../tokens.errors.js';
-import { type ResealDemands, ResealWalk, type ResealProgress, type ResealResult } from './reseal-walk.js';
+import {
+  DEFAULT_BATCH_SIZE,
+  DEFAULT_ROWS_PER_SECOND,
+  type ResealDemands,
+  ResealWalk,
+  type ResealProgress,
+  type ResealResult,
+} from './reseal-walk.js';
 import { TextSealer } from './text-sealer.js';
 
 /** A number for each table with sealed texts. */
@@ -214,7 +221,7 @@ export class TokenKeyRotation {
 }
 
 function demandsOf(options: ResealOptions): ResealDemands {
-  const { batchSize = 500, maxRowsPerSecond = 6000, signal, onProgress } = options;
+  const { batchSize = DEFAULT_BATCH_SIZE, maxRowsPerSecond = DEFAULT_ROWS_PER_SECOND, signal, onProgress } = options;
   if (!Number.isInteger(batchSize) || batchSize < 1 || batchSize > 10_000) {
     throw badOption('batchSize must be a whole number from 1 to 10,000');
   }
