@@ -9,7 +9,10 @@ import { confirmed, yesOption } from '../confirmation.js';
 import { KEYCLOAK_OFFLINE, overviewOf } from '../stored-states.js';
 import { wrap } from '../text-layout.js';
 
-/** Deletes everything of one user, in one transaction. What a provider can revoke is noted for revocation. */
+/**
+ * Deletes everything of one user, in one transaction. What a provider can revoke is noted for revocation. It deletes what
+ * is stored when the transaction begins, also what was stored since the question.
+ */
 export const forgetCommand: CliCommand = {
   name: 'forget',
   summary: 'Delete everything of one user, and have the tokens revoked.',
@@ -23,8 +26,8 @@ export const forgetCommand: CliCommand = {
     const { get } = open;
     const { identityProviders } = context.settings;
     const overview = overviewOf(open, context.settings);
-    const found = (await overview.connectionsOf(user)).map(({ idp }) => idp);
-    const places = [...found, ...((await overview.offlineTokenOf(user)) ? [KEYCLOAK_OFFLINE] : [])];
+    const connections = async () => (await overview.connectionsOf(user)).map(({ idp }) => idp);
+    const places = [...(await connections()), ...((await overview.offlineTokenOf(user)) ? [KEYCLOAK_OFFLINE] : [])];
     await confirmed(
       `This deletes everything of user "${user}": ${places.join(', ') || 'no tokens are stored'}.`,
       call,
@@ -32,8 +35,8 @@ export const forgetCommand: CliCommand = {
     );
     const deleted: string[] = [];
     const notedForRevocation: string[] = [];
-    const hasOfflineToken = await get(QueryRunnerScope).run(async () => {
-      for (const idp of found) {
+    const forget = async () => {
+      for (const idp of await connections()) {
         const provider = identityProviders.get(idp);
         const isDeleted = provider
           ? await get(TokenManager).revokeIdpTokens(user, idp)
@@ -43,7 +46,9 @@ export const forgetCommand: CliCommand = {
       }
       await get(DisconnectedAccountsTable).deleteOfUser(user);
       return get(OfflineTokenStore).deleteToken(user);
-    });
+    };
+    // Lazy, because the list needs a connection of its own, and the pool may have one connection.
+    const hasOfflineToken = await get(QueryRunnerScope).run(forget, { lazy: true });
     const result = { user, deleted, notedForRevocation, hasDeletedOfflineToken: hasOfflineToken };
     return { ok: true, result, text: (columns) => wrap(describe(result), columns) };
   },

@@ -1,3 +1,5 @@
+import { IdentityProviderRegistry } from '../../identity-providers/identity-provider.registry.js';
+import { checkKey } from '../../token-input.js';
 import { TokenManager } from '../../token-manager/token-manager.js';
 import type { CliCommand } from '../cli-command.js';
 import { confirmed, yesOption } from '../confirmation.js';
@@ -17,6 +19,8 @@ export const revokeCommand: CliCommand = {
   run: async (context, call) => {
     const [user = '', idp = ''] = call.arguments;
     const { get } = await context.open();
+    checkKey({ keycloakUserId: user, idp });
+    get(IdentityProviderRegistry).get(idp);
     await confirmed(`This deletes the tokens of user "${user}" at "${idp}".`, call, context);
     const isDeleted = await get(TokenManager).revokeIdpTokens(user, idp);
     const isRevoked = isDeleted && context.settings.identityProviders.get(idp)?.revoke !== undefined;
