@@ -68,7 +68,8 @@ export async function measureRotation(server: BenchServer, sizes = SIZES): Promi
     const [standing] = await race([{ name: 'readers', call }], settings);
     return standing?.perSecond.median ?? NaN;
   };
-  const readThere = async (): Promise<number> => ((await answerTo(reader, 'measure')) as { perSecond: number }).perSecond;
+  const readThere = async (): Promise<number> =>
+    ((await answerTo(reader, 'measure')) as { perSecond: number }).perSecond;
 
   const alone: number[] = [];
   for (let round = 0; round < sizes.rounds; round++) {
@@ -136,7 +137,10 @@ async function whileResealing<Result>(
   return { result, resealed: (await answerTo(resealer, {})) as Resealed };
 }
 
-async function measureStatus(server: BenchServer, { rounds, statusRows }: RotationSizes): Promise<RotationResult['status']> {
+async function measureStatus(
+  server: BenchServer,
+  { rounds, statusRows }: RotationSizes,
+): Promise<RotationResult['status']> {
   const url = await server.createDatabase('rotation_status');
   const module = await startModule(url, BOTH_KEYS);
   await seedModule(module, url, 1, 0);
