@@ -13,6 +13,7 @@ import { DataSource } from 'typeorm';
 import { HttpSettings } from './http/http.options.js';
 import { IdentityProviderRegistry } from './identity-providers/identity-provider.registry.js';
 import { TextSealer } from './key-rotation/text-sealer.js';
+import { KeyRingCheck } from './key-rotation/key-ring-check.js';
 import { TokenKeyRegistry } from './key-rotation/token-key-registry.js';
 import { TokenKeyRotation } from './key-rotation/token-key-rotation.js';
 import { KeycloakBroker } from './keycloak/keycloak-broker.js';
@@ -125,6 +126,7 @@ import {
     KeycloakImports,
     TokenManager,
     TextSealer,
+    KeyRingCheck,
     TokenKeyRegistry,
     TokenKeyRotation,
   ],
@@ -140,7 +142,7 @@ import {
     HttpSettings,
     KeycloakTokenVerifier,
     // TokensHealthIndicator needs these.
-    TokenKeyRegistry,
+    KeyRingCheck,
     RefreshCommitter,
     RefreshDrain,
   ],

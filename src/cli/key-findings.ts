@@ -1,24 +1,23 @@
-import { registryFaults } from '../key-rotation/registry-faults.js';
+import type { KeyRingCheck } from '../key-rotation/key-ring-check.js';
 import type { KeyRotationStatus, TextsByTable, TokenKeyStatus } from '../key-rotation/token-key-rotation.js';
 import type { Keyring } from '../sealing/keyring.js';
 import { SEALED_TABLES } from '../storage/sealed-texts/sealed-texts.table.js';
-import type { RegisteredKey } from '../storage/token-keys/token-keys.statements.js';
 import { type Finding, findingsOf } from './doctor/finding.js';
 
 const { warning, fault } = findingsOf('keys');
 
 /**
  * Returns what is wrong with the keys: why no process boots with the key ring, which stored texts it does not open, and
- * which texts name a retired key.
+ * which texts name a retired key. It registers nothing.
  */
-export function keyFindings(
+export async function keyFindings(
   keyring: Keyring,
-  registered: readonly RegisteredKey[],
+  check: KeyRingCheck,
   { keys, legacyTexts }: KeyRotationStatus,
-): Finding[] {
+): Promise<Finding[]> {
   const legacyCount = textsOf(legacyTexts);
   return [
-    ...registryFaults(keyring, registered).map((text) =>
+    ...(await check.presentFaults()).map((text) =>
       fault(capitalised(text), 'No process boots with this key ring. See docs/guides/key-rotation.md.'),
     ),
     ...keys.flatMap(findingsOfKey),

@@ -1,9 +1,7 @@
 import { InvalidArgumentError, Option } from 'commander';
 
 import { DEFAULT_BATCH_SIZE, DEFAULT_ROWS_PER_SECOND, type ResealResult } from '../../key-rotation/reseal-walk.js';
-import { TokenKeyRegistry } from '../../key-rotation/token-key-registry.js';
 import { TokenKeyRotation } from '../../key-rotation/token-key-rotation.js';
-import { TokenKeysTable } from '../../storage/token-keys/token-keys.table.js';
 import type { TokensError } from '../../tokens.errors.js';
 import { TokenStoreUnavailableError } from '../../tokens.errors.js';
 import type { CliCommand } from '../cli-command.js';
@@ -17,10 +15,7 @@ const UNLIMITED = 'unlimited';
 /** The text lists no more unreadable texts. The JSON lists all. */
 const LISTED = 20;
 
-/**
- * Seals every stored text by the first key. Like a boot of the application, it first holds the key ring against the
- * registry, and registers the first key if it is new.
- */
+/** Seals every stored text by the first key. */
 export const keysResealCommand: CliCommand = {
   name: 'keys reseal',
   summary: 'Seal every stored text anew by the first key. Ctrl-C ends it after a batch.',
@@ -35,7 +30,6 @@ export const keysResealCommand: CliCommand = {
   endsBySignal: true,
   run: async (context, { options }) => {
     const { get } = await context.open();
-    await new TokenKeyRegistry(get(TokenKeysTable), context.settings.keyring).onApplicationBootstrap();
     const result = await reseal(context, get(TokenKeyRotation), options);
     const isInterrupted = context.signal.aborted && !result.isComplete;
     return {

@@ -1,10 +1,10 @@
+import { KeyRingCheck } from '../../key-rotation/key-ring-check.js';
 import {
   TokenKeyRotation,
   type KeyRotationStatus,
   type TokenKeyStatus,
 } from '../../key-rotation/token-key-rotation.js';
 import { SEALED_TABLES } from '../../storage/sealed-texts/sealed-texts.table.js';
-import { TokenKeysTable } from '../../storage/token-keys/token-keys.table.js';
 import type { CliCommand } from '../cli-command.js';
 import type { CliContext } from '../cli-context.js';
 import { keyFindings } from '../key-findings.js';
@@ -44,7 +44,7 @@ export async function readKeys(context: CliContext): Promise<KeysReport> {
     const keys = status.keys.filter(({ id }) => keyring.find(id) === undefined);
     return { ...status, isRingKnown: false, keys, faults: [] };
   }
-  const findings = keyFindings(keyring, await get(TokenKeysTable).list(), status);
+  const findings = await keyFindings(keyring, get(KeyRingCheck), status);
   const faults = findings.map(({ message, remedy = '' }) => `${message} ${remedy}`);
   return { ...status, isRingKnown: true, faults };
 }

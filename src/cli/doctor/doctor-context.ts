@@ -1,6 +1,7 @@
 import type { QueryResultRow } from 'pg';
 import type { DataSource, QueryRunner } from 'typeorm';
 
+import { KeyRingCheck } from '../../key-rotation/key-ring-check.js';
 import { TextSealer } from '../../key-rotation/text-sealer.js';
 import { TokenKeyRotation } from '../../key-rotation/token-key-rotation.js';
 import { OfflineTokenVault } from '../../keycloak/offline-token-vault.js';
@@ -43,10 +44,11 @@ export interface TokensTable {
 export class DoctorContext {
   /** Runs the statements of the module, unnamed, because a pooler that loses named statements must not stop a check. */
   readonly executor: StatementExecutor;
-  readonly keys: TokenKeysTable;
   readonly texts: SealedTextsTable;
   /** The checks seal nothing by it. */
   readonly sealer: TextSealer;
+  /** The checks register nothing by it. */
+  readonly ringCheck: KeyRingCheck;
   readonly rotation: TokenKeyRotation;
 
   /** @param dataSource need not be initialised for the checks that need no database */
@@ -59,10 +61,11 @@ export class DoctorContext {
     this.executor = new StatementExecutor(dataSource, new QueryRunnerScope(dataSource, database), database);
     const { keyring } = settings;
     const cipher = new TokenCipher(keyring);
-    this.keys = new TokenKeysTable(dataSource, this.executor);
+    const keys = new TokenKeysTable(dataSource, this.executor);
     this.texts = new SealedTextsTable(dataSource, this.executor);
     this.sealer = new TextSealer(keyring, cipher, new OfflineTokenVault(cipher));
-    this.rotation = new TokenKeyRotation(keyring, this.keys, this.texts, this.sealer, database);
+    this.ringCheck = new KeyRingCheck(keys, keyring);
+    this.rotation = new TokenKeyRotation(keyring, this.ringCheck, keys, this.texts, this.sealer, database);
   }
 
   /**
