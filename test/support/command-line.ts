@@ -116,17 +116,21 @@ export async function createCommandLineHost(files: Record<string, string> = {}):
         ${[process.execPath, MAIN, ...words].join(' ')}
         code=$?; test "$(stty -g)" = "$settings" || echo "${CHANGED}"; exit $code`;
       const { child, printed, outcome } = started('script', ['-qec', command, '/dev/null'], { TERM: 'xterm' }, 'pipe');
-      if (answer !== undefined) {
-        let isAnswered = false;
-        child.stdout?.on('data', () => {
-          if (isAnswered || !printed.stdout.includes('Go on?')) return;
-          isAnswered = true;
-          void Promise.resolve(answer()).then((typed) => {
-            if (typed !== undefined) child.stdin?.write(typed);
-          });
+      let answering: Promise<void> | undefined;
+      const type = async () => {
+        const typed = await answer?.();
+        if (typed !== undefined) child.stdin?.write(typed);
+      };
+      child.stdout?.on('data', () => {
+        if (answering || !printed.stdout.includes('Go on?')) return;
+        answering = type();
+        // Without an answer the command would wait for ever.
+        answering.catch(() => {
+          child.kill();
         });
-      }
+      });
       const ended = await outcome;
+      await answering;
       const isCursorHidden = ended.stdout.lastIndexOf('\u001b[?25l') > ended.stdout.lastIndexOf('\u001b[?25h');
       return { ...ended, isInOrder: !ended.stdout.includes(CHANGED) && !isCursorHidden };
     },
