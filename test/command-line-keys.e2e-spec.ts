@@ -85,8 +85,7 @@ describe('keys status', () => {
 
   it('ends with exit code 1 for texts of a key that is not in the ring, registered or not', async () => {
     await database.query('TRUNCATE token_keys');
-    const status = (TOKENS_KEYS: string) =>
-      host.json(['keys', 'status'], { DATABASE_URL: database.url, TOKENS_KEYS });
+    const status = (TOKENS_KEYS: string) => host.json(['keys', 'status'], { DATABASE_URL: database.url, TOKENS_KEYS });
     const { exitCode, answer } = await status(`newer:${newer.secret}`);
     expect(exitCode).toBe(1);
     expect(answer.result?.faults).toEqual([
@@ -101,7 +100,9 @@ describe('keys status', () => {
     const behind = await host.json(['keys', 'status'], withRing());
     expect(behind).toMatchObject({ exitCode: 1, answer: { ok: false } });
     expect(behind.answer.result?.faults).toEqual([
-      expect.stringMatching(/^601 stored texts name the key "older", which is retired since .* idp-tokens keys reseal\./),
+      expect.stringMatching(
+        /^601 stored texts name the key "older", which is retired since .* idp-tokens keys reseal\./,
+      ),
     ]);
     const text = await host.run(['status'], { ...withRing(), COLUMNS: '500' });
     expect(text.stdout).toContain('Something is wrong with the keys:\n- 601 stored texts name the key "older"');
@@ -114,7 +115,9 @@ describe('keys status', () => {
     await database.query(`UPDATE auth_tokens SET access_token = 'gAAAAAB-text' WHERE keycloak_user_id = 'user-7'`);
     const { exitCode, answer } = await host.json(['keys', 'status'], withRing());
     expect(exitCode).toBe(1);
-    expect(answer.result?.faults).toEqual([expect.stringMatching(/^1 stored text names no key, .* no legacyFernetSecret/)]);
+    expect(answer.result?.faults).toEqual([
+      expect.stringMatching(/^1 stored text names no key, .* no legacyFernetSecret/),
+    ]);
   });
 });
 

@@ -80,7 +80,10 @@ describe('On a terminal', () => {
   });
 
   it('forgets what was stored since the question too, with a pool of one connection', async () => {
-    const text = configText(database.url, [newer, older]).replace('"type":"postgres"', '"type":"postgres","poolSize":1');
+    const text = configText(database.url, [newer, older]).replace(
+      '"type":"postgres"',
+      '"type":"postgres","poolSize":1',
+    );
     await host.write('one.config.mjs', text);
     const storeMeanwhile = async () => {
       const app = await openApplication(database, [older]);

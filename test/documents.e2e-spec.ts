@@ -103,7 +103,8 @@ describe('The runtime dependencies', () => {
     const { dependencies } = JSON.parse(await readFile('package.json', 'utf8')) as { dependencies: object };
     const named = (text: string | undefined, pattern: RegExp) =>
       [...(text ?? '').matchAll(pattern)].map(([, name = '']) => name).toSorted();
-    const [sentence] = /The runtime dependencies are[^]*?\.\n/.exec(await readFile('docs/getting-started.md', 'utf8')) ?? [];
+    const [sentence] =
+      /The runtime dependencies are[^]*?\.\n/.exec(await readFile('docs/getting-started.md', 'utf8')) ?? [];
     const [section] = /## What it depends on\n[^]*?\n## /.exec(await readFile('CONTRIBUTING.md', 'utf8')) ?? [];
     expect(named(sentence, /`([^`]+)`/g)).toEqual(Object.keys(dependencies).toSorted());
     expect(named(section, /^\| `([^`]+)`/gm)).toEqual(Object.keys(dependencies).toSorted());

@@ -36,8 +36,7 @@ export const doctorCommand: CliCommand = {
   },
 };
 
-type Connection =
-  { readonly dataSource: DataSource } | { readonly finding: Finding; readonly exitCode: ExitCode };
+type Connection = { readonly dataSource: DataSource } | { readonly finding: Finding; readonly exitCode: ExitCode };
 
 async function connect(context: CliContext): Promise<Connection> {
   try {

@@ -16,7 +16,9 @@ export const keysRetireCommand: CliCommand = {
   run: async (context, { arguments: [id = ''] }) => {
     const { get } = await context.open();
     const pauseSeconds = Math.ceil((2 * context.settings.connectionTimeoutMs + 1000) / 1000);
-    context.output.note(`Make sure that every process has another key first: one that has "${id}" first does not boot again.`);
+    context.output.note(
+      `Make sure that every process has another key first: one that has "${id}" first does not boot again.`,
+    );
     context.output.note(`Counting the texts that name "${id}", now and again after ${pauseSeconds} s …`);
     await get(TokenKeyRotation).retire(id);
     const text = `The key "${id}" is retired. Remove it from encryption.keys of every process.`;
