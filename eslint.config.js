@@ -42,6 +42,7 @@ const LAYERS = [
   'process-copies.ts',
   'supported-versions.ts',
   'within.ts',
+  'foreign-error.ts',
   'random-bytes.ts',
   'options-validation.ts',
   'token-input.ts',

@@ -15,6 +15,7 @@ import { AccountLinksSettings } from './account-links/account-links.options.js';
 import { LinkedTokens } from './account-links/linked-tokens.js';
 import { HttpSettings } from './http/http.options.js';
 import { IdentityProviderRegistry } from './identity-providers/identity-provider.registry.js';
+import { KeyRingCheck } from './key-rotation/key-ring-check.js';
 import { TextSealer } from './key-rotation/text-sealer.js';
 import { TokenKeyRegistry } from './key-rotation/token-key-registry.js';
 import { TokenKeyRotation } from './key-rotation/token-key-rotation.js';
@@ -133,6 +134,7 @@ import {
     LinkedTokens,
     AccountLinks,
     TextSealer,
+    KeyRingCheck,
     TokenKeyRegistry,
     TokenKeyRotation,
   ],
@@ -149,7 +151,7 @@ import {
     HttpSettings,
     KeycloakTokenVerifier,
     // TokensHealthIndicator needs these.
-    TokenKeyRegistry,
+    KeyRingCheck,
     RefreshCommitter,
     RefreshDrain,
   ],

@@ -203,7 +203,7 @@ describe('reactivate', () => {
     );
     const dry = await host.json(['reactivate', 'acme', '--dry-run']);
     expect(dry.answer.result).toMatchObject({ grants: 2, byCause: [{ cause: 'invalid_grant', rows: 2 }] });
-    const done = await host.json(['reactivate', 'acme']);
+    const done = await host.json(['reactivate', 'acme', '--yes']);
     expect(done.answer.result).toMatchObject({ grants: 2 });
     await expect(database.query("SELECT FROM auth_tokens WHERE status <> 'active'")).resolves.toEqual([]);
   });

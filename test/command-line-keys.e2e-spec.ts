@@ -82,6 +82,43 @@ describe('keys status', () => {
     expect(answer).toMatchObject({ ok: false, result: { faults: [expect.stringContaining('another secret')] } });
     await expect(database.query('SELECT id FROM token_keys')).resolves.toEqual([{ id: 'older' }]);
   });
+
+  it('ends with exit code 1 for texts of a key that is not in the ring, registered or not', async () => {
+    await database.query('TRUNCATE token_keys');
+    const status = (TOKENS_KEYS: string) => host.json(['keys', 'status'], { DATABASE_URL: database.url, TOKENS_KEYS });
+    const { exitCode, answer } = await status(`newer:${newer.secret}`);
+    expect(exitCode).toBe(1);
+    expect(answer.result?.faults).toEqual([
+      `${2 * ROWS + 1} stored texts name the key "older", which is not in encryption.keys, so they do not open. Add the ` +
+        'key again, after the first one. If its secret is lost, these users connect their accounts again.',
+    ]);
+    await expect(status(RING)).resolves.toMatchObject({ exitCode: 0, answer: { result: { faults: [] } } });
+  });
+
+  it('ends with exit code 1 for texts that name a retired key, and names the command that moves them', async () => {
+    await database.query(`UPDATE token_keys SET retired_at = now() WHERE id = 'older'`);
+    const behind = await host.json(['keys', 'status'], withRing());
+    expect(behind).toMatchObject({ exitCode: 1, answer: { ok: false } });
+    expect(behind.answer.result?.faults).toEqual([
+      expect.stringMatching(
+        /^601 stored texts name the key "older", which is retired since .* idp-tokens keys reseal\./,
+      ),
+    ]);
+    const text = await host.run(['status'], { ...withRing(), COLUMNS: '500' });
+    expect(text.stdout).toContain('Something is wrong with the keys:\n- 601 stored texts name the key "older"');
+    expect(text.exitCode).toBe(1);
+    await expect(host.json(['keys', 'reseal'], withRing())).resolves.toMatchObject({ exitCode: 0 });
+    await expect(host.json(['keys', 'status'], withRing())).resolves.toMatchObject({ exitCode: 0 });
+  });
+
+  it('ends with exit code 1 for texts that name no key without the secret that opens them', async () => {
+    await database.query(`UPDATE auth_tokens SET access_token = 'gAAAAAB-text' WHERE keycloak_user_id = 'user-7'`);
+    const { exitCode, answer } = await host.json(['keys', 'status'], withRing());
+    expect(exitCode).toBe(1);
+    expect(answer.result?.faults).toEqual([
+      expect.stringMatching(/^1 stored text names no key, .* no legacyFernetSecret/),
+    ]);
+  });
 });
 
 describe('keys reseal', () => {
@@ -182,6 +219,13 @@ describe('keys reseal', () => {
 });
 
 describe('keys retire', () => {
+  it('says that every process must have another key first', async () => {
+    const { stderr } = await host.run(['keys', 'retire', 'nowhere'], { ...withRing(), COLUMNS: '500' });
+    expect(stderr).toContain('Make sure that every process has another key first');
+    const help = await host.run(['keys', 'retire', '--help']);
+    expect(help.stdout.replace(/\s+/g, ' ')).toContain('Make sure before that every process has another key first.');
+  });
+
   it.each([
     ['an id that does not exist', 'nowhere', /No encryption key has the id "nowhere"/],
     ['the key that seals', 'newer', /is the first of encryption.keys/],

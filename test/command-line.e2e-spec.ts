@@ -1,3 +1,6 @@
+import { once } from 'node:events';
+import { type AddressInfo, createServer, type Server } from 'node:net';
+
 import { afterAll, beforeAll, describe, expect, it, jest } from '@jest/globals';
 import { Test } from '@nestjs/testing';
 import { TypeOrmModule } from '@nestjs/typeorm';
@@ -15,6 +18,7 @@ import {
 import { type CommandLineHost, createCommandLineHost } from './support/command-line.js';
 import { createTestDatabase, type TestDatabase } from './support/test-database.js';
 import { newKey } from './support/tokens-app.js';
+import { until } from './support/until.js';
 
 /** Every test starts processes. */
 jest.setTimeout(300_000);
@@ -193,6 +197,35 @@ describe('The configuration', () => {
     );
   });
 
+  it.each([
+    ['no name', {}, /has no name\./],
+    ['another name', { name: 'others' }, /has the name "others"\./],
+  ])('with a data source that has %s is refused if the module names one', async (_, name, message) => {
+    const textOf = (dataSource: object) =>
+      `export default ${JSON.stringify({ dataSource: { type: 'postgres', url: database.url, ...dataSource }, tokens: { dataSource: 'tokens', encryption: { keys: [key] }, identityProviders: {} } })};`;
+    const { exitCode, answer } = await withConfig(textOf(name));
+    expect(answer.error?.message).toMatch(message);
+    expect(answer.error?.message).toContain('TokensModule uses the data source "tokens"');
+    expect(answer.error?.remedy).toContain('with name: "tokens"');
+    expect(exitCode).toBe(2);
+    await expect(withConfig(textOf({ name: 'tokens' }), 'named.config.mjs')).resolves.toMatchObject({ exitCode: 0 });
+  });
+
+  it('may take long to load, and the first Ctrl-C ends the command', async () => {
+    await bare.write(
+      'slow.config.mjs',
+      "console.error('loading'); await new Promise((resolve) => setTimeout(resolve, 250_000));",
+    );
+    for (const words of [['status'], ['keys', 'reseal']]) {
+      const running = bare.start([...words, '--config', 'slow.config.mjs']);
+      await until(() => running.stderr().includes('loading'), 60_000);
+      running.child.kill('SIGINT');
+      const { exitCode, stderr } = await running.outcome;
+      expect(stderr).toContain('The command was interrupted.');
+      expect(exitCode).toBe(1);
+    }
+  });
+
   it('is needed, or the variables are', async () => {
     const none = await bare.json(['status']);
     expect(none.answer.error).toMatchObject({
@@ -276,6 +309,47 @@ describe('The configuration', () => {
         message: expect.stringContaining('ECONNREFUSED'),
       });
     }
+  });
+
+  describe('that names a server which accepts the connection and is silent', () => {
+    let silent: Server;
+    let accepted = 0;
+    const urlOfSilent = () => urlWith((url) => (url.port = String((silent.address() as AddressInfo).port)));
+
+    beforeAll(async () => {
+      silent = createServer((socket) => {
+        accepted++;
+        socket.on('error', () => undefined).resume(); // its end is read, and nothing is answered
+      }).listen(0, '127.0.0.1');
+      await once(silent, 'listening');
+    });
+
+    afterAll(() => {
+      silent.close();
+    });
+
+    it('ends the command with exit code 3 after 15 s, also without connectTimeoutMS', async () => {
+      const { exitCode, answer } = await bare.json(['status'], { DATABASE_URL: urlOfSilent() });
+      expect(answer.error).toMatchObject({
+        message: 'The server did not accept a connection within 15 s.',
+        remedy: expect.stringContaining('the host and the port'),
+      });
+      expect(exitCode).toBe(3);
+    });
+
+    it.each([
+      ['status', 'SIGINT'],
+      ['keys reseal', 'SIGINT'],
+      ['keys reseal', 'SIGTERM'],
+    ] as const)('lets %s end at the first %s', async (words, signal) => {
+      const before = accepted;
+      const running = bare.start(words.split(' '), { DATABASE_URL: urlOfSilent(), TOKENS_KEYS });
+      await until(() => accepted > before, 60_000);
+      running.child.kill(signal);
+      const { exitCode, stderr } = await running.outcome;
+      expect(stderr).toContain('The command was interrupted.');
+      expect(exitCode).toBe(1);
+    });
   });
 
   it('with a wrong password, or with a database that does not exist, ends the command with exit code 2', async () => {
@@ -374,13 +448,15 @@ describe('status', () => {
     await database.query("DELETE FROM auth_tokens WHERE keycloak_user_id IN ('kim', 'leo')");
   });
 
-  it('works with a key ring that does not fit, and says so', async () => {
+  it('works with a key ring that does not fit, says so, and ends with exit code 1 as keys status does', async () => {
     const { exitCode, stdout } = await bare.run(['status'], {
       DATABASE_URL: database.url,
       TOKENS_KEYS: `${otherKey.id}:${otherKey.secret}`,
     });
-    expect(stdout).toContain('No process boots with this key ring:\n- key "2026-11" has sealed tokens');
-    expect(exitCode).toBe(0);
+    expect(stdout).toContain('Something is wrong with the keys:\n- Key "2026-11" has sealed tokens');
+    expect(stdout.replace(/\s+/g, ' ')).toContain('No process boots with this key ring.');
+    expect(stdout.replace(/\s+/g, ' ')).toMatch(/- \d+ stored texts name the key "2026-11", which is not in/);
+    expect(exitCode).toBe(1);
     await expect(database.query('SELECT id FROM token_keys')).resolves.toEqual([{ id: '2026-11' }]);
   });
 
@@ -460,6 +536,16 @@ describe('revoke and forget', () => {
     await expect(database.query("SELECT FROM auth_tokens WHERE keycloak_user_id = 'bob'")).resolves.toHaveLength(1);
   });
 
+  it('refuse a provider that the options do not name, and what is no user id, before they ask', async () => {
+    const provider = await host.json(['revoke', 'bob', 'hooli']);
+    const user = await host.json(['revoke', 'x'.repeat(300), 'acme']);
+    const forgotten = await host.json(['forget', 'x'.repeat(300)]);
+    expect(provider).toMatchObject({ exitCode: 2, answer: { error: { name: 'UnsupportedProviderError' } } });
+    for (const refused of [user, forgotten]) {
+      expect(refused).toMatchObject({ exitCode: 2, answer: { error: { name: 'InvalidTokenInputError' } } });
+    }
+  });
+
   it('revoke deletes a pair and notes it, as the module does', async () => {
     const { exitCode, answer } = await host.json(['revoke', 'bob', 'acme', '--yes']);
     expect({ exitCode, result: answer.result }).toEqual({
@@ -522,7 +608,12 @@ describe('reactivate', () => {
     expect(later.answer.result).toMatchObject({ grants: 1, byCause: [{ cause: 'ACCESS_TOKEN_DEAD' }] });
     const ended = "SELECT keycloak_user_id AS user FROM auth_tokens WHERE status <> 'active'";
     await expect(database.query(ended)).resolves.toHaveLength(2);
-    const done = await host.json(['reactivate', 'acme', '--since', '2026-11-19', '--error', 'invalid_grant']);
+    const narrow = ['reactivate', 'acme', '--since', '2026-11-19T01:00:00+01:00', '--error', 'invalid_grant'];
+    const unasked = await host.json(narrow);
+    expect(unasked).toMatchObject({ exitCode: 2, answer: { error: { remedy: 'Give --yes.' } } });
+    expect(unasked.answer.error?.message).toContain('This makes 1 grant at "acme" active again.');
+    await expect(database.query(ended)).resolves.toHaveLength(2);
+    const done = await host.json([...narrow, '--yes']);
     expect(done).toMatchObject({ exitCode: 0, answer: { result: { isDryRun: false, grants: 1 } } });
     await expect(database.query(ended)).resolves.toEqual([{ user: 'heidi' }]);
     await expect(host.json(['reactivate', 'hooli', '--dry-run'])).resolves.toMatchObject({ exitCode: 2 });

@@ -111,6 +111,8 @@ describe('the doctor, about the server', () => {
     expect(await level(10)).toBe('ok');
     expect(await level(1)).toBe('warning');
     expect(await level(5000)).toBe('fault');
+    const { message } = findingOf(await examine(database, 'pool'), 'pool');
+    expect(message).toContain('A lease holds no connection, so the pool carries statements and open transactions');
     const { role, url } = await createRole();
     await database.query(`ALTER ROLE ${role} CONNECTION LIMIT 3`);
     const findings = await examine({ url, dataSource: { poolSize: 4 } }, 'pool');

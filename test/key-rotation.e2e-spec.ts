@@ -1,5 +1,7 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
 import type { INestApplication } from '@nestjs/common';
+import pg from 'pg';
+import { DataSource } from 'typeorm';
 
 import {
   AuthTokenStore,
@@ -13,6 +15,7 @@ import {
   TokenCipher,
   TokenKeyRotation,
   TokenManager,
+  TokensConfigurationError,
   TokensUsageError,
 } from '../src/index.js';
 import { TextSealer } from '../src/key-rotation/text-sealer.js';
@@ -161,6 +164,29 @@ describe('TokenKeyRotation.status', () => {
       ],
       legacyTexts: texts(0, 1, 0),
     });
+  });
+});
+
+describe('A count of a whole table', () => {
+  it('is not ended by the statement_timeout of the role or of the pool', async () => {
+    await storeRows(1);
+    await database.query(`ALTER DATABASE ${database.name} SET statement_timeout = '200ms'`);
+    const limited = await open([newer, older]);
+    const holder = new pg.Client({ connectionString: database.url });
+    await holder.connect();
+    await holder.query('BEGIN; LOCK TABLE auth_tokens IN ACCESS EXCLUSIVE MODE');
+    const counting = limited.get(TokenKeyRotation).status();
+    const read = limited.get(TokenManager).getIdpToken('user-0', 'acme');
+    // The limit ends a read behind the same lock.
+    await expect(read).rejects.toMatchObject({ sqlState: '57014' });
+    await holder.end();
+    await expect(counting).resolves.toMatchObject({
+      keys: [{ id: 'newer' }, { id: 'older', texts: { auth_tokens: 2 } }],
+    });
+    // The connection is as it was.
+    const [limit] = await limited.get(DataSource).query<{ statement_timeout: string }[]>('SHOW statement_timeout');
+    expect(limit).toEqual({ statement_timeout: '200ms' });
+    await database.query(`ALTER DATABASE ${database.name} RESET statement_timeout`);
   });
 });
 
@@ -380,6 +406,39 @@ describe('TokenKeyRotation.reseal', () => {
     expect(last.size).toBe(users);
   });
 
+  it('touches nothing in a process whose first key is retired, or has another secret than the registered one', async () => {
+    await storeRows(2);
+    await rotation.reseal();
+    await rotation.retire('older', { pauseMs: 10 });
+    await expect(before.get(TokenKeyRotation).reseal()).rejects.toThrow(TokensConfigurationError);
+    await expect(before.get(TokenKeyRotation).reseal()).rejects.toThrow(/key "older" is retired since .* first/);
+    await database.query("UPDATE token_keys SET check_text = 'v1.newer.x' WHERE id = 'newer'");
+    await expect(rotation.reseal()).rejects.toThrow(/key "newer" .* has another secret/);
+    await expect(textsOf('older')).resolves.toEqual([0, 0, 0]);
+  });
+
+  it('registers the first key, if the boot did not', async () => {
+    await database.query('DELETE FROM token_keys');
+    await rotation.reseal();
+    await expect(database.query('SELECT id FROM token_keys')).resolves.toEqual([{ id: 'newer' }]);
+  });
+
+  it('walks every row, also one whose primary key is the least value, in batches of one row', async () => {
+    await storeRows(3);
+    const offline = before.get(TokenCipher).seal('{"refresh_token":"t"}', offlineTokenLocation(''));
+    await database.query("INSERT INTO offline_tokens (user_id, offline_token) VALUES ('', $1)", [
+      JSON.stringify({ tokens: offline }),
+    ]);
+    await database.query("UPDATE auth_tokens SET id = -2147483648 WHERE keycloak_user_id = 'user-1'");
+    await expect(rotation.reseal({ batchSize: 1 })).resolves.toEqual({
+      resealed: 10,
+      unchanged: 0,
+      unreadable: [],
+      isComplete: true,
+    });
+    await expect(textsOf('older')).resolves.toEqual([0, 0, 0]);
+  });
+
   it.each([
     ['batchSize', { batchSize: 0 }],
     ['batchSize', { batchSize: 1.5 }],
@@ -574,6 +633,27 @@ describe('TokenKeyRotation.retire', () => {
     await expect(retiredAt('older')).resolves.toBeNull();
   });
 
+  it('waits for a statement that waits behind a lock on its table', async () => {
+    const holder = new pg.Client({ connectionString: database.url });
+    await holder.connect();
+    await holder.query('BEGIN; LOCK TABLE token_revocations IN SHARE MODE');
+    const writer = new pg.Client({ connectionString: database.url });
+    await writer.connect();
+    const writing = writer.query('DELETE FROM token_revocations');
+    const isWaiting = async (): Promise<boolean> =>
+      (await database.query('SELECT FROM pg_locks WHERE NOT granted AND locktype = $1', ['relation'])).length > 0;
+    await until(isWaiting);
+    const error = await rotation.retire('older', { pauseMs: 50 }).catch((refusal: unknown) => refusal);
+    await holder.end();
+    await writing;
+    await writer.end();
+    expect(error).toMatchObject({
+      name: 'KeyInUseError',
+      message: expect.stringMatching(/has written tokens or waits to do so, has been open since/) as unknown,
+    });
+    await rotation.retire('older', NOW);
+  });
+
   it('refuses while a transaction that has written stays open, and says since when', async () => {
     const commit = gate();
     const written = gate();
@@ -589,7 +669,7 @@ describe('TokenKeyRotation.retire', () => {
     expect(error).toMatchObject({
       name: 'KeyInUseError',
       message: expect.stringMatching(
-        /server process \d+ has written tokens and has been open since 2\d{3}-/,
+        /server process \d+ has written tokens or waits to do so, has been open since 2\d{3}-/,
       ) as unknown,
     });
     await rotation.retire('older', NOW);
@@ -607,6 +687,14 @@ describe('TokenKeyRotation.retire', () => {
     await expect((await open([newer])).get(TokenManager).getIdpToken('ada', 'acme')).resolves.toMatchObject({
       accessToken: 'late',
     });
+  });
+
+  it('does not call a retired key done while a text names it', async () => {
+    await rotation.retire('older', NOW);
+    await before.get(TokenManager).storeIdpTokens('ada', 'acme', { accessToken: 'late' });
+    await expect(rotation.retire('older', NOW)).rejects.toThrow(KeyInUseError);
+    await rotation.reseal();
+    await expect(rotation.retire('older', NOW)).rejects.toThrow(/is retired already, .* Remove it/);
   });
 
   it.each([-1, NaN])('refuses a bad pause: %p', async (pauseMs) => {

@@ -26,7 +26,13 @@ import {
 } from '../src/index.js';
 import { TokenKeyRegistry } from '../src/key-rotation/token-key-registry.js';
 import { TokensTestingModule } from '../src/testing/index.js';
-import { createTestDatabase, poolerOptions, type TestDatabase, urlUnderTest } from './support/test-database.js';
+import {
+  createTestDatabase,
+  openDataSource,
+  poolerOptions,
+  type TestDatabase,
+  urlUnderTest,
+} from './support/test-database.js';
 import { newKey } from './support/tokens-app.js';
 import { startTokensWorker, type TokensWorker } from './support/tokens-worker.js';
 import { until } from './support/until.js';
@@ -42,6 +48,7 @@ const NOT_INTERVALS = [
 
 let database: TestDatabase;
 let warnings: string[];
+let errors: string[];
 let opened: { close(): Promise<void> }[];
 
 beforeAll(async () => {
@@ -50,6 +57,7 @@ beforeAll(async () => {
 
 beforeEach(async () => {
   warnings = [];
+  errors = [];
   opened = [];
   await database.query('DELETE FROM token_keys');
 });
@@ -62,10 +70,12 @@ afterAll(async () => {
   await database.drop();
 });
 
-/** Records the warnings of the module. */
+/** Records what the check of the keys logs. */
 const logger: LoggerService = {
   log: () => undefined,
-  error: () => undefined,
+  error: (message: unknown, ...more: unknown[]) => {
+    if (more.includes(TokenKeyRegistry.name)) errors.push(String(message));
+  },
   warn: (message: unknown, context: unknown) => {
     if (context === TokenKeyRegistry.name) warnings.push(String(message));
   },
@@ -230,6 +240,90 @@ describe('A boot without the table', () => {
     await boot({ keys: [first], imports: [{ module: DataSourceModule }] });
     expect(warnings).toEqual([expect.stringMatching(/because the data source is not initialised/)]);
     await expect(rows()).resolves.toEqual([]);
+  });
+});
+
+describe('A check that was not possible at the boot', () => {
+  /** Boots with fake intervals, so that a test decides when the next try is. */
+  async function bootWithFakeIntervals(options: Boot): Promise<void> {
+    jest.useFakeTimers({ doNotFake: [...NOT_INTERVALS] });
+    await boot(options);
+  }
+
+  afterEach(async () => {
+    for (const each of opened.splice(0)) await each.close();
+    jest.useRealTimers();
+  });
+
+  async function migrate({ url }: TestDatabase): Promise<void> {
+    const dataSource = await openDataSource(url);
+    await runTokenMigrations(dataSource);
+    await dataSource.destroy();
+  }
+
+  async function registeredIn(database: TestDatabase): Promise<unknown[]> {
+    return (await database.query('SELECT id FROM token_keys')).map(({ id }) => id);
+  }
+
+  it('registers the key that seals after the migrations, and stops then', async () => {
+    const empty = await createTestDatabase({ empty: true });
+    await bootWithFakeIntervals({ keys: [first], url: empty.url });
+    const before = jest.getTimerCount();
+    jest.advanceTimersByTime(10_000); // a try without the table
+    await migrate(empty);
+    await until(async () => {
+      jest.advanceTimersByTime(10_000);
+      return (await registeredIn(empty)).length > 0;
+    }, 10_000);
+    await expect(registeredIn(empty)).resolves.toEqual(['first']);
+    await until(() => jest.getTimerCount() === before - 1, 10_000);
+    expect(warnings).toHaveLength(1);
+    expect(errors).toEqual([]);
+    for (const each of opened.splice(0)) await each.close();
+    await empty.drop();
+  });
+
+  it('logs a key ring that does not fit as an error, once', async () => {
+    const empty = await createTestDatabase({ empty: true });
+    await bootWithFakeIntervals({ keys: [second], url: empty.url });
+    await migrate(empty);
+    await boot({ keys: [first], url: empty.url });
+    await until(() => {
+      jest.advanceTimersByTime(10_000);
+      return errors.length > 0;
+    }, 10_000);
+    jest.advanceTimersByTime(60_000);
+    expect(errors).toEqual([expect.stringMatching(/does not fit .*\n- key "first" has sealed tokens/)]);
+    await expect(registeredIn(empty)).resolves.toEqual(['first']);
+    for (const each of opened.splice(0)) await each.close();
+    await empty.drop();
+  });
+
+  it('registers the key when a standby has become the primary', async () => {
+    await database.query(`ALTER DATABASE ${database.name} SET default_transaction_read_only = on`);
+    await bootWithFakeIntervals({ keys: [first] });
+    expect(warnings).toEqual([expect.stringMatching(/because the server is read-only/)]);
+    await database.query(
+      `BEGIN READ WRITE; ALTER DATABASE ${database.name} RESET default_transaction_read_only; COMMIT`,
+    );
+    await database.query(
+      'SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()',
+    );
+    await until(async () => {
+      jest.advanceTimersByTime(10_000);
+      return (await rows()).length > 0;
+    }, 10_000);
+    expect((await rows()).map(({ id }) => id)).toEqual(['first']);
+  });
+
+  it('ends with the application', async () => {
+    const empty = await createTestDatabase({ empty: true });
+    jest.useFakeTimers({ doNotFake: [...NOT_INTERVALS] });
+    const app = await boot({ keys: [first], url: empty.url });
+    expect(jest.getTimerCount()).toBeGreaterThan(0);
+    await app.close();
+    expect(jest.getTimerCount()).toBe(0);
+    await empty.drop();
   });
 });
 

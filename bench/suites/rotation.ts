@@ -1,5 +1,8 @@
+import { execFile as execFileWithCallback } from 'node:child_process';
 import { once } from 'node:events';
 import { setTimeout as delay } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
 
 import { TokenKeyRotation } from 'nestjs-idp-tokens';
 import pg from 'pg';
@@ -8,9 +11,11 @@ import { type RunningScript, startScript } from '../../examples/support/child-pr
 import { type ModuleApp, moduleReads, seedModule, startModule } from '../rivals/module.js';
 import { type BenchServer, query, vacuum } from '../support/database.js';
 import { race } from '../support/race.js';
-import { BackAndForth, BOTH_KEYS, type Resealed } from '../support/reseal.js';
+import { BackAndForth, BOTH_KEYS, type Resealed, TOKENS_KEYS_OF_BOTH } from '../support/reseal.js';
 import { type Spread, spreadOf } from '../support/statistics.js';
 import { randomUsers, userId } from '../support/users.js';
+
+const execFile = promisify(execFileWithCallback);
 
 const CALLERS = 32;
 
@@ -40,7 +45,8 @@ export interface RotationResult {
   readonly callers: number;
   readonly aloneRowsPerSecond: Spread;
   readonly beside: readonly Beside[];
-  readonly status: { readonly rows: number; readonly seconds: Spread };
+  /** How long `TokenKeyRotation.status()` takes, and the command `idp-tokens status` with its start. */
+  readonly status: { readonly rows: number; readonly seconds: Spread; readonly commandSeconds: Spread };
   /** The statements of one read, and how many of them use the table of the keys. */
   readonly read: { readonly statements: number; readonly ofRegistry: number };
 }
@@ -62,7 +68,8 @@ export async function measureRotation(server: BenchServer, sizes = SIZES): Promi
     const [standing] = await race([{ name: 'readers', call }], settings);
     return standing?.perSecond.median ?? NaN;
   };
-  const readThere = async (): Promise<number> => ((await answerTo(reader, 'measure')) as { perSecond: number }).perSecond;
+  const readThere = async (): Promise<number> =>
+    ((await answerTo(reader, 'measure')) as { perSecond: number }).perSecond;
 
   const alone: number[] = [];
   for (let round = 0; round < sizes.rounds; round++) {
@@ -130,7 +137,10 @@ async function whileResealing<Result>(
   return { result, resealed: (await answerTo(resealer, {})) as Resealed };
 }
 
-async function measureStatus(server: BenchServer, { rounds, statusRows }: RotationSizes): Promise<RotationResult['status']> {
+async function measureStatus(
+  server: BenchServer,
+  { rounds, statusRows }: RotationSizes,
+): Promise<RotationResult['status']> {
   const url = await server.createDatabase('rotation_status');
   const module = await startModule(url, BOTH_KEYS);
   await seedModule(module, url, 1, 0);
@@ -146,15 +156,31 @@ async function measureStatus(server: BenchServer, { rounds, statusRows }: Rotati
   await vacuum(module.dataSource, 'auth_tokens');
   const rotation = module.app.get(TokenKeyRotation);
   const seconds: number[] = [];
+  const commandSeconds: number[] = [];
   for (let round = 0; round < rounds; round++) {
     const startedAt = performance.now();
     const { keys } = await rotation.status();
     seconds.push((performance.now() - startedAt) / 1000);
     const texts = keys[0]?.texts.auth_tokens;
     if (texts !== 2 * statusRows) throw new Error(`status() counted ${String(texts)} texts.`);
+    commandSeconds.push(await secondsOfCommand(url, statusRows));
   }
   await module.app.close();
-  return { rows: statusRows, seconds: spreadOf(seconds) };
+  return { rows: statusRows, seconds: spreadOf(seconds), commandSeconds: spreadOf(commandSeconds) };
+}
+
+/** Runs `idp-tokens status` as an operator does. Returns its seconds. */
+async function secondsOfCommand(url: string, rows: number): Promise<number> {
+  const program = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url));
+  const startedAt = performance.now();
+  const { stdout } = await execFile(process.execPath, [program, 'status', '--json'], {
+    env: { ...process.env, DATABASE_URL: url, TOKENS_KEYS: TOKENS_KEYS_OF_BOTH },
+  });
+  const seconds = (performance.now() - startedAt) / 1000;
+  const { result } = JSON.parse(stdout) as { result: { pairs: { rows: number }[] } };
+  const counted = result.pairs.reduce((sum, each) => sum + each.rows, 0);
+  if (counted !== rows) throw new Error(`idp-tokens status counted ${counted} rows.`);
+  return seconds;
 }
 
 /** Counts the statements that reads send, one read after the other. */

@@ -10,6 +10,9 @@ const KEYS = [...(BENCH_OPTIONS.encryption.keys as readonly (typeof NEXT)[]), NE
 /** The options of every process of the suite. All have both keys, as processes in the middle of a rotation have. */
 export const BOTH_KEYS: Pick<TokensModuleOptions, 'encryption'> = { encryption: { keys: KEYS } };
 
+/** The same keys, as the command line takes them from its environment. */
+export const TOKENS_KEYS_OF_BOTH = KEYS.map(({ id, secret }) => `${id}:${secret}`).join(',');
+
 /** How many rows got new texts, in how many seconds. */
 export interface Resealed {
   readonly rows: number;

@@ -105,7 +105,8 @@ export function tables({ reads, stores, sealing, http, storm, growth, latency, n
     const columns = ['reseal', 'rows/s', 'reads/s', 'ratio to reads alone'];
     blocks.push(table(`A reseal beside ${callers} readers`, columns, rows));
     blocks.push(
-      `status() over ${count(status.rows)} rows: ${spread(status.seconds, 1)} s. Statements of a read: ` +
+      `status() over ${count(status.rows)} rows: ${spread(status.seconds, 1)} s, the command idp-tokens status: ` +
+        `${spread(status.commandSeconds, 1)} s. Statements of a read: ` +
         `${read.statements}, of these to the registry of keys: ${read.ofRegistry}.`,
     );
   }

@@ -1,6 +1,6 @@
 import { type INestApplicationContext, type LoggerService, type Type } from '@nestjs/common';
 import { NestFactory } from '@nestjs/core';
-import { DataSource } from 'typeorm';
+import { DataSource, type DataSourceOptions } from 'typeorm';
 
 import { TokenKeyRegistry } from '../key-rotation/token-key-registry.js';
 import { TOKENS_DATA_SOURCE } from '../postgres/database.options.js';
@@ -8,8 +8,15 @@ import { translateDriverError } from '../postgres/driver-error.js';
 import { TokenRevoker } from '../token-manager/token-revoker.js';
 import { TokensModule } from '../tokens.module.js';
 import { TOKENS_SETTINGS, type TokensSettings } from '../tokens.options.js';
+import { within } from '../within.js';
+import { CliError } from './cli.errors.js';
 import type { Configuration } from './configuration.js';
+import { ExitCode } from './exit-code.js';
 import type { Output } from './output.js';
+import type { Signals } from './signals.js';
+
+/** How long a server may take to accept a connection, in milliseconds. */
+const CONNECT_DEADLINE_MS = 15_000;
 
 /** The module on an open database. */
 export interface OpenTokens {
@@ -29,9 +36,13 @@ export class CliContext {
   constructor(
     private readonly given: Configuration | undefined,
     readonly output: Output,
-    /** Aborts at the first SIGINT or SIGTERM. */
-    readonly signal: AbortSignal,
+    private readonly signals: Signals,
   ) {}
+
+  /** Aborts at the first SIGINT or SIGTERM. */
+  get signal(): AbortSignal {
+    return this.signals.signal;
+  }
 
   /** @throws TypeError in a command that needs nothing */
   get configuration(): Configuration {
@@ -44,26 +55,24 @@ export class CliContext {
   }
 
   /**
-   * Connects to the database.
+   * Connects to the database. Ends at the first signal.
    *
    * @throws {@link TokenStoreUnavailableError} when no database answers, or when the server refuses the login
+   * @throws {@link CliError} when the server neither accepts nor refuses the connection in time, and at a signal
    */
   async connect(): Promise<DataSource> {
-    if (this.#dataSource) return this.#dataSource;
-    const dataSource = new DataSource(this.configuration.dataSource);
-    try {
-      await dataSource.initialize();
-    } catch (error) {
-      throw translateDriverError(error, 'connect to the database');
-    }
-    this.#dataSource = dataSource;
-    return dataSource;
+    return (this.#dataSource ??= await this.signals.interrupting(connected(this.configuration.dataSource)));
   }
 
-  /** Connects to the database, and makes the providers of the module. It needs no tables. */
+  /** Connects to the database, and makes the providers of the module. It needs no tables. Ends at the first signal. */
   async open(): Promise<OpenTokens> {
     const dataSource = await this.connect();
-    this.#app ??= await NestFactory.createApplicationContext(
+    const app = (this.#app ??= await this.signals.interrupting(this.#moduleOn(dataSource)));
+    return { dataSource, get: (provider) => app.get(provider, { strict: false }) };
+  }
+
+  #moduleOn(dataSource: DataSource): Promise<INestApplicationContext> {
+    return NestFactory.createApplicationContext(
       {
         module: TokensModule,
         // Nest takes the last provider of a token, and those of a dynamic module after those of its class.
@@ -76,8 +85,6 @@ export class CliContext {
       },
       { logger: new WarningsOf(this.output), abortOnError: false },
     );
-    const app = this.#app;
-    return { dataSource, get: (provider) => app.get(provider, { strict: false }) };
   }
 
   /** Ends the connections. Never rejects. */
@@ -85,6 +92,20 @@ export class CliContext {
     await this.#app?.close().catch(() => undefined);
     if (this.#dataSource?.isInitialized) await this.#dataSource.destroy().catch(() => undefined);
   }
+}
+
+async function connected(options: DataSourceOptions): Promise<DataSource> {
+  const dataSource = new DataSource(options);
+  const connecting = dataSource.initialize().catch((error: unknown) => {
+    throw translateDriverError(error, 'connect to the database');
+  });
+  const inTime = await within(connecting, CONNECT_DEADLINE_MS, () => undefined);
+  if (inTime) return inTime;
+  throw new CliError(
+    `The server did not accept a connection within ${CONNECT_DEADLINE_MS / 1000} s.`,
+    ExitCode.noDatabase,
+    'Check the host and the port, and that this machine reaches them.',
+  );
 }
 
 /** Writes warnings and errors of the module to standard error. */

@@ -2,8 +2,8 @@ import { existsSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
 
+import { describeForeignError } from '../foreign-error.js';
 import { CliError } from './cli.errors.js';
-import { describeForeign } from './error-report.js';
 import { ExitCode } from './exit-code.js';
 
 /** What a configuration file exports, with its functions called. Nothing of it is checked yet. */
@@ -87,7 +87,7 @@ async function partOf(file: string, config: object, name: keyof LoadedConfig): P
 
 function thrown(file: string, did: string, error: unknown, detail: string): CliError {
   const failure = wrong(
-    `The configuration file ${file} ${did} ${describeForeign(error)}.${detail}`,
+    `The configuration file ${file} ${did} ${describeForeignError(error)}.${detail}`,
     'Run the file with node to see the whole error. It is not shown here, because it may have a secret.',
   );
   return Object.assign(failure, { cause: error });

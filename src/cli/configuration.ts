@@ -38,6 +38,8 @@ export interface ConfigurationPlace {
 const PG_VARIABLES = ['PGHOST', 'PGHOSTADDR', 'PGDATABASE', 'PGUSER', 'PGPORT', 'PGSERVICE'];
 /** What Nest needs for its module, and the transactions of the application, have no meaning here. */
 const OF_THE_APPLICATION = new Set(['dataSource', 'isGlobal', 'hostQueryRunner']);
+/** What Nest calls the data source without a name. */
+const DEFAULT_NAME = 'default';
 const NEEDS: readonly Need[] = ['nothing', 'database', 'keys', 'providers'];
 
 /**
@@ -99,10 +101,11 @@ async function fromEnvironment(environment: NodeJS.ProcessEnv, need: Need): Prom
   };
 }
 
-function dataSourceOf({ dataSource }: LoadedConfig, file: string): PostgresOptions {
+function dataSourceOf({ dataSource, tokens }: LoadedConfig, file: string): PostgresOptions {
   // A data source has its options as a property. The options themselves have none of this name.
-  const given: unknown = Reflect.get(dataSource, 'options') ?? dataSource;
-  const type: unknown = Reflect.get(Object(given) as object, 'type');
+  const given = Object(Reflect.get(dataSource, 'options') ?? dataSource) as object;
+  checkName(given, tokens, file);
+  const type: unknown = Reflect.get(given, 'type');
   if (type !== 'postgres') {
     throw wrong(
       `The data source of ${file} is not of type "postgres", so it cannot have the tokens.`,
@@ -110,6 +113,22 @@ function dataSourceOf({ dataSource }: LoadedConfig, file: string): PostgresOptio
     );
   }
   return onlyForTokens(given as PostgresOptions);
+}
+
+/**
+ * The operator would look at one database, and the application would use another one. Without a name in the options of
+ * the module there is nothing to compare, because `forRootAsync` gets the name beside them.
+ */
+function checkName(dataSource: object, tokens: object, file: string): void {
+  const wanted: unknown = Reflect.get(tokens, 'dataSource');
+  if (typeof wanted !== 'string') return;
+  const name: unknown = Reflect.get(dataSource, 'name') ?? DEFAULT_NAME;
+  if (name === wanted) return;
+  const found = name === DEFAULT_NAME ? 'has no name' : `has the name "${String(name)}"`;
+  throw wrong(
+    `TokensModule uses the data source "${wanted}", and the data source of ${file} ${found}.`,
+    `Export the options of the data source "${wanted}" there, with name: "${wanted}" in them.`,
+  );
 }
 
 /**

@@ -1,3 +1,4 @@
+import { describeForeignError, foreignErrorName } from '../foreign-error.js';
 import { TokensError } from '../tokens-error.js';
 import { TokensConfigurationError, TokenStoreUnavailableError } from '../tokens.errors.js';
 import { CliError } from './cli.errors.js';
@@ -10,8 +11,6 @@ export interface ErrorReport {
   readonly remedy?: string;
 }
 
-/** The form of the names and codes of errors. Another text may be a part of a secret. */
-const NAME_OR_CODE = /^[A-Za-z][\w.-]{0,63}$/;
 /** SQLSTATEs of a server that cannot serve: a lost connection, no connection left, a shutdown or a start. */
 const AWAY = /^(08|53|57P)/;
 /** SQLSTATEs of a wrong login, a missing database or schema, missing tables or missing rights. */
@@ -44,16 +43,10 @@ export function reportOf(error: unknown): ErrorReport {
   }
   if (error instanceof TokensError) return { name: error.name, message: error.message, ...remedyOf(error) };
   return {
-    name: nameOf(error),
-    message: `The command failed with ${describeForeign(error)}.`,
+    name: foreignErrorName(error),
+    message: `The command failed with ${describeForeignError(error)}.`,
     remedy: 'The message is not shown, because it may have a secret. --debug shows where it was thrown.',
   };
-}
-
-/** Returns the name and the code of an error, and nothing else of it. */
-export function describeForeign(error: unknown): string {
-  const code = property(error, 'code');
-  return `${nameOf(error)}${code === undefined ? '' : ` (${code})`}`;
 }
 
 /**
@@ -63,24 +56,15 @@ export function describeForeign(error: unknown): string {
 export function stackOf(error: unknown): string[] {
   const lines: string[] = [];
   for (let each = error, depth = 0; each instanceof Error && depth < 5; each = each.cause, depth++) {
-    lines.push(`${depth === 0 ? '' : 'caused by '}${describeForeign(each)}`);
+    lines.push(`${depth === 0 ? '' : 'caused by '}${describeForeignError(each)}`);
     const frames = (each.stack ?? '').split('\n').filter((line) => /^ {4}at /.test(line));
     lines.push(...(frames.length > 0 ? frames : ['    (no stack)']));
   }
-  return lines.length > 0 ? lines : [describeForeign(error)];
+  return lines.length > 0 ? lines : [describeForeignError(error)];
 }
 
 function remedyOf(error: TokensError): { remedy?: string } {
   const isWithoutTables = error instanceof TokenStoreUnavailableError && error.sqlState === '42P01';
   if (isWithoutTables) return { remedy: 'Run "idp-tokens migrate" if this is the right database.' };
   return error instanceof TokensConfigurationError ? { remedy: 'Correct the configuration.' } : {};
-}
-
-function nameOf(error: unknown): string {
-  return property(error, 'name') ?? 'something that is no error';
-}
-
-function property(error: unknown, name: string): string | undefined {
-  const value: unknown = typeof error === 'object' && error !== null ? Reflect.get(error, name) : undefined;
-  return typeof value === 'string' && NAME_OR_CODE.test(value) ? value : undefined;
 }

@@ -3,6 +3,7 @@ import { Writable } from 'node:stream';
 
 import { describe, expect, it } from '@jest/globals';
 
+import { DEFAULT_ROWS_PER_SECOND } from '../key-rotation/reseal-walk.js';
 import { COMMANDS } from './commands.js';
 import { run } from './program.js';
 import { Signals } from './signals.js';
@@ -67,6 +68,40 @@ describe('The program', () => {
       ok: false,
       error: { name: 'CliError', message: expect.stringMatching(/\w/) },
     });
+  });
+
+  it.each([
+    '2026-11-24',
+    '2026-11-24T09:00:00',
+    '2026-02-30T00:00:00Z',
+    '2026-13-01T00:00:00Z',
+    '2026-11-24T25:00:00Z',
+    '2026-11-24T09:00:00+99:00',
+    '24 Nov 2026 09:00 UTC',
+  ])('refuses the time %s', async (time) => {
+    const { exitCode, stderr } = await call('reactivate', 'acme', '--since', time);
+    expect(stderr).toContain('Give a time in ISO 8601 with a time zone');
+    expect(exitCode).toBe(2);
+  });
+
+  it.each(['2026-11-24T09:00Z', '2026-11-24T09:00:00.5+05:30', '2028-02-29T00:00:00-08:00'])(
+    'takes the time %s',
+    async (time) => {
+      const { stderr } = await call('reactivate', 'acme', '--since', time);
+      expect(stderr.replace(/\s+/g, ' ')).toContain('there is no configuration file here');
+    },
+  );
+
+  it('has the default rate of the module for a reseal, and "unlimited" to lift it', async () => {
+    const { stdout } = await call('keys', 'reseal', '--help');
+    expect(stdout.replace(/\s+/g, ' ')).toContain(`or "unlimited" (default: ${DEFAULT_ROWS_PER_SECOND})`);
+    const unlimited = await call('keys', 'reseal', '--rate', 'unlimited');
+    expect(unlimited.stderr).toContain('does not know the database');
+    for (const rate of ['0', '-1', 'Infinity', 'fast']) {
+      const { exitCode, stderr } = await call('keys', 'reseal', '--rate', rate);
+      expect(stderr).toContain('Give a number above 0, or "unlimited".');
+      expect(exitCode).toBe(2);
+    }
   });
 
   it('ends with exit code 2 and the help if no command is given', async () => {

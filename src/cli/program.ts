@@ -104,8 +104,10 @@ async function execute(
   let context: CliContext | undefined;
   try {
     const configuration =
-      command.needs === 'nothing' ? undefined : await loadConfiguration({ file, folder, environment }, command.needs);
-    context = new CliContext(configuration, output, signals.signal);
+      command.needs === 'nothing'
+        ? undefined
+        : await signals.interrupting(loadConfiguration({ file, folder, environment }, command.needs));
+    context = new CliContext(configuration, output, signals);
     const running = command.run(context, call);
     const outcome = await (command.endsBySignal ? running : signals.interrupting(running));
     return output.finish(command.name, outcome);

@@ -2,7 +2,7 @@ import 'reflect-metadata';
 
 import type { Writable } from 'node:stream';
 
-import { describeForeign } from './error-report.js';
+import { describeForeignError } from '../foreign-error.js';
 import { ExitCode } from './exit-code.js';
 import type { OutputStream } from './output.js';
 import { run } from './program.js';
@@ -18,7 +18,7 @@ export async function runProcess(process: NodeJS.Process): Promise<never> {
   for (const stream of [process.stdout, process.stderr]) stream.on('error', () => undefined);
   for (const event of ['uncaughtException', 'unhandledRejection'] as const) {
     process.on(event, (error: unknown) => {
-      process.stderr.write(`idp-tokens: ${describeForeign(error)}, outside of the command\n`);
+      process.stderr.write(`idp-tokens: ${describeForeignError(error)}, outside of the command\n`);
       process.exit(ExitCode.failed);
     });
   }

@@ -1,4 +1,5 @@
-import { setTimeout as delay } from 'node:timers/promises';
+import { once } from 'node:events';
+import { setImmediate as turn, setTimeout as delay } from 'node:timers/promises';
 
 import { CliError } from './cli.errors.js';
 import { ExitCode } from './exit-code.js';
@@ -24,21 +25,19 @@ export class Signals {
   }
 
   /**
-   * Waits for work, and no longer than until the first signal.
+   * Waits for work, and no longer than until the first signal. Work that ends by itself at the signal settles first,
+   * because it says more.
    *
    * @throws {@link CliError} when a signal came first
    */
   async interrupting<T>(work: Promise<T>): Promise<T> {
     const { signal } = this.#controller;
-    const interrupted = new Promise<never>((_, reject) => {
-      const fail = () => {
-        reject(new CliError('The command was interrupted.', ExitCode.failed, 'Run it again.'));
-      };
-      if (signal.aborted) fail();
-      else signal.addEventListener('abort', fail, { once: true });
-    });
-    work.catch(() => undefined); // it may fail after the signal
-    return Promise.race([work, interrupted]);
+    const interruption = async (): Promise<never> => {
+      if (!signal.aborted) await once(signal, 'abort');
+      await turn();
+      throw new CliError('The command was interrupted.', ExitCode.failed, 'Run it again.');
+    };
+    return Promise.race([work, interruption()]);
   }
 
   /** Waits for the end of the connections, but not for a server that does not answer. */

@@ -1,7 +1,7 @@
 import { Injectable, Logger } from '@nestjs/common';
 import { type HealthIndicatorResult, HealthIndicatorService } from '@nestjs/terminus';
 
-import { TokenKeyRegistry } from '../key-rotation/token-key-registry.js';
+import { KeyRingCheck } from '../key-rotation/key-ring-check.js';
 import { sqlStateOf } from '../postgres/driver-error.js';
 import { RefreshCommitter } from '../refresh/refresh-committer.js';
 import { RefreshDrain } from '../refresh/refresh-drain.js';
@@ -35,7 +35,7 @@ export class TokensHealthIndicator {
 
   constructor(
     private readonly indicators: HealthIndicatorService,
-    private readonly keys: TokenKeyRegistry,
+    private readonly keys: KeyRingCheck,
     private readonly committer: RefreshCommitter,
     private readonly drain: RefreshDrain,
   ) {}
@@ -46,7 +46,8 @@ export class TokensHealthIndicator {
    * The result has counts and seconds, and no user, no token and no key id. The log names the keys.
    *
    * A call reads `token_keys` once and writes nothing. Calls at the same time share one statement, so frequent probes
-   * take no more than one connection of the pool.
+   * take no more than one connection of the pool. After a database that was silent is back, the statement under way
+   * keeps the result down for at most `connectionTimeoutMs`.
    *
    * @param key the name of the indicator in the answer of the health check
    * @throws {@link InvalidTokenInputError} for a bad option

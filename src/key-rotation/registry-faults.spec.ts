@@ -7,7 +7,7 @@ import type { SealingKeyOptions } from '../sealing/encryption.options.js';
 import { Keyring } from '../sealing/keyring.js';
 import { loadSodium } from '../sealing/sodium.js';
 import type { RegisteredKey } from '../storage/token-keys/token-keys.statements.js';
-import { registryFaults } from './registry-faults.js';
+import { registryFaults as faultsOf } from './registry-faults.js';
 
 function newKey(id: string, algorithm?: SealingKeyOptions['algorithm']): SealingKeyOptions {
   return { id, secret: randomBytes(32).toString('base64'), algorithm };
@@ -16,6 +16,10 @@ function newKey(id: string, algorithm?: SealingKeyOptions['algorithm']): Sealing
 /** Returns the row by which a process with this key has registered it. */
 function registered(key: SealingKeyOptions, retiredAt: Date | null = null): RegisteredKey {
   return { id: key.id, checkText: sealCheckText(new Keyring([key]).sealingKey), retiredAt };
+}
+
+function registryFaults(keyring: Keyring, rows: readonly RegisteredKey[]): string[] {
+  return faultsOf(keyring, rows, '"app"."token_keys"');
 }
 
 const retiredAt = new Date('2026-01-02T03:04:05Z');
@@ -34,7 +38,9 @@ describe('registryFaults', () => {
 
   it('names a key that is missing, with what to do', () => {
     expect(registryFaults(new Keyring([first]), [registered(first), registered(second)])).toEqual([
-      expect.stringMatching(/^key "second" .* Add it again, after the first key\. .* WHERE id = 'second'/),
+      expect.stringMatching(
+        /^key "second" .* Add it again, after the first key\. .* UPDATE "app"\."token_keys" SET .* WHERE id = 'second'/,
+      ),
     ]);
   });
 

@@ -29,6 +29,11 @@ export interface ResealResult {
   readonly isComplete: boolean;
 }
 
+/** How many rows one statement reads and writes, unless the caller says otherwise. */
+export const DEFAULT_BATCH_SIZE = 500;
+/** How many rows get new texts in a second at most. It leaves readers most of a machine with two cores. */
+export const DEFAULT_ROWS_PER_SECOND = 6000;
+
 /** The demands of a caller, with the defaults. */
 export interface ResealDemands {
   readonly batchSize: number;

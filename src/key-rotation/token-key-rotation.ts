@@ -10,7 +10,15 @@ import { SEALED_TABLES, type SealedTable, SealedTextsTable } from '../storage/se
 import type { RegisteredKey } from '../storage/token-keys/token-keys.statements.js';
 import { TokenKeysTable } from '../storage/token-keys/token-keys.table.js';
 import { InvalidTokenInputError, KeyInUseError, TokensUsageError } from '../tokens.errors.js';
-import { type ResealDemands, ResealWalk, type ResealProgress, type ResealResult } from './reseal-walk.js';
+import { KeyRingCheck } from './key-ring-check.js';
+import {
+  DEFAULT_BATCH_SIZE,
+  DEFAULT_ROWS_PER_SECOND,
+  type ResealDemands,
+  ResealWalk,
+  type ResealProgress,
+  type ResealResult,
+} from './reseal-walk.js';
 import { TextSealer } from './text-sealer.js';
 
 /** A number for each table with sealed texts. */
@@ -57,7 +65,8 @@ export interface ResealOptions {
 export interface RetireOptions {
   /**
    * How long the call waits before it counts again, in milliseconds, and then at most as long for open transactions.
-   * Default: a second more than twice `connectionTimeoutMs`, because a statement of the module lives no longer.
+   * Default: a second more than twice the `connectionTimeoutMs` of this process, because a process waits no longer for a
+   * statement. A statement that PostgreSQL still executes then is one of the open transactions.
    */
   readonly pauseMs?: number;
 }
@@ -76,6 +85,7 @@ const LOOK_AGAIN_MS = 100;
 export class TokenKeyRotation {
   constructor(
     private readonly keyring: Keyring,
+    private readonly check: KeyRingCheck,
     private readonly keys: TokenKeysTable,
     private readonly texts: SealedTextsTable,
     private readonly sealer: TextSealer,
@@ -116,10 +126,16 @@ export class TokenKeyRotation {
    *
    * A text that does not open is named in the result and stays as it is. A text that names the first key is not opened.
    *
+   * As a boot does, the call first holds the key ring against the registered keys, and registers the first key if it is
+   * new, because a process with an old key ring would seal every text by a key that other processes no longer have.
+   *
    * @throws {@link InvalidTokenInputError} for a bad option
+   * @throws {@link TokensConfigurationError} when the key ring does not fit, with every fault. No text is touched then
    */
   async reseal(options: ResealOptions = {}): Promise<ResealResult> {
-    return new ResealWalk(this.texts, this.sealer, demandsOf(options)).run();
+    const demands = demandsOf(options);
+    await this.check.run();
+    return new ResealWalk(this.texts, this.sealer, demands).run();
   }
 
   /**
@@ -127,8 +143,8 @@ export class TokenKeyRotation {
    * without it. The call counts the texts that name the key, waits until statements and transactions under way have
    * ended, and counts again.
    *
-   * @throws {@link KeyInUseError} when a text names the key, with the counts, and when a transaction that may store such
-   * a text stays open
+   * @throws {@link KeyInUseError} when a text names the key, with the counts, also of a key that is retired already, and
+   * when a transaction that may store such a text stays open
    * @throws {@link TokensUsageError} for the key that seals in this process, a key that is retired already, a legacy
    * key, and a key that nothing names
    * @throws {@link InvalidTokenInputError} for a bad option
@@ -142,6 +158,7 @@ export class TokenKeyRotation {
     const registered = await this.keys.list();
     const row = registered.find(({ id }) => id === keyId);
     if (row?.retiredAt) {
+      await this.#assertUnused(keyId); // a process that is a step behind may have sealed a text since
       throw new TokensUsageError(
         `The encryption key "${keyId}" is retired already, since ${row.retiredAt.toISOString()}. Remove it from ` +
           'encryption.keys of every process.',
@@ -194,7 +211,7 @@ export class TokenKeyRotation {
     );
   }
 
-  /** Waits for the transactions that have written tokens so far, because the count does not see what they wrote. */
+  /** Waits for the transactions that have written tokens so far or wait for a lock to do so, because the count does not see what they wrote. */
   async #waitForWriters(keyId: string, timeoutMs: number): Promise<void> {
     const deadline = performance.now() + timeoutMs;
     let pending = await this.texts.openWriters();
@@ -218,7 +235,7 @@ export class TokenKeyRotation {
 }
 
 function demandsOf(options: ResealOptions): ResealDemands {
-  const { batchSize = 500, maxRowsPerSecond = 6000, signal, onProgress } = options;
+  const { batchSize = DEFAULT_BATCH_SIZE, maxRowsPerSecond = DEFAULT_ROWS_PER_SECOND, signal, onProgress } = options;
   if (!Number.isInteger(batchSize) || batchSize < 1 || batchSize > 10_000) {
     throw badOption('batchSize must be a whole number from 1 to 10,000');
   }
@@ -236,7 +253,7 @@ function stillOpen(keyId: string, pending: readonly OpenWriter[]): KeyInUseError
   const since = oldest.openSince ? ` since ${oldest.openSince.toISOString()}` : '';
   return new KeyInUseError(
     keyId,
-    `${where} has written tokens and has been open${since}, and it may store a text that names the key`,
+    `${where} has written tokens or waits to do so, has been open${since}, and may store a text that names the key`,
     'End the transaction, and retire the key again',
     NO_TEXTS,
   );

@@ -1,10 +1,9 @@
+import { describeForeignError } from '../foreign-error.js';
 import { within } from '../within.js';
 import type { EncryptionKeysLoader } from './encryption.options.js';
 
 /** How long the function of the host may take, in milliseconds. Orchestrators wait about as long for a boot. */
 const DEADLINE_MS = 30_000;
-/** The form of the names and codes of errors. Another text may be a part of a secret. */
-const NAME_OR_CODE = /^[A-Za-z][\w.-]{0,63}$/;
 
 /** The key ring of the options, not validated, or the reason why there is none. */
 export type LoadedKeys = { readonly keys: unknown } | { readonly fault: string };
@@ -19,14 +18,6 @@ export async function loadKeys(load: EncryptionKeysLoader, deadlineMs = DEADLINE
     const loading = Promise.resolve(load()).then((loaded) => ({ keys: loaded }));
     return await within(loading, deadlineMs, () => late);
   } catch (error) {
-    return { fault: `encryption.keys could not get the keys, because it threw ${describe(error)}` };
+    return { fault: `encryption.keys could not get the keys, because it threw ${describeForeignError(error)}` };
   }
-}
-
-function describe(error: unknown): string {
-  const [name, code] = ['name', 'code'].map((property) => {
-    const value: unknown = typeof error === 'object' && error !== null ? Reflect.get(error, property) : undefined;
-    return typeof value === 'string' && NAME_OR_CODE.test(value) ? value : undefined;
-  });
-  return `${name ?? 'something that is no error'}${code === undefined ? '' : ` (${code})`}`;
 }

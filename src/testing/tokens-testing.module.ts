@@ -2,7 +2,7 @@ import { type DynamicModule, Module, type Provider } from '@nestjs/common';
 
 import { AccountLinks } from '../account-links/account-links.js';
 import { IdentityProviderRegistry } from '../identity-providers/identity-provider.registry.js';
-import { TokenKeyRegistry } from '../key-rotation/token-key-registry.js';
+import { KeyRingCheck } from '../key-rotation/key-ring-check.js';
 import { TokenKeyRotation } from '../key-rotation/token-key-rotation.js';
 import { KeycloakTokenVerifier } from '../keycloak/keycloak-token-verifier.js';
 import { TOKENS_DATA_SOURCE } from '../postgres/database.options.js';
@@ -88,7 +88,10 @@ function replacements(options: TokensTestingOptions): Provider[] {
     // Refreshes start at once, because the timers of a test may be fakes that stand still.
     { provide: RefreshPace, useValue: { turn: () => Promise.resolve(true) } },
     { provide: TokenRevoker, useValue: { wakeAfterCommit: () => undefined } },
-    { provide: TokenKeyRegistry, useValue: { presentFaults: () => Promise.resolve([]) } },
+    {
+      provide: KeyRingCheck,
+      useValue: { run: () => Promise.resolve(undefined), presentFaults: () => Promise.resolve([]) },
+    },
     { provide: TokenKeyRotation, useValue: rotationForTesting() },
     { provide: AccountLinks, useClass: AccountLinksForTesting },
     { provide: KeycloakTokenVerifier, useValue: verifierForTesting(options.bearerTokens ?? {}) },

@@ -1,8 +1,8 @@
 -- openWriters: list the open transactions that have written tokens
--- idp_tokens_open_writers_bbb066b1a65d, repeated when its connection breaks
+-- idp_tokens_open_writers_63a28e45c2d8, repeated when its connection breaks
 SELECT DISTINCT held.virtualtransaction AS id, held.pid, date_part('epoch', activity.xact_start) AS open_since
       FROM pg_locks AS held LEFT JOIN pg_stat_activity AS activity ON activity.pid = held.pid
-      WHERE held.locktype = 'relation' AND held.mode = 'RowExclusiveLock' AND held.granted
+      WHERE held.locktype = 'relation' AND held.mode = 'RowExclusiveLock'
         AND held.database = (SELECT own.oid FROM pg_database AS own WHERE own.datname = current_database())
         AND held.relation IN ('"auth_tokens"'::regclass, '"offline_tokens"'::regclass, '"token_revocations"'::regclass);
 
@@ -19,14 +19,14 @@ SELECT CASE WHEN named.key_id ~ '^[A-Za-z0-9_-]{1,64}$' THEN named.key_id END AS
 SELECT relation.reltuples AS estimated FROM pg_class AS relation WHERE relation.oid = '"auth_tokens"'::regclass;
 
 -- auth_tokens.page: read the sealed texts of auth_tokens
--- idp_tokens_page_texts_auth_tokens_988aa6ba2a00, repeated when its connection breaks
+-- idp_tokens_page_texts_auth_tokens_0b3cfa7b31da, repeated when its connection breaks
 --   $1 sealedPrefix: text
---   $2 after: bigint
+--   $2 from: bigint
 --   $3 limit: bigint
 SELECT stored.id::text AS row_id, stored.keycloak_user_id AS keycloak_user_id,
          stored.identity_provider AS identity_provider, stored.account AS account, CASE WHEN stored.access_token <> '' AND NOT starts_with(stored.access_token, '' || $1::text)
            THEN stored.access_token END AS first_text, CASE WHEN stored.refresh_token <> '' AND NOT starts_with(stored.refresh_token, '' || $1::text)
-           THEN stored.refresh_token END AS second_text FROM "auth_tokens" AS stored WHERE stored.id > $2::bigint
+           THEN stored.refresh_token END AS second_text FROM "auth_tokens" AS stored WHERE stored.id >= $2::bigint
          ORDER BY stored.id LIMIT $3;
 
 -- auth_tokens.look: read the sealed texts of auth_tokens
@@ -79,13 +79,13 @@ SELECT CASE WHEN named.key_id ~ '^[A-Za-z0-9_-]{1,64}$' THEN named.key_id END AS
 SELECT relation.reltuples AS estimated FROM pg_class AS relation WHERE relation.oid = '"offline_tokens"'::regclass;
 
 -- offline_tokens.page: read the sealed texts of offline_tokens
--- idp_tokens_page_texts_offline_tokens_c19f63bd6a10, repeated when its connection breaks
+-- idp_tokens_page_texts_offline_tokens_8e3b0148ac67, repeated when its connection breaks
 --   $1 sealedPrefix: text
---   $2 after: text
+--   $2 from: text
 --   $3 limit: bigint
 SELECT stored.user_id::text AS row_id, stored.user_id AS keycloak_user_id,
          '' AS identity_provider, '' AS account, CASE WHEN stored.offline_token <> '' AND NOT starts_with(stored.offline_token, '{"tokens":"' || $1::text)
-           THEN stored.offline_token END AS first_text, NULL AS second_text FROM "offline_tokens" AS stored WHERE stored.user_id > $2::text
+           THEN stored.offline_token END AS first_text, NULL AS second_text FROM "offline_tokens" AS stored WHERE stored.user_id >= $2::text
          ORDER BY stored.user_id LIMIT $3;
 
 -- offline_tokens.look: read the sealed texts of offline_tokens
@@ -136,14 +136,14 @@ SELECT CASE WHEN named.key_id ~ '^[A-Za-z0-9_-]{1,64}$' THEN named.key_id END AS
 SELECT relation.reltuples AS estimated FROM pg_class AS relation WHERE relation.oid = '"token_revocations"'::regclass;
 
 -- token_revocations.page: read the sealed texts of token_revocations
--- idp_tokens_page_texts_token_revocations_1860714f9a23, repeated when its connection breaks
+-- idp_tokens_page_texts_token_revocations_f8c053ff987e, repeated when its connection breaks
 --   $1 sealedPrefix: text
---   $2 after: bigint
+--   $2 from: bigint
 --   $3 limit: bigint
 SELECT stored.id::text AS row_id, stored.keycloak_user_id AS keycloak_user_id,
          stored.identity_provider AS identity_provider, stored.account AS account, CASE WHEN stored.access_token <> '' AND NOT starts_with(stored.access_token, '' || $1::text)
            THEN stored.access_token END AS first_text, CASE WHEN stored.refresh_token <> '' AND NOT starts_with(stored.refresh_token, '' || $1::text)
-           THEN stored.refresh_token END AS second_text FROM "token_revocations" AS stored WHERE stored.id > $2::bigint
+           THEN stored.refresh_token END AS second_text FROM "token_revocations" AS stored WHERE stored.id >= $2::bigint
          ORDER BY stored.id LIMIT $3;
 
 -- token_revocations.look: read the sealed texts of token_revocations

@@ -6,12 +6,22 @@ import { fileURLToPath } from 'node:url';
 
 const PROJECT = resolve(dirname(fileURLToPath(import.meta.url)), '../..');
 const MAIN = join(PROJECT, 'dist/cli/main.js');
+const CHANGED = 'The settings of the terminal are other ones.';
 
 /** What one call of the command line printed, and how it ended. */
 export interface CommandLineOutcome {
   readonly exitCode: number | null;
   readonly stdout: string;
   readonly stderr: string;
+}
+
+/** What is typed on a terminal; undefined for nothing. */
+export type TypedAnswer = string | undefined | Promise<string | undefined>;
+
+/** How a call on a terminal ended. */
+export interface TerminalOutcome extends CommandLineOutcome {
+  /** Whether the terminal has the settings that it had before the call, and shows its cursor. */
+  readonly isInOrder: boolean;
 }
 
 /** A call of the command line that is under way. */
@@ -36,9 +46,9 @@ export interface CommandLineHost {
   start(words: readonly string[], environment?: Record<string, string>): RunningCommandLine;
   /**
    * Runs a command on a terminal of this width, by `script` of util-linux. Standard output and standard error are both
-   * the terminal. `answer` is typed when the terminal shows the question of the command.
+   * the terminal. When it shows the question of the command, `answer` is called, and what it returns is typed.
    */
-  runOnTerminal(words: readonly string[], columns: number, answer?: string): Promise<CommandLineOutcome>;
+  runOnTerminal(words: readonly string[], columns: number, answer?: () => TypedAnswer): Promise<TerminalOutcome>;
   write(name: string, text: string): Promise<string>;
   remove(): Promise<void>;
 }
@@ -101,17 +111,28 @@ export async function createCommandLineHost(files: Record<string, string> = {}):
       return { ...outcome, answer: JSON.parse(outcome.stdout) as Answer };
     },
     runOnTerminal: async (words, columns, answer) => {
-      const command = ['stty', 'rows', '24', 'cols', String(columns), ';', process.execPath, MAIN, ...words].join(' ');
+      // The shell goes on after Ctrl-C, which the terminal sends to it too.
+      const command = `trap : INT; stty rows 24 cols ${columns}; settings=$(stty -g)
+        ${[process.execPath, MAIN, ...words].join(' ')}
+        code=$?; test "$(stty -g)" = "$settings" || echo "${CHANGED}"; exit $code`;
       const { child, printed, outcome } = started('script', ['-qec', command, '/dev/null'], { TERM: 'xterm' }, 'pipe');
-      if (answer !== undefined) {
-        let isAnswered = false;
-        child.stdout?.on('data', () => {
-          if (isAnswered || !printed.stdout.includes('Go on?')) return;
-          isAnswered = true;
-          child.stdin?.write(answer);
+      let answering: Promise<void> | undefined;
+      const type = async () => {
+        const typed = await answer?.();
+        if (typed !== undefined) child.stdin?.write(typed);
+      };
+      child.stdout?.on('data', () => {
+        if (answering || !printed.stdout.includes('Go on?')) return;
+        answering = type();
+        // Without an answer the command would wait for ever.
+        answering.catch(() => {
+          child.kill();
         });
-      }
-      return outcome;
+      });
+      const ended = await outcome;
+      await answering;
+      const isCursorHidden = ended.stdout.lastIndexOf('\u001b[?25l') > ended.stdout.lastIndexOf('\u001b[?25h');
+      return { ...ended, isInOrder: !ended.stdout.includes(CHANGED) && !isCursorHidden };
     },
     write,
     remove: () => rm(folder, { recursive: true }),

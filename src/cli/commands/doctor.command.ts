@@ -1,6 +1,5 @@
 import { DataSource } from 'typeorm';
 
-import { within } from '../../within.js';
 import type { CliCommand } from '../cli-command.js';
 import type { CliContext } from '../cli-context.js';
 import { CHECKS } from '../doctor/checks.js';
@@ -8,12 +7,10 @@ import { DoctorContext } from '../doctor/doctor-context.js';
 import { type Finding, type FindingLevel, findingsOf } from '../doctor/finding.js';
 import { runChecks } from '../doctor/run-checks.js';
 import { exitCodeOf, reportOf } from '../error-report.js';
-import { ExitCode } from '../exit-code.js';
+import type { ExitCode } from '../exit-code.js';
 import type { CommandOutcome } from '../output.js';
 import { wrap } from '../text-layout.js';
 
-/** How long a server may take to accept a connection, in milliseconds. */
-const CONNECT_DEADLINE_MS = 15_000;
 const LEVELS: readonly FindingLevel[] = ['ok', 'warning', 'fault'];
 const MARGIN = ' '.repeat('warning'.length + 2);
 
@@ -39,26 +36,16 @@ export const doctorCommand: CliCommand = {
   },
 };
 
-type Connection =
-  { readonly dataSource: DataSource } | { readonly finding: Finding; readonly exitCode: ExitCode | undefined };
+type Connection = { readonly dataSource: DataSource } | { readonly finding: Finding; readonly exitCode: ExitCode };
 
 async function connect(context: CliContext): Promise<Connection> {
-  const { fault } = findingsOf('database');
-  const leftOut = 'The checks that need the database did not run.';
-  const late = (): Connection => ({
-    finding: fault(
-      `The server did not accept a connection within ${CONNECT_DEADLINE_MS / 1000} s. ${leftOut}`,
-      'Check the host and the port, and that this machine reaches them.',
-    ),
-    exitCode: ExitCode.noDatabase,
-  });
   try {
-    const connecting = context.connect().then((dataSource): Connection => ({ dataSource }));
-    return await within(connecting, CONNECT_DEADLINE_MS, late);
+    return { dataSource: await context.connect() };
   } catch (error) {
     context.output.trace(error);
     const { message, remedy = 'Correct this, and run the doctor again.' } = reportOf(error);
-    return { finding: fault(`${message} ${leftOut}`, remedy), exitCode: exitCodeOf(error) };
+    const fault = `${message} The checks that need the database did not run.`;
+    return { finding: findingsOf('database').fault(fault, remedy), exitCode: exitCodeOf(error) };
   }
 }
 

@@ -12,7 +12,8 @@ import { wrap } from '../text-layout.js';
 
 /**
  * Deletes everything of one user in one transaction: all accounts, and the attempts to link one. What a provider can
- * revoke is noted for revocation.
+ * revoke is noted for revocation. It deletes what is stored when the transaction begins, also what was stored since the
+ * question.
  */
 export const forgetCommand: CliCommand = {
   name: 'forget',
@@ -27,9 +28,9 @@ export const forgetCommand: CliCommand = {
     const { get } = open;
     const { identityProviders } = context.settings;
     const overview = overviewOf(open, context.settings);
-    const found = (await overview.connectionsOf(user)).map(({ idp, account }) => ({ idp, account }));
+    const connections = async () => (await overview.connectionsOf(user)).map(({ idp, account }) => ({ idp, account }));
     const offline = (await overview.offlineTokenOf(user)) ? [KEYCLOAK_OFFLINE] : [];
-    const places = [...found.map(nameOfConnection), ...offline];
+    const places = [...(await connections()).map(nameOfConnection), ...offline];
     await confirmed(
       `This deletes everything of user "${user}": ${places.join(', ') || 'no tokens are stored'}.`,
       call,
@@ -37,8 +38,8 @@ export const forgetCommand: CliCommand = {
     );
     const deleted: Connection[] = [];
     const notedForRevocation: Connection[] = [];
-    const hasOfflineToken = await get(QueryRunnerScope).run(async () => {
-      for (const connection of found) {
+    const forget = async () => {
+      for (const connection of await connections()) {
         const { idp, account } = connection;
         const provider = identityProviders.get(idp);
         const isDeleted = provider
@@ -50,7 +51,9 @@ export const forgetCommand: CliCommand = {
       await get(DisconnectedAccountsTable).deleteOfUser(user);
       await get(LinkAttemptsTable).deleteOfUser(user);
       return get(OfflineTokenStore).deleteToken(user);
-    });
+    };
+    // Lazy, because the list needs a connection of its own, and the pool may have one connection.
+    const hasOfflineToken = await get(QueryRunnerScope).run(forget, { lazy: true });
     const result = { user, deleted, notedForRevocation, hasDeletedOfflineToken: hasOfflineToken };
     return { ok: true, result, text: (columns) => wrap(describe(result), columns) };
   },

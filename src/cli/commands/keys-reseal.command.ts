@@ -1,9 +1,7 @@
 import { InvalidArgumentError, Option } from 'commander';
 
-import type { ResealResult } from '../../key-rotation/reseal-walk.js';
-import { TokenKeyRegistry } from '../../key-rotation/token-key-registry.js';
+import { DEFAULT_BATCH_SIZE, DEFAULT_ROWS_PER_SECOND, type ResealResult } from '../../key-rotation/reseal-walk.js';
 import { TokenKeyRotation } from '../../key-rotation/token-key-rotation.js';
-import { TokenKeysTable } from '../../storage/token-keys/token-keys.table.js';
 import type { TokensError } from '../../tokens-error.js';
 import { TokenStoreUnavailableError } from '../../tokens.errors.js';
 import type { CliCommand } from '../cli-command.js';
@@ -14,26 +12,25 @@ import { ProgressLines } from '../progress-lines.js';
 import { nameOfConnection } from '../stored-states.js';
 import { renderTable, wrap } from '../text-layout.js';
 
+const UNLIMITED = 'unlimited';
 /** The text lists no more unreadable texts. The JSON lists all. */
 const LISTED = 20;
 
-/**
- * Seals every stored text by the first key. Like a boot of the application, it first holds the key ring against the
- * registry, and registers the first key if it is new.
- */
+/** Seals every stored text by the first key. */
 export const keysResealCommand: CliCommand = {
   name: 'keys reseal',
   summary: 'Seal every stored text anew by the first key. Ctrl-C ends it after a batch.',
   options: [
-    new Option('--batch <rows>', 'rows of one statement, 1 to 10000').argParser(readBatch).default(500),
-    new Option('--rate <rows>', 'rows that get new texts in a second (default: no limit)').argParser(readRate),
+    new Option('--batch <rows>', 'rows of one statement, 1 to 10000').argParser(readBatch).default(DEFAULT_BATCH_SIZE),
+    new Option('--rate <rows>', `rows that get new texts in a second at most, or "${UNLIMITED}"`)
+      .argParser(readRate)
+      .default(DEFAULT_ROWS_PER_SECOND),
   ],
   examples: ['idp-tokens keys reseal', 'idp-tokens keys reseal --batch 200 --rate 1000'],
   needs: 'keys',
   endsBySignal: true,
   run: async (context, { options }) => {
     const { get } = await context.open();
-    await new TokenKeyRegistry(get(TokenKeysTable), context.settings.keyring).onApplicationBootstrap();
     const result = await reseal(context, get(TokenKeyRotation), options);
     const isInterrupted = context.signal.aborted && !result.isComplete;
     return {
@@ -56,8 +53,8 @@ async function reseal(
       onProgress: (each) => {
         progress.show(each);
       },
-      ...(typeof batch === 'number' ? { batchSize: batch } : {}),
-      ...(typeof rate === 'number' ? { maxRowsPerSecond: rate } : {}),
+      batchSize: Number(batch),
+      maxRowsPerSecond: Number(rate),
     });
   } catch (error) {
     if (!(error instanceof TokenStoreUnavailableError) || error.sqlState === '42P01') throw error;
@@ -106,7 +103,8 @@ function readBatch(text: string): number {
 }
 
 function readRate(text: string): number {
+  if (text === UNLIMITED) return Infinity;
   const rows = Number(text);
-  if (!(rows > 0) || !Number.isFinite(rows)) throw new InvalidArgumentError('Give a number above 0.');
-  return rows;
+  if (rows > 0 && Number.isFinite(rows)) return rows;
+  throw new InvalidArgumentError(`Give a number above 0, or "${UNLIMITED}".`);
 }

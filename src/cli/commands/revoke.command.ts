@@ -1,5 +1,7 @@
 import { Option } from 'commander';
 
+import { IdentityProviderRegistry } from '../../identity-providers/identity-provider.registry.js';
+import { checkKey } from '../../token-input.js';
 import { accountInWords } from '../../token-key.js';
 import { TokenManager } from '../../token-manager/token-manager.js';
 import type { CliCommand } from '../cli-command.js';
@@ -20,11 +22,13 @@ export const revokeCommand: CliCommand = {
   needs: 'providers',
   run: async (context, call) => {
     const [user = '', idp = ''] = call.arguments;
-    const account = typeof call.options.account === 'string' ? call.options.account : '';
+    const { account: name } = call.options;
+    const key = checkKey({ keycloakUserId: user, idp, account: typeof name === 'string' ? name : '' });
     const open = await context.open();
-    const whose = `user "${user}" at "${idp}"${accountInWords({ keycloakUserId: user, idp, account })}`;
+    open.get(IdentityProviderRegistry).get(idp);
+    const whose = `user "${user}" at "${idp}"${accountInWords(key)}`;
     await confirmed(`This deletes the tokens of ${whose}.`, call, context);
-    const isDeleted = await open.get(TokenManager).revokeIdpTokens(user, idp, { account });
+    const isDeleted = await open.get(TokenManager).revokeIdpTokens(user, idp, { account: key.account });
     const isRevoked = isDeleted && context.settings.identityProviders.get(idp)?.revoke !== undefined;
     const others = isDeleted
       ? []
@@ -37,7 +41,7 @@ export const revokeCommand: CliCommand = {
           : 'The provider cannot revoke tokens, so they stay valid there until they expire.');
     return {
       ok: true,
-      result: { user, idp, account, isDeleted, isNotedForRevocation: isRevoked },
+      result: { user, idp, account: key.account, isDeleted, isNotedForRevocation: isRevoked },
       text: (columns) => wrap(text, columns),
     };
   },

@@ -25,7 +25,10 @@ interface OldestFailure {
   readonly cause: string | null;
 }
 
-/** Counts the rows by provider and state. It reads each table twice and changes nothing. */
+/**
+ * Counts the rows by provider and state. It reads each table twice and changes nothing. Like `keys status`, it ends with
+ * exit code 1 if something is wrong with the keys. Grants that have ended are no reason for it.
+ */
 export const statusCommand: CliCommand = {
   name: 'status',
   summary: 'Count the stored tokens by provider and state.',
@@ -39,7 +42,7 @@ export const statusCommand: CliCommand = {
     const keys = await readKeys(context);
     const oldestFailure = oldestFailureOf([...pairs, ...offlineTokens]);
     const report = { pairs, offlineTokens, outbox, keys, oldestFailure };
-    return { ok: true, result: report, text: (columns) => describe(report, columns) };
+    return { ok: keys.faults.length === 0, result: report, text: (columns) => describe(report, columns) };
   },
 };
 

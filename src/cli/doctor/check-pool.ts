@@ -31,7 +31,9 @@ export function poolFinding(seen: { size: number; server: number; used: number; 
   const { size, server, used, limits } = seen;
   const allowed = Math.min(server, ...limits);
   const connections = `${size} connection${size === 1 ? '' : 's'}`;
-  const message = `The pool has ${connections}. The server allows ${allowed}, and ${used} are in use, by all clients.`;
+  const message =
+    `The pool has ${connections}. The server allows ${allowed}, and ${used} are in use, by all clients. A lease holds no ` +
+    'connection, so the pool carries statements and open transactions, and not leases.';
   if (size > allowed) {
     return fault(
       `The pool wants ${connections}, and the server allows ${allowed}.`,

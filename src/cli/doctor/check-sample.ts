@@ -1,10 +1,6 @@
-import { formOf } from '../../keycloak/offline-token-vault.js';
-import { TokenCipher } from '../../sealing/token-cipher.js';
 import type { TextsOfRow } from '../../storage/sealed-texts/sealed-texts.statements.js';
-import { SEALED_TABLES, type SealedTable, SealedTextsTable } from '../../storage/sealed-texts/sealed-texts.table.js';
-import { authTokenLocation, codeVerifierLocation, offlineTokenLocation } from '../../storage/token-locations.js';
+import { SEALED_TABLES, type SealedTable } from '../../storage/sealed-texts/sealed-texts.table.js';
 import { accountInWords } from '../../token-key.js';
-import { TokenDecryptionError } from '../../tokens.errors.js';
 import type { DoctorContext } from './doctor-context.js';
 import { type Finding, findingsOf } from './finding.js';
 
@@ -16,37 +12,16 @@ const ROWS = 50;
 const NAMED_ROWS = 5;
 
 /** Do stored texts open by the key ring? It opens the newest and some other rows of each table, and keeps no text. */
-export async function checkSample({ dataSource, executor, settings }: DoctorContext): Promise<Finding[]> {
-  const cipher = new TokenCipher(settings.keyring);
-  const texts = new SealedTextsTable(dataSource, executor);
+export async function checkSample({ texts, sealer }: DoctorContext): Promise<Finding[]> {
   const found: Finding[] = [];
   const opened: string[] = [];
   for (const table of SEALED_TABLES) {
     const rows = await texts.sample(table, ROWS);
-    const closed = rows.filter((row) => !opens(cipher, table, row));
+    const closed = rows.filter((row) => sealer.unreadableIn(table, row).length > 0);
     if (closed.length > 0) found.push(closedFinding(table, closed, rows.length));
     else opened.push(`${rows.length} of ${table}`);
   }
   return found.length > 0 ? found : [ok(`The rows of a sample open: ${opened.join(', ')}.`)];
-}
-
-function opens(cipher: TokenCipher, table: SealedTable, row: TextsOfRow): boolean {
-  try {
-    if (table === 'offline_tokens') {
-      if (row.first !== null) cipher.open(formOf(row.first).sealed, offlineTokenLocation(row.keycloakUserId));
-      return true;
-    }
-    if (table === 'link_attempts') {
-      if (row.first !== null) cipher.open(row.first, codeVerifierLocation(row, row.id));
-      return true;
-    }
-    if (row.first !== null) cipher.open(row.first, authTokenLocation(row, 'access_token'));
-    if (row.second !== null) cipher.open(row.second, authTokenLocation(row, 'refresh_token'));
-    return true;
-  } catch (error) {
-    if (error instanceof TokenDecryptionError) return false;
-    throw error;
-  }
 }
 
 function closedFinding(table: SealedTable, closed: readonly TextsOfRow[], sampled: number): Finding {

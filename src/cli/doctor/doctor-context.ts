@@ -1,11 +1,18 @@
 import type { QueryResultRow } from 'pg';
 import type { DataSource, QueryRunner } from 'typeorm';
 
+import { KeyRingCheck } from '../../key-rotation/key-ring-check.js';
+import { TextSealer } from '../../key-rotation/text-sealer.js';
+import { TokenKeyRotation } from '../../key-rotation/token-key-rotation.js';
+import { OfflineTokenVault } from '../../keycloak/offline-token-vault.js';
 import { DatabaseSettings } from '../../postgres/database.options.js';
 import { QueryRunnerScope } from '../../postgres/query-runner-scope.js';
 import { StatementExecutor } from '../../postgres/statement-executor.js';
 import { defineStatement } from '../../postgres/statement.js';
 import { tablePathOf } from '../../postgres/table-path.js';
+import { TokenCipher } from '../../sealing/token-cipher.js';
+import { SealedTextsTable } from '../../storage/sealed-texts/sealed-texts.table.js';
+import { TokenKeysTable } from '../../storage/token-keys/token-keys.table.js';
 import { tokensEntities } from '../../storage/tokens-entities.js';
 import type { TokensSettings } from '../../tokens.options.js';
 
@@ -37,6 +44,12 @@ export interface TokensTable {
 export class DoctorContext {
   /** Runs the statements of the module, unnamed, because a pooler that loses named statements must not stop a check. */
   readonly executor: StatementExecutor;
+  readonly texts: SealedTextsTable;
+  /** The checks seal nothing by it. */
+  readonly sealer: TextSealer;
+  /** The checks register nothing by it. */
+  readonly ringCheck: KeyRingCheck;
+  readonly rotation: TokenKeyRotation;
 
   /** @param dataSource need not be initialised for the checks that need no database */
   constructor(
@@ -46,6 +59,13 @@ export class DoctorContext {
   ) {
     const database = new DatabaseSettings(Math.min(settings.connectionTimeoutMs, PATIENCE_MS), false);
     this.executor = new StatementExecutor(dataSource, new QueryRunnerScope(dataSource, database), database);
+    const { keyring } = settings;
+    const cipher = new TokenCipher(keyring);
+    const keys = new TokenKeysTable(dataSource, this.executor);
+    this.texts = new SealedTextsTable(dataSource, this.executor);
+    this.sealer = new TextSealer(keyring, cipher, new OfflineTokenVault(cipher));
+    this.ringCheck = new KeyRingCheck(keys, keyring);
+    this.rotation = new TokenKeyRotation(keyring, this.ringCheck, keys, this.texts, this.sealer, database);
   }
 
   /**

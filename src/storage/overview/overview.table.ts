@@ -21,9 +21,6 @@ import {
 } from './overview.statements.js';
 import { type FreshnessRule, type OverviewShape, ruleColumns } from './row-state.js';
 
-/** A statement that reads a whole table may take so long. */
-const WHOLE_TABLE_TIMEOUT_MS = 600_000;
-
 /** Returns the shapes of the tables with refreshes, by their quoted paths. */
 export function overviewShapes(authTokens: string, offlineTokens: string): Record<'pairs' | 'offline', OverviewShape> {
   return {
@@ -66,17 +63,17 @@ export class OverviewTable {
   /** Counts the pairs by provider, state and cause. */
   pairStates(): Promise<StateCount[]> {
     const params = ruleColumns(this.rules, this.leewaySeconds);
-    return this.executor.executeDetached(this.#sql().pairs.states, params, WHOLE_TABLE_TIMEOUT_MS);
+    return this.executor.executeOnWholeTable(this.#sql().pairs.states, params);
   }
 
   /** Counts the Keycloak offline tokens by state and cause. */
   offlineStates(): Promise<StateCount[]> {
-    return this.executor.executeDetached(this.#sql().offline.states, {}, WHOLE_TABLE_TIMEOUT_MS);
+    return this.executor.executeOnWholeTable(this.#sql().offline.states, {});
   }
 
   /** Counts the pairs that wait to be revoked: those of a user, or all. */
   outbox(user: string | null = null): Promise<OutboxCount[]> {
-    return this.executor.executeDetached(this.#sql().outbox, { user }, WHOLE_TABLE_TIMEOUT_MS);
+    return this.executor.executeOnWholeTable(this.#sql().outbox, { user });
   }
 
   /** Returns the pairs of a user. */
@@ -93,7 +90,7 @@ export class OverviewTable {
 
   /** Counts the grants that a reactivation would make active, by the codes with which they ended. */
   reactivatable(which: Reactivation): Promise<EndedCount[]> {
-    return this.executor.executeDetached(this.#sql().reactivatable, which, WHOLE_TABLE_TIMEOUT_MS);
+    return this.executor.executeOnWholeTable(this.#sql().reactivatable, which);
   }
 
   /** Returns the accounts that a user disconnected. */

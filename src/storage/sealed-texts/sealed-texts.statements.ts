@@ -9,7 +9,7 @@ export interface SealedTextsShape {
   readonly name: string;
   /** Quoted path. */
   readonly table: string;
-  /** The primary key, by which the rows are walked, and a value before that of every row. */
+  /** The primary key, by which the rows are walked, and the least value that a row may have. */
   readonly id: { readonly column: string; readonly type: 'bigint' | 'text'; readonly first: string };
   readonly user: string;
   /** Null for a table without a column of the identity provider. */
@@ -54,9 +54,9 @@ export interface TextCount {
 }
 
 /** A part of the rows of a table, by the primary key. */
-export interface PageRequest<After = string> {
-  /** The primary key after which the page begins. */
-  readonly after: After;
+export interface PageRequest {
+  /** The primary key with which the page begins. */
+  readonly from: string;
   readonly limit: number;
   /** How the texts begin that the sealing key has sealed. */
   readonly sealedPrefix: string;
@@ -139,7 +139,7 @@ export function sealedTextsStatements(shape: SealedTextsShape): SealedTextsState
       label: `page_texts_${name}`,
       action: `read the sealed texts of ${name}`,
       isRepeatable: true,
-      text: `SELECT ${row} FROM ${table} AS stored WHERE stored.${id.column} > $after::${id.type}${andNeeded}
+      text: `SELECT ${row} FROM ${table} AS stored WHERE stored.${id.column} >= $from::${id.type}${andNeeded}
          ORDER BY stored.${id.column} LIMIT $limit`,
       read: readRow,
     }),
@@ -187,7 +187,7 @@ export function sealedTextsStatements(shape: SealedTextsShape): SealedTextsState
   };
 }
 
-/** A transaction that has written to one of the tables and is still open. */
+/** An open transaction that has written to one of the tables, or waits to do so. */
 export interface OpenWriter {
   /** Names the transaction. No other one has had this name. */
   readonly id: string;
@@ -198,8 +198,9 @@ export interface OpenWriter {
 }
 
 /**
- * Returns the statement that lists the open transactions that have written to the tables. They are found by their locks,
- * because every user may read `pg_locks`, and a transaction that only reads does not count.
+ * Returns the statement that lists the open transactions that have written to the tables, or wait to do so behind a lock
+ * on a table. They are found by their locks, because every user may read `pg_locks`, and a transaction that only reads
+ * does not count.
  *
  * @param tables quoted paths
  */
@@ -210,7 +211,7 @@ export function openWritersStatement(tables: readonly string[]): Statement<objec
     isRepeatable: true,
     text: `SELECT DISTINCT held.virtualtransaction AS id, held.pid, date_part('epoch', activity.xact_start) AS open_since
       FROM pg_locks AS held LEFT JOIN pg_stat_activity AS activity ON activity.pid = held.pid
-      WHERE held.locktype = 'relation' AND held.mode = 'RowExclusiveLock' AND held.granted
+      WHERE held.locktype = 'relation' AND held.mode = 'RowExclusiveLock'
         AND held.database = (SELECT own.oid FROM pg_database AS own WHERE own.datname = current_database())
         AND held.relation IN (${tables.map(regclass).join(', ')})`,
     read: ({ id, pid, open_since }) => ({

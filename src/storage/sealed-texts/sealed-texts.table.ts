@@ -13,7 +13,6 @@ import { TokenRevocation } from '../token-revocations/token-revocation.entity.js
 import {
   type OpenWriter,
   openWritersStatement,
-  type PageRequest,
   type SealedTextsShape,
   sealedTextsStatements,
   type TextCount,
@@ -35,8 +34,14 @@ export const SEALED_TABLES: readonly SealedTable[] = [
   'link_attempts',
 ];
 
-/** A count reads a whole table, which can be large. */
-const COUNT_TIMEOUT_MS = 600_000;
+/** A part of the rows of a table, by the primary key. */
+export interface PageOfTable {
+  /** The primary key after which the page begins; null for the first page. */
+  readonly after: string | null;
+  readonly limit: number;
+  /** How the texts begin that the sealing key has sealed. */
+  readonly sealedPrefix: string;
+}
 
 /**
  * PostgreSQL samples whole pages, and a page has some dozens of rows. So a sample of pages has many times the rows that
@@ -121,7 +126,7 @@ export class SealedTextsTable {
 
   /** Counts the texts of a table by their keys, in one pass over the table. An empty text does not count. */
   count(table: SealedTable): Promise<TextCount[]> {
-    return this.executor.executeDetached(this.#sql()[table].count, {}, COUNT_TIMEOUT_MS);
+    return this.executor.executeOnWholeTable(this.#sql()[table].count, {});
   }
 
   /** Returns about how many rows a table has; null when the server does not know. */
@@ -131,9 +136,13 @@ export class SealedTextsTable {
   }
 
   /** Returns the next rows of a table. @param after the last id of the page before; null for the first page */
-  page(table: SealedTable, { after, ...request }: PageRequest<string | null>): Promise<TextsOfRow[]> {
+  async page(table: SealedTable, { after, limit, sealedPrefix }: PageOfTable): Promise<TextsOfRow[]> {
     const { shapes, ...sql } = this.#sql();
-    return this.executor.executeDetached(sql[table].page, { after: after ?? shapes[table].id.first, ...request });
+    const { first } = shapes[table].id;
+    // Every value may be a primary key, also the least one. So the page begins with the last row of the page before.
+    const request = { from: after ?? first, limit: after === null ? limit : limit + 1, sealedPrefix };
+    const rows = await this.executor.executeDetached(sql[table].page, request);
+    return rows.filter(({ id }) => id !== after).slice(0, limit);
   }
 
   /** Returns these rows as they are now. */
@@ -148,7 +157,7 @@ export class SealedTextsTable {
   async sample(table: SealedTable, rows: number): Promise<TextsOfRow[]> {
     const estimated = (await this.estimate(table)) ?? 0;
     const percent = Math.min(100, (ROWS_OF_A_SAMPLE_FOR_EACH * rows * 100) / Math.max(estimated, 1));
-    const sampled = await this.executor.executeDetached(this.#sql()[table].sample, { rows, percent }, COUNT_TIMEOUT_MS);
+    const sampled = await this.executor.executeOnWholeTable(this.#sql()[table].sample, { rows, percent });
     return [...new Map(sampled.map((row) => [row.id, row])).values()];
   }
 

@@ -14,7 +14,7 @@ import { type KeyToRegister, type RegisteredKey, tokenKeysStatements } from './t
  */
 @Injectable()
 export class TokenKeysTable {
-  readonly #sql = once(() => tokenKeysStatements(tablePathOf(this.dataSource, TokenKeyRecord)));
+  readonly #sql = once(() => tokenKeysStatements(this.path));
 
   constructor(
     @Inject(TOKENS_DATA_SOURCE) private readonly dataSource: DataSource,
@@ -24,6 +24,11 @@ export class TokenKeysTable {
   /** Whether the host has initialised the data source. */
   get isOpen(): boolean {
     return this.dataSource.isInitialized;
+  }
+
+  /** The quoted path of the table. */
+  get path(): string {
+    return tablePathOf(this.dataSource, TokenKeyRecord);
   }
 
   /** Returns the registered keys in the order of their registration. */
