@@ -3,12 +3,12 @@
  * only `require` CommonJS. The entry points are those of `exports` in package.json.
  */
 import { existsSync } from 'node:fs';
-import { copyFile, readFile, writeFile } from 'node:fs/promises';
+import { chmod, copyFile, readFile, rm, writeFile } from 'node:fs/promises';
 import { dirname, isAbsolute, relative, resolve } from 'node:path';
 
 import { rolldown } from 'rolldown';
 
-const { exports } = JSON.parse(await readFile('package.json', 'utf8'));
+const { bin, exports } = JSON.parse(await readFile('package.json', 'utf8'));
 const entries = Object.values(exports).flatMap((target) => target.import?.default ?? []);
 
 /** What exists as ES modules only. CommonJS gets a copy, and everything else stays an import. */
@@ -36,6 +36,9 @@ await bundle.write({
   // Jest has no `import()` in CommonJS.
   dynamicImportInCjs: false,
 });
+// The compiler writes no file that can be executed. The command line is an ES module only, and no module imports it.
+for (const path of Object.values(bin)) await chmod(path, 0o755);
+await rm('dist/cjs/cli', { recursive: true });
 await writeFile('dist/cjs/package.json', '{ "type": "commonjs" }\n');
 for (const name of BUNDLED) {
   await copyFile(`node_modules/${name}/LICENSE.md`, `dist/cjs/vendor/${name}/LICENSE.md`);

@@ -5,24 +5,31 @@ import { createNodeResolver, importX } from 'eslint-plugin-import-x';
 import tseslint from 'typescript-eslint';
 
 /**
- * Every file and folder of src/. An entry imports only later entries of this list. The first two entries are the public
+ * Every file and folder of src/. An entry imports only later entries of this list. The first three entries are the public
  * API, and the last one imports nothing.
  */
 const LAYERS = [
   'index.ts',
   'testing',
+  'health',
+  'cli',
   'tokens.module.ts',
+  'tokens-config.ts',
   'tokens.module-definition.ts',
   'tokens.options.ts',
   'http',
   'token-manager',
+  'key-rotation',
   'keycloak',
   'refresh',
   'storage/tokens-entities.ts',
+  'storage/overview',
+  'storage/sealed-texts',
   'storage/auth-tokens',
   'storage/offline-tokens',
   'storage/token-revocations',
   'storage/disconnected-accounts',
+  'storage/token-keys',
   'storage/leases',
   'storage/token-locations.ts',
   'storage/stored-tokens.ts',
@@ -33,6 +40,7 @@ const LAYERS = [
   'process-copies.ts',
   'supported-versions.ts',
   'within.ts',
+  'foreign-error.ts',
   'random-bytes.ts',
   'options-validation.ts',
   'token-input.ts',

@@ -3,9 +3,11 @@ import { measureHttp } from './suites/http.js';
 import { measureLatency } from './suites/latency.js';
 import { measureNeighbour } from './suites/neighbour.js';
 import { measureReads } from './suites/reads.js';
+import { measureRotation } from './suites/rotation.js';
 import { measureSealing } from './suites/sealing.js';
 import { measureStores } from './suites/stores.js';
 import { measureStorm } from './suites/storm.js';
+import type { BenchServer } from './support/database.js';
 
 /** The suites of `npm run bench`, in the order in which it runs them. */
 export const SUITES = {
@@ -17,6 +19,7 @@ export const SUITES = {
   growth: measureGrowth,
   latency: measureLatency,
   neighbour: measureNeighbour,
+  rotation: (server: BenchServer) => measureRotation(server),
 };
 
 export type SuiteName = keyof typeof SUITES;

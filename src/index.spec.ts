@@ -18,6 +18,7 @@ const errors: { readonly [Code in TokensErrorCode]: Extract<AnyTokensError, { co
   ERR_TOKENS_PROVIDER_MISCONFIGURED: new api.ProviderMisconfiguredError(subject, 'invalid_client'),
   ERR_TOKENS_UNSUPPORTED_PROVIDER: new api.UnsupportedProviderError('initech', []),
   ERR_TOKENS_DECRYPTION: new api.TokenDecryptionError('x', '2025'),
+  ERR_TOKENS_KEY_IN_USE: new api.KeyInUseError('2024', 'x', 'x', {}),
   ERR_TOKENS_STORE_UNAVAILABLE: new TokenStoreUnavailableError('x', '08006'),
   ERR_TOKENS_KEYCLOAK_UNAVAILABLE: new api.KeycloakUnavailableError('x', 3000),
   ERR_TOKENS_KEYCLOAK_MISCONFIGURED: new api.KeycloakMisconfiguredError('x'),
@@ -40,6 +41,7 @@ function narrowed(error: AnyTokensError): unknown {
     case 'ERR_TOKENS_UNSUPPORTED_PROVIDER':
       return error.idp;
     case 'ERR_TOKENS_DECRYPTION':
+    case 'ERR_TOKENS_KEY_IN_USE':
       return error.keyId;
     case 'ERR_TOKENS_STORE_UNAVAILABLE':
       return error.sqlState;
@@ -71,6 +73,7 @@ describe('AnyTokensError', () => {
       'invalid_client',
       'initech',
       '2025',
+      '2024',
       '08006',
       3000,
       'x',

@@ -46,6 +46,16 @@ export {
 export { ProviderType } from './identity-providers/provider-type.js';
 export { completePolicy, type RefreshPolicy } from './identity-providers/refresh-policy.js';
 export type { AnswerRules, ReadAnswer } from './identity-providers/token-answer.js';
+export type { ResealProgress, ResealResult } from './key-rotation/reseal-walk.js';
+export type { UnreadableText } from './key-rotation/text-sealer.js';
+export {
+  type KeyRotationStatus,
+  type ResealOptions,
+  type RetireOptions,
+  type TextsByTable,
+  TokenKeyRotation,
+  type TokenKeyStatus,
+} from './key-rotation/token-key-rotation.js';
 export { KeycloakSessions } from './keycloak/keycloak-sessions.js';
 export { KeycloakTokens } from './keycloak/keycloak-tokens.js';
 export { KeycloakUsers } from './keycloak/keycloak-users.js';
@@ -59,6 +69,7 @@ export { IdpToken as UsableIdpToken } from './refresh/idp-token.js';
 export type { RefreshOptions } from './refresh/refresh.options.js';
 export type {
   EncryptionKeyOptions,
+  EncryptionKeysLoader,
   EncryptionOptions,
   LegacyFernetKeyOptions,
   SealingKeyOptions,
@@ -69,7 +80,9 @@ export { AuthTokens } from './storage/auth-tokens/auth-tokens.entity.js';
 export { DisconnectedAccount } from './storage/disconnected-accounts/disconnected-account.entity.js';
 export type { FailureKind, GrantStatus } from './storage/leases/leased.entity.js';
 export { StoredOfflineToken } from './storage/offline-tokens/stored-offline-token.entity.js';
+export type { SealedTable } from './storage/sealed-texts/sealed-texts.table.js';
 export type { SealedTokens, StoredTokens } from './storage/stored-tokens.js';
+export { TokenKeyRecord } from './storage/token-keys/token-key-record.entity.js';
 export { TokenRevocation } from './storage/token-revocations/token-revocation.entity.js';
 export { tokensEntities } from './storage/tokens-entities.js';
 export type { EndedGrants } from './token-input.js';
@@ -88,6 +101,7 @@ export {
   type AnyTokensError,
   AuthenticationRequiredError,
   InvalidTokenInputError,
+  KeyInUseError,
   KeycloakMisconfiguredError,
   KeycloakSessionExpiredError,
   KeycloakUnavailableError,
@@ -105,6 +119,12 @@ export {
   TokensUsageError,
   UnsupportedProviderError,
 } from './tokens.errors.js';
+export {
+  type DataSourceOfConfig,
+  defineTokensConfig,
+  type TokensConfig,
+  type TokensOfConfig,
+} from './tokens-config.js';
 export type { TokensModuleExtras } from './tokens.module-definition.js';
 export { TokensModule } from './tokens.module.js';
 export type { TokensModuleOptions } from './tokens.options.js';

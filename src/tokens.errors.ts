@@ -13,6 +13,7 @@ export type TokensErrorCode =
   | 'ERR_TOKENS_PROVIDER_MISCONFIGURED'
   | 'ERR_TOKENS_UNSUPPORTED_PROVIDER'
   | 'ERR_TOKENS_DECRYPTION'
+  | 'ERR_TOKENS_KEY_IN_USE'
   | 'ERR_TOKENS_STORE_UNAVAILABLE'
   | 'ERR_TOKENS_KEYCLOAK_UNAVAILABLE'
   | 'ERR_TOKENS_KEYCLOAK_MISCONFIGURED'
@@ -31,6 +32,7 @@ export type AnyTokensError =
   | ProviderMisconfiguredError
   | UnsupportedProviderError
   | TokenDecryptionError
+  | KeyInUseError
   | TokenStoreUnavailableError
   | KeycloakUnavailableError
   | KeycloakMisconfiguredError
@@ -210,6 +212,23 @@ export class TokenDecryptionError extends TokensError {
     readonly keyId?: string,
   ) {
     super(message);
+  }
+}
+
+/** An encryption key cannot be retired yet, because stored texts name it, or because open transactions may store some. */
+export class KeyInUseError extends TokensError {
+  readonly code = 'ERR_TOKENS_KEY_IN_USE';
+  readonly retryable = true;
+
+  constructor(
+    readonly keyId: string,
+    /** A clause without a full stop: the message has it after "because". The remedy is a sentence without one. */
+    cause: string,
+    remedy: string,
+    /** How many texts of each table name the key. */
+    readonly texts: Readonly<Record<string, number>>,
+  ) {
+    super(`The encryption key "${keyId}" is not retired, because ${cause}. ${remedy}.`);
   }
 }
 

@@ -12,6 +12,10 @@ import { DataSource } from 'typeorm';
 
 import { HttpSettings } from './http/http.options.js';
 import { IdentityProviderRegistry } from './identity-providers/identity-provider.registry.js';
+import { KeyRingCheck } from './key-rotation/key-ring-check.js';
+import { TextSealer } from './key-rotation/text-sealer.js';
+import { TokenKeyRegistry } from './key-rotation/token-key-registry.js';
+import { TokenKeyRotation } from './key-rotation/token-key-rotation.js';
 import { KeycloakBroker } from './keycloak/keycloak-broker.js';
 import { KeycloakClient } from './keycloak/keycloak-client.js';
 import { KeycloakIdpTokens } from './keycloak/keycloak-idp-tokens.js';
@@ -43,6 +47,8 @@ import { TokenCipher } from './sealing/token-cipher.js';
 import { AuthTokensTable } from './storage/auth-tokens/auth-tokens.table.js';
 import { DisconnectedAccountsTable } from './storage/disconnected-accounts/disconnected-accounts.table.js';
 import { OfflineTokensTable } from './storage/offline-tokens/offline-tokens.table.js';
+import { SealedTextsTable } from './storage/sealed-texts/sealed-texts.table.js';
+import { TokenKeysTable } from './storage/token-keys/token-keys.table.js';
 import { TokenRevocationsTable } from './storage/token-revocations/token-revocations.table.js';
 import { tokensEntities } from './storage/tokens-entities.js';
 import { AuthTokenStore } from './token-manager/auth-token.store.js';
@@ -83,6 +89,8 @@ import {
     OfflineTokensTable,
     TokenRevocationsTable,
     DisconnectedAccountsTable,
+    TokenKeysTable,
+    SealedTextsTable,
     RefreshDrain,
     RefreshCommitter,
     LeaseEnding,
@@ -117,6 +125,10 @@ import {
     KeycloakIdpTokens,
     KeycloakImports,
     TokenManager,
+    TextSealer,
+    KeyRingCheck,
+    TokenKeyRegistry,
+    TokenKeyRotation,
   ],
   exports: [
     TokenManager,
@@ -126,8 +138,13 @@ import {
     KeycloakUsers,
     QueryRunnerScope,
     TokenCipher,
+    TokenKeyRotation,
     HttpSettings,
     KeycloakTokenVerifier,
+    // TokensHealthIndicator needs these.
+    KeyRingCheck,
+    RefreshCommitter,
+    RefreshDrain,
   ],
 })
 export class TokensModule extends ConfigurableModuleClass implements OnModuleInit {

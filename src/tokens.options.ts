@@ -12,8 +12,9 @@ import { type KeycloakModuleOptions, KeycloakSettings } from './keycloak/keycloa
 import { faultsOf, instantiate, IsFunction, IsPlainObject, type OptionsOf } from './options-validation.js';
 import { type RefreshOptions, RefreshSettings } from './refresh/refresh.options.js';
 import { encryptionFaults } from './sealing/encryption-faults.js';
-import type { EncryptionOptions } from './sealing/encryption.options.js';
+import type { EncryptionKeysLoader, EncryptionOptions } from './sealing/encryption.options.js';
 import { Keyring } from './sealing/keyring.js';
+import { loadKeys } from './sealing/load-keys.js';
 import { loadSodium } from './sealing/sodium.js';
 import { versionFaults } from './supported-versions.js';
 import { TokensConfigurationError } from './tokens.errors.js';
@@ -109,15 +110,21 @@ export async function loadTokensSettings(plain: unknown): Promise<TokensSettings
   const unsupported = versionFaults();
   if (unsupported.length > 0) throw new TokensConfigurationError(`${unsupported.join('. ')}.`);
   await loadSodium();
-  return readTokensOptions(plain);
+  const encryption: unknown = isObject(plain) ? Reflect.get(plain, 'encryption') : undefined;
+  const load: unknown = isObject(encryption) ? Reflect.get(encryption, 'keys') : undefined;
+  if (!isObject(plain) || !isObject(encryption) || typeof load !== 'function') return readTokensOptions(plain);
+  const loaded = await loadKeys(load as EncryptionKeysLoader);
+  if ('fault' in loaded) return readTokensOptions(plain, loaded.fault);
+  return readTokensOptions({ ...plain, encryption: { ...encryption, keys: loaded.keys } });
 }
 
 /**
  * Checks the options and adds the defaults.
  *
+ * @param keysFault why the function in `encryption.keys` has returned no keys
  * @throws {@link TokensConfigurationError} that names every fault, not only the first
  */
-export function readTokensOptions(plain: unknown): TokensSettings {
+export function readTokensOptions(plain: unknown, keysFault?: string): TokensSettings {
   const options = instantiate(TopLevelSettings, plain);
   const refresh = instantiate(RefreshSettings, options.refresh);
   const keycloak = options.keycloak && instantiate(KeycloakSettings, options.keycloak);
@@ -125,7 +132,7 @@ export function readTokensOptions(plain: unknown): TokensSettings {
 
   const faults = [
     ...faultsOf(options, ''),
-    ...(isObject(options.encryption) ? encryptionFaults(options.encryption, 'encryption') : []),
+    ...encryptionFaultsOf(options.encryption, keysFault),
     ...providerFaults,
     ...faultsOf(refresh, 'refresh'),
     ...(keycloak ? faultsOf(keycloak, 'keycloak') : []),
@@ -136,18 +143,24 @@ export function readTokensOptions(plain: unknown): TokensSettings {
     );
   }
   const { preparedStatements, connectionTimeoutMs, hostQueryRunner, userId } = options;
+  const { keys } = options.encryption; // no function, because the rules of the keys want a list
   return {
     preparedStatements,
     connectionTimeoutMs,
     hostQueryRunner,
     userId,
-    keyring: new Keyring(options.encryption.keys),
+    keyring: new Keyring(typeof keys === 'function' ? [] : keys),
     refresh,
     keycloak: keycloak ? new KeycloakRealm(keycloak) : null,
     identityProviders: providers,
   };
 }
 
-function isObject(value: unknown): boolean {
+function encryptionFaultsOf(encryption: unknown, keysFault: string | undefined): string[] {
+  if (keysFault !== undefined) return [keysFault];
+  return isObject(encryption) ? encryptionFaults(encryption, 'encryption') : [];
+}
+
+function isObject(value: unknown): value is object {
   return typeof value === 'object' && value !== null;
 }

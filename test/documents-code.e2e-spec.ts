@@ -73,6 +73,7 @@ beforeAll(async () => {
     },
     [
       ...['typescript', '@types/node', '@types/pg', '@nestjs/platform-express', 'undici'],
+      '@nestjs/terminus',
       ...['@nestjs/testing', '@jest/globals', 'jest'],
       ...['typeorm-transactional', 'nestjs-cls'],
       ...['@nestjs-cls/transactional', '@nestjs-cls/transactional-adapter-typeorm'],
@@ -90,7 +91,7 @@ afterAll(async () => {
 
 describe('The code in the documents', () => {
   it('is in no other language than those that the tests know', () => {
-    expect([...new Set(languages.flat())].sort()).toEqual(['mermaid', 'sh', 'sql', 'text', 'ts']);
+    expect([...new Set(languages.flat())].sort()).toEqual(['mermaid', 'sh', 'sql', 'text', 'ts', 'yaml']);
   });
 
   it.each(withPrograms)('compiles against the package: %s', (document) => {
@@ -134,6 +135,7 @@ describe('The code in the documents', () => {
 });
 
 describe.each(['esm', 'commonjs'])('The application of the documents as %s', (format) => {
+  const tokensKey = randomBytes(32).toString('base64');
   let database: TestDatabase;
   let github: GitHubOverHttp;
   let server: ChildProcess;
@@ -214,7 +216,7 @@ describe.each(['esm', 'commonjs'])('The application of the documents as %s', (fo
         NO_COLOR: '1',
         PORT: String(port),
         DATABASE_URL: database.url,
-        TOKENS_KEY: randomBytes(32).toString('base64'),
+        TOKENS_KEY: tokensKey,
         GITHUB_ID: 'id',
         GITHUB_SECRET: 'secret',
         GITHUB_OVER_HTTP: github.url,

@@ -25,6 +25,7 @@ const errors: api.TokensError[] = [
   new api.ProviderMisconfiguredError(subject, '…'),
   new api.UnsupportedProviderError('github', []),
   new api.TokenDecryptionError('…'),
+  new api.KeyInUseError('a', '…', '…', {}),
   new api.TokenStoreUnavailableError('…'),
   new api.TokenStoreUnavailableError('…', '42P01'),
   new api.KeycloakUnavailableError('…'),
@@ -166,7 +167,7 @@ describe('The page of SQL tables', () => {
     );
     const state = sections.get('The state of the refresh') ?? [];
     const tables = schema.split(/^TABLE /m).slice(1);
-    expect(tables.length).toBe(4);
+    expect(tables.length).toBe(5);
     for (const table of tables) {
       const name = /^\w+/.exec(table)?.[0] ?? '';
       const own = sections.get(name) ?? [];

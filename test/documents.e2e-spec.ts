@@ -98,6 +98,19 @@ describe.each(PROMISES)('The promises of %s', (document, exceptSections) => {
   });
 });
 
+describe('The runtime dependencies', () => {
+  it('are those that the documents name', async () => {
+    const { dependencies } = JSON.parse(await readFile('package.json', 'utf8')) as { dependencies: object };
+    const named = (text: string | undefined, pattern: RegExp) =>
+      [...(text ?? '').matchAll(pattern)].map(([, name = '']) => name).toSorted();
+    const [sentence] =
+      /The runtime dependencies are[^]*?\.\n/.exec(await readFile('docs/getting-started.md', 'utf8')) ?? [];
+    const [section] = /## What it depends on\n[^]*?\n## /.exec(await readFile('CONTRIBUTING.md', 'utf8')) ?? [];
+    expect(named(sentence, /`([^`]+)`/g)).toEqual(Object.keys(dependencies).toSorted());
+    expect(named(section, /^\| `([^`]+)`/gm)).toEqual(Object.keys(dependencies).toSorted());
+  });
+});
+
 describe('The README', () => {
   it('fits in 150 lines', async () => {
     expect((await readFile('README.md', 'utf8')).split('\n').length).toBeLessThanOrEqual(151);

@@ -38,6 +38,7 @@ import {
   IdpToken,
   IdpTokenGuard,
   InvalidTokenInputError,
+  KeyInUseError,
   KeycloakAuthGuard,
   KeycloakMisconfiguredError,
   KeycloakSessionExpiredError,
@@ -210,6 +211,11 @@ const answers: Record<
   ERR_TOKENS_DECRYPTION: {
     error: new TokenDecryptionError('The key "2025" is missing.', '2025'),
     answer: { status: 500, title: 'Internal Server Error' },
+  },
+  ERR_TOKENS_KEY_IN_USE: {
+    error: new KeyInUseError('2025', 'texts name it', 'Wait', {}),
+    answer: { status: 409, title: 'Conflict' },
+    retryAfter: '1',
   },
   ERR_TOKENS_STORE_UNAVAILABLE: {
     error: new TokenStoreUnavailableError('PostgreSQL refused to load tokens.', '57P01', 'some_constraint'),

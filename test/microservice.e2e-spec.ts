@@ -40,7 +40,7 @@ import {
 } from '../src/index.js';
 import { KeycloakStandIn } from './support/keycloak-stand-in.js';
 import { createTestDatabase, type TestDatabase } from './support/test-database.js';
-import { newKey } from './support/tokens-app.js';
+import { TEST_KEY } from './support/tokens-app.js';
 import { until } from './support/until.js';
 
 const VICTIM = 'victim-of-the-test';
@@ -214,7 +214,7 @@ beforeAll(async () => {
     imports: [
       TypeOrmModule.forRoot({ type: 'postgres', url: database.url, entities: tokensEntities, retryAttempts: 0 }),
       TokensModule.forRoot({
-        encryption: { keys: [{ id: 'test', secret: newKey() }] },
+        encryption: { keys: [TEST_KEY] },
         keycloak: { serverUrl: keycloak.url, realm: 'app', ...backend },
         identityProviders: { acme: provider, globex: provider },
       }),

@@ -174,6 +174,7 @@ describe('the migrations', () => {
       'idx_auth_tokens_keycloak_user_identity_provider',
       'idx_token_revocations_next_attempt_at',
       'offline_tokens_pkey',
+      'token_keys_pkey',
       'token_revocations_pkey',
     ]);
     const options = await database.query(`SELECT relname, reloptions FROM pg_class

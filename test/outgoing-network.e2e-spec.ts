@@ -13,7 +13,7 @@ import { type OneRefreshSettings, refreshOnce, type RefreshOutcome } from './sup
 import { selfSignedCertificate } from './support/self-signed-certificate.js';
 import { createTestDatabase, type TestDatabase } from './support/test-database.js';
 import { newPair, startTokenEndpoint, type TokenEndpoint } from './support/token-endpoint.js';
-import { newKey } from './support/tokens-app.js';
+import { TEST_KEY } from './support/tokens-app.js';
 
 /** A host that no name server knows, so that only the proxy reaches it. */
 const HOST = 'provider.invalid';
@@ -77,7 +77,7 @@ async function refreshAt(
   environment: Record<string, string> = {},
 ): Promise<RefreshOutcome> {
   const acme = { tokenEndpoint, clientId: 'app', clientSecret: 'app-secret' };
-  const options = { encryption: { keys: [{ id: 'test', secret: newKey() }] }, identityProviders: { acme } };
+  const options = { encryption: { keys: [TEST_KEY] }, identityProviders: { acme } };
   return refreshOnce({ databaseUrl: database.url, options, user: `user-${++users}`, ...settings }, environment);
 }
 

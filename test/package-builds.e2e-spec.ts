@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import { mkdir, readdir, readFile, readlink, rm, symlink, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 
 import { afterAll, beforeAll, describe, expect, it, jest } from '@jest/globals';
 import ts from 'typescript';
@@ -189,6 +189,32 @@ import { take } from './taker.cjs';
 export const give = (tokens: TokenManager) => take(tokens);`,
 };
 
+/** Prints the exports of the entry point for health checks, by both builds, and what dependency injection gives them. */
+const healthProgram = `
+import { createRequire } from 'node:module';
+import * as imported from 'nestjs-idp-tokens/health';
+
+const required = createRequire(import.meta.url)('nestjs-idp-tokens/health');
+const copy = createRequire(import.meta.url)('${BUILDS.cjs.replace('index.js', 'health/index.js')}');
+for (const { TokensHealthIndicator: indicator } of [imported, required, copy]) {
+  const types = Reflect.getMetadata('design:paramtypes', indicator).map(({ name }) => name);
+  console.log(indicator === imported.TokensHealthIndicator, types.join(' '));
+}
+`;
+
+/** Two hosts that check the types of the entry point for health checks. */
+const typedHealthProgram = `
+import { HealthCheckService } from '@nestjs/terminus';
+import { TokensHealthIndicator, type TokensHealthOptions } from 'nestjs-idp-tokens/health';
+export async function isReady(health: HealthCheckService, tokens: TokensHealthIndicator): Promise<boolean> {
+  const options: TokensHealthOptions = { pairWaitingSeconds: 10, timeoutMs: undefined };
+  const { details } = await health.check([() => tokens.isHealthy('tokens', options)]);
+  return details.tokens?.status === 'up';
+}`;
+
+/** All programs have one key, because the registry of the database refuses others. */
+const secret = randomBytes(32).toString('base64');
+
 let database: TestDatabase;
 let packed: PackedPackage;
 let host: Consumer;
@@ -205,6 +231,9 @@ beforeAll(async () => {
     'copies.js': `import '${BUILDS.esm}'; import '${BUILDS.cjs}'; import '${BUILDS.cjs}?again';`,
     'keycloak.js': keycloakProgram,
     'bundler.js': bundlerProgram,
+    'health.js': healthProgram,
+    'types/health.mts': typedHealthProgram,
+    'types/health.cts': typedHealthProgram,
     ...typedPrograms,
   };
   host = await createConsumer(packed, files, [
@@ -223,7 +252,6 @@ afterAll(async () => {
 });
 
 function runNode(script: string): ReturnType<Consumer['run']> {
-  const secret = randomBytes(32).toString('base64');
   return host.run(process.execPath, [script], { DATABASE_URL: database.url, TOKENS_SECRET: secret });
 }
 
@@ -329,7 +357,23 @@ describe('The builds of the package', () => {
       [...text.matchAll(/(?:from |import\()['"]([^.'"][^'"]*)/g)].map(([, name]) => name),
     );
     const packages = [...new Set(named)].filter((name) => !name?.startsWith('node:')).sort();
-    expect(packages).toEqual(['@nestjs/common', '@nestjs/core', 'pg', 'rxjs', 'typeorm']);
+    const peers = ['@nestjs/common', '@nestjs/core', '@nestjs/terminus', '@nestjs/typeorm', 'pg', 'rxjs', 'typeorm'];
+    expect(packages).toEqual(peers);
+  });
+
+  it('load @nestjs/terminus for health checks only, so that other hosts do without it', async () => {
+    // This host has no terminus, and the tests before this one have used every other part of the package.
+    const { exitCode, output } = await runNode('health.js');
+    expect(exitCode).not.toBe(0);
+    expect(output).toContain("Cannot find package '@nestjs/terminus'");
+    const terminus = join(host.folder, 'node_modules/@nestjs/terminus');
+    await symlink(resolve('node_modules/@nestjs/terminus'), terminus, 'dir');
+    const types = 'HealthIndicatorService KeyRingCheck RefreshCommitter RefreshDrain';
+    const found = await host.run(process.execPath, ['--no-warnings', 'health.js']);
+    expect(found).toEqual({ exitCode: 0, output: `true ${types}\ntrue ${types}\nfalse ${types}\n` });
+    for (const file of ['types/health.mts', 'types/health.cts']) {
+      expect(compile([file], { skipLibCheck: true })).toEqual([]); // terminus names packages that hosts may lack
+    }
   });
 
   it('stop the boot on a version that they do not support, and name what is supported', async () => {

@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { readFile } from 'node:fs/promises';
+import { chmod, mkdir, readFile, symlink } from 'node:fs/promises';
 import { join, posix } from 'node:path';
 
 import { afterAll, beforeAll, describe, expect, it, jest } from '@jest/globals';
@@ -53,6 +53,18 @@ const { NestFactory } = require('@nestjs/core');
 const { TypeOrmModule } = require('@nestjs/typeorm');`,
   'a CommonJS user',
 );
+
+/** A configuration file of the command line, in CommonJS. */
+const configFile = `
+const { defineTokensConfig } = require('nestjs-idp-tokens');
+module.exports = defineTokensConfig({
+  dataSource: { type: 'postgres', url: process.env.DATABASE_URL },
+  tokens: {
+    encryption: { keys: [{ id: 'consumer', secret: process.env.TOKENS_SECRET }] },
+    identityProviders: { github: { clientId: 'id', clientSecret: 'secret' } },
+  },
+});
+`;
 
 const bothProgram = `
 const required = require('nestjs-idp-tokens');
@@ -168,6 +180,9 @@ const typeScriptOptions = {
   files: ['app.mts', 'app.cts'],
 };
 
+/** All programs have one key, because the registry of the database refuses others. */
+const secret = randomBytes(32).toString('base64');
+
 let database: TestDatabase;
 let packed: PackedPackage;
 let consumer: Consumer;
@@ -184,6 +199,7 @@ beforeAll(async () => {
     packed,
     {
       'package.json': '{ "name": "consumer", "private": true }',
+      'idp-tokens.config.cjs': configFile,
       'esm.mjs': esmProgram,
       'cjs.cjs': cjsProgram,
       'both.cjs': bothProgram,
@@ -205,7 +221,7 @@ afterAll(async () => {
 function runNode(script: string): ReturnType<Consumer['run']> {
   return consumer.run(process.execPath, ['--disable-warning=ExperimentalWarning', script], {
     DATABASE_URL: database.url,
-    TOKENS_SECRET: randomBytes(32).toString('base64'),
+    TOKENS_SECRET: secret,
   });
 }
 
@@ -248,6 +264,35 @@ describe('The packed package', () => {
 
   it('works when it is required from CommonJS', async () => {
     await expect(runNode('cjs.cjs')).resolves.toEqual({ exitCode: 0, output: 'the token of a CommonJS user\n' });
+  });
+
+  it('has a command line that npx runs, with a configuration file of the host', async () => {
+    const installed = join(consumer.folder, 'node_modules/nestjs-idp-tokens');
+    const manifest = JSON.parse(await readFile(join(installed, 'package.json'), 'utf8')) as {
+      bin: Record<string, string>;
+    };
+    const name = 'idp-tokens';
+    const path = manifest.bin[name] ?? '';
+    // As npm links the programs of a package that it installs.
+    await mkdir(join(consumer.folder, 'node_modules/.bin'), { recursive: true });
+    await symlink(join(installed, path), join(consumer.folder, 'node_modules/.bin', name));
+    await chmod(join(installed, path), 0o755);
+    const npx = async (...words: string[]) => {
+      const { exitCode, output } = await consumer.run('npx', ['--no-install', name, ...words, '--json'], {
+        DATABASE_URL: database.url,
+        TOKENS_SECRET: secret,
+        NO_UPDATE_NOTIFIER: '1',
+      });
+      return { exitCode, answer: JSON.parse(output) as object };
+    };
+    await expect(npx('keys', 'status')).resolves.toMatchObject({
+      exitCode: 0,
+      answer: { command: 'keys status', ok: true },
+    });
+    await expect(npx('status', '--config', 'missing.mjs')).resolves.toMatchObject({
+      exitCode: 2,
+      answer: { ok: false },
+    });
   });
 
   it('is one package for both: the classes are the same', async () => {

@@ -19,7 +19,7 @@ import { DatabaseProxy } from './support/database-proxy.js';
 import { everythingPrinted } from './support/secrets.js';
 import { connectionsInUse, createTestDatabase, openDataSource, type TestDatabase } from './support/test-database.js';
 import { newPair, startTokenEndpoint, type TokenEndpoint } from './support/token-endpoint.js';
-import { newKey } from './support/tokens-app.js';
+import { TEST_KEY } from './support/tokens-app.js';
 import { until } from './support/until.js';
 
 /** What the code of the host throws at each of these moments. */
@@ -69,7 +69,7 @@ async function boot(source: Partial<PostgresDataSourceOptions> = { url: database
         retryAttempts: 0,
       }),
       TokensModule.forRoot({
-        encryption: { keys: [{ id: 'test', secret: newKey() }] },
+        encryption: { keys: [TEST_KEY] },
         identityProviders: { acme: { clientId: 'c', clientSecret: 's', tokenEndpoint: endpoint.url } },
       }),
     ],
@@ -178,14 +178,13 @@ describe('a data source with another user or schema', () => {
     const testing = await Test.createTestingModule({
       imports: [
         TypeOrmModule.forRootAsync({ useFactory: () => ({}), dataSourceFactory: () => Promise.resolve(other) }),
-        TokensModule.forRoot({ encryption: { keys: [{ id: 'test', secret: newKey() }] }, identityProviders: {} }),
+        TokensModule.forRoot({ encryption: { keys: [TEST_KEY] }, identityProviders: {} }),
       ],
     }).compile();
     testing.useLogger(false);
-    await testing.init();
     const refusal: unknown = await testing
-      .get(AuthTokenStore)
-      .loadTokens(KEY)
+      .init()
+      .then((booted) => booted.get(AuthTokenStore).loadTokens(KEY))
       .catch((error: unknown) => error);
     await testing.close();
     return refusal;

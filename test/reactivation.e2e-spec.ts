@@ -126,14 +126,15 @@ describe('Grants that ended by mistake', () => {
     await expect(database.query('SELECT token_version FROM auth_tokens ORDER BY id')).resolves.toEqual(before);
   });
 
-  it('come back by the statements of the operations page', async () => {
+  it('of Keycloak come back by the statement of the operations page', async () => {
     const page = await readFile(new URL('../docs/operations.md', import.meta.url), 'utf8');
     const statements = page.split('```sql\n').map((part) => part.split('```')[0] ?? '');
-    const [pairs = '', offlineTokens = ''] = statements.filter((text) => text.startsWith('UPDATE'));
-    const since = pairs.replaceAll("'github'", "'acme'").replace('2026-11-24 09:00:00+00', '2020-01-01');
-    await database.query(since);
-    await expect(working()).resolves.toEqual(users);
-    await expect(database.query(offlineTokens)).resolves.toEqual([]);
+    const [statement = ''] = statements.filter((text) => text.startsWith('UPDATE offline_tokens'));
+    await database.query(`INSERT INTO offline_tokens (user_id, offline_token, status, last_error_code)
+      VALUES ('ended', 'sealed', 'reauthentication_required', 'invalid_grant')`);
+    await database.query(statement);
+    const row = await database.query("DELETE FROM offline_tokens WHERE user_id = 'ended' RETURNING status");
+    expect(row).toEqual([{ status: 'active' }]);
   });
 
   it('come back or not with the transaction around the call', async () => {

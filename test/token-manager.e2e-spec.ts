@@ -1,5 +1,3 @@
-import { createCipheriv, createHash, createHmac, randomBytes } from 'node:crypto';
-
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
 import type { INestApplication } from '@nestjs/common';
 import type { DataSource } from 'typeorm';
@@ -14,6 +12,7 @@ import {
   TokensNotFoundError,
   UnsupportedProviderError,
 } from '../src/index.js';
+import { fernet } from './support/fernet.js';
 import { everythingPrinted } from './support/secrets.js';
 import { connectionsInUse, createTestDatabase, type TestDatabase } from './support/test-database.js';
 import { newPair, startTokenEndpoint, type TokenEndpoint } from './support/token-endpoint.js';
@@ -48,13 +47,18 @@ function openApp(keys: object[]): Promise<{ app: INestApplication; dataSource: D
   });
 }
 
-/** Runs work with a manager that has other keys and the same rows. */
+/**
+ * Runs work with a manager that has other keys and the same rows. No key is registered meanwhile, because the application
+ * would not boot with some of them.
+ */
 async function withKeys<T>(keys: object[], work: (manager: TokenManager) => Promise<T>): Promise<T> {
+  await database.query('DELETE FROM token_keys');
   const other = await openApp(keys);
   try {
     return await work(other.app.get(TokenManager));
   } finally {
     await other.app.close();
+    await database.query('DELETE FROM token_keys');
   }
 }
 
@@ -89,20 +93,6 @@ afterAll(async () => {
 async function rowOf(userId: string): Promise<Record<string, string> | undefined> {
   const [row] = await database.query('SELECT * FROM auth_tokens WHERE keycloak_user_id = $1', [userId]);
   return row as Record<string, string> | undefined;
-}
-
-function fernet(plaintext: string): string {
-  const key = createHash('sha256').update(legacySecret).digest();
-  const iv = randomBytes(16);
-  const cipher = createCipheriv('aes-128-cbc', key.subarray(16), iv);
-  const head = Buffer.concat([
-    Buffer.of(0x80, 0, 0, 0, 0, 0x67, 1, 2, 3),
-    iv,
-    cipher.update(plaintext),
-    cipher.final(),
-  ]);
-  const mac = createHmac('sha256', key.subarray(0, 16)).update(head).digest();
-  return Buffer.concat([head, mac]).toString('base64').replaceAll('+', '-').replaceAll('/', '_');
 }
 
 describe('TokenManager.storeIdpTokens and getIdpToken', () => {
@@ -283,7 +273,7 @@ describe('sealed tokens', () => {
     await database.query(
       `INSERT INTO auth_tokens (keycloak_user_id, identity_provider, access_token, refresh_token,
          access_token_expires_at, refresh_token_expires_at) VALUES ($1, 'acme', $2, $3, 0, 0)`,
-      [user, fernet('legacy-access'), fernet('legacy-refresh')],
+      [user, fernet('legacy-access', legacySecret), fernet('legacy-refresh', legacySecret)],
     );
     const token = await tokens.getIdpToken(user, 'acme');
     expect(token.accessToken).toBe('legacy-access');
@@ -310,7 +300,9 @@ describe('offline tokens', () => {
   });
 
   it('open as the adopted system sealed them', async () => {
-    const stored = JSON.stringify({ tokens: fernet(JSON.stringify({ refresh_token: 'legacy-offline' })) });
+    const stored = JSON.stringify({
+      tokens: fernet(JSON.stringify({ refresh_token: 'legacy-offline' }), legacySecret),
+    });
     const handle = app.get(OfflineTokenStore).getInstance(user);
     await handle.storeToken(stored);
     await expect(tokens.loadOfflineToken(user)).resolves.toBe('legacy-offline');

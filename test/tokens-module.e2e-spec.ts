@@ -41,6 +41,7 @@ afterEach(async () => {
   await until(() => connectionsInUse(dataSource) === 0);
   await app?.close();
   app = undefined;
+  await database.query('DELETE FROM token_keys'); // each application has a key of its own
 });
 
 afterAll(async () => {
@@ -371,6 +372,7 @@ describe('The package', () => {
       'IdpToken',
       'IdpTokenGuard',
       'InvalidTokenInputError',
+      'KeyInUseError',
       'KeycloakAuthGuard',
       'KeycloakMisconfiguredError',
       'KeycloakSessionExpiredError',
@@ -391,6 +393,8 @@ describe('The package', () => {
       'StoredOfflineToken',
       'TokenCipher',
       'TokenDecryptionError',
+      'TokenKeyRecord',
+      'TokenKeyRotation',
       'TokenManager',
       'TokenRevocation',
       'TokenStoreUnavailableError',
@@ -405,6 +409,7 @@ describe('The package', () => {
       'UserAuthTokens',
       'UserOfflineToken',
       'completePolicy',
+      'defineTokensConfig',
       'runTokenMigrations',
       'tokensEntities',
       'tokensMigrations',

@@ -16,7 +16,7 @@ import {
 } from '../src/index.js';
 import { createLegacyTables, legacyRows } from './support/legacy-tables.js';
 import { createTestDatabase, openDataSource, type TestDatabase } from './support/test-database.js';
-import { newKey } from './support/tokens-app.js';
+import { TEST_KEY } from './support/tokens-app.js';
 
 const NAMES = tokensMigrations.map(({ name }) => name);
 
@@ -35,7 +35,7 @@ afterEach(async () => {
 
 function tokensOptions(): TokensModuleOptions {
   return {
-    encryption: { keys: [{ id: 'test', secret: newKey() }] },
+    encryption: { keys: [TEST_KEY] },
     identityProviders: { github: { clientId: 'c', clientSecret: 's' } },
   };
 }

@@ -3,8 +3,8 @@ import { moduleReads, startModule } from '../rivals/module.js';
 import { race } from '../support/race.js';
 import { randomUsers } from '../support/users.js';
 
-const [url = '', users = '', callers = '', seed = ''] = process.argv.slice(2);
-const contestant = moduleReads(await startModule(url));
+const [url = '', users = '', callers = '', seed = '', options = '{}'] = process.argv.slice(2);
+const contestant = moduleReads(await startModule(url, JSON.parse(options) as Parameters<typeof startModule>[1]));
 const nextUser = randomUsers(Number(users), Number(seed));
 const settings = { callers: Number(callers), rounds: 1, warmUpMs: 3000, turnMs: 5000, nextUser };
 

@@ -3,7 +3,7 @@ import type { Standing } from './race.js';
 import type { Spread } from './statistics.js';
 
 /** Returns the results as Markdown tables, with medians and with quartiles in brackets. */
-export function tables({ reads, stores, sealing, http, storm, growth, latency, neighbour }: Results): string {
+export function tables({ reads, stores, sealing, http, storm, growth, latency, neighbour, rotation }: Results): string {
   const blocks: string[] = [];
   if (reads) {
     const rows = reads.flatMap(({ callers, standings }) => standings.map((standing) => [callers, ...row(standing)]));
@@ -90,6 +90,25 @@ export function tables({ reads, stores, sealing, http, storm, growth, latency, n
       ['both in sum', spread(sum.perSecond, 0), spread(sum.ratio)],
     ];
     blocks.push(table(`A second process, ${callers} callers in each`, ['', 'reads/s', 'ratio to alone'], rows));
+  }
+  if (rotation) {
+    const { callers, aloneRowsPerSecond, beside, status, read } = rotation;
+    const rows = [
+      ['alone, no limit', spread(aloneRowsPerSecond, 0), '', ''],
+      ...beside.map(({ name, rowsPerSecond, readsPerSecond, readersShare }) => [
+        name,
+        spread(rowsPerSecond, 0),
+        spread(readsPerSecond, 0),
+        spread(readersShare),
+      ]),
+    ];
+    const columns = ['reseal', 'rows/s', 'reads/s', 'ratio to reads alone'];
+    blocks.push(table(`A reseal beside ${callers} readers`, columns, rows));
+    blocks.push(
+      `status() over ${count(status.rows)} rows: ${spread(status.seconds, 1)} s, the command idp-tokens status: ` +
+        `${spread(status.commandSeconds, 1)} s. Statements of a read: ` +
+        `${read.statements}, of these to the registry of keys: ${read.ofRegistry}.`,
+    );
   }
   return blocks.join('\n\n');
 }

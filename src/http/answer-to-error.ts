@@ -26,6 +26,7 @@ const ANSWERS: Record<TokensErrorCode, Answer> = {
   ERR_TOKENS_PROVIDER_MISCONFIGURED: { status: 500, detail: 'The identity provider refuses this server.' },
   ERR_TOKENS_UNSUPPORTED_PROVIDER: { status: 400, detail: 'This identity provider is not supported.' },
   ERR_TOKENS_DECRYPTION: { status: 500, detail: 'The stored tokens cannot be read.' },
+  ERR_TOKENS_KEY_IN_USE: { status: 409, detail: 'The encryption key is still in use.' },
   ERR_TOKENS_STORE_UNAVAILABLE: {
     status: 503,
     detail: 'The token store cannot be reached. Try again shortly.',

@@ -118,7 +118,8 @@ export class OfflineSessions {
       const rejected = await this.table.loadCommitted(userId);
       if (rejected?.version === before.version) {
         const token = { offlineToken: this.vault.seal(userId, offlineToken) };
-        await this.table.replace(userId, rejected.offlineToken, token, clientId);
+        const loaded = { loaded: rejected.offlineToken, loadedVersion: rejected.version };
+        await this.table.replace(userId, loaded, token, clientId);
       }
       return this.refresh(userId);
     }

@@ -18,6 +18,31 @@ export class OfflineTokenVault {
     return JSON.stringify({ tokens: this.cipher.seal(payload, location) });
   }
 
+  /**
+   * Seals the content of a stored text anew, by the first key of the key ring. The text keeps its form, also that of a
+   * host which stores the sealed text alone.
+   *
+   * @throws {@link TokenDecryptionError} when the stored text does not open
+   */
+  reseal(userId: string, stored: string): string {
+    const location = offlineTokenLocation(userId);
+    const { sealed, embed } = formOf(stored);
+    return embed(this.cipher.seal(this.cipher.open(sealed, location), location));
+  }
+
+  /** Returns whether two stored texts have the same content, although it may be sealed twice. */
+  isSame(userId: string, stored: string, other: string): boolean {
+    if (stored === other) return true;
+    const location = offlineTokenLocation(userId);
+    try {
+      const [content, otherContent] = [stored, other].map((text) => this.cipher.open(formOf(text).sealed, location));
+      return content === otherContent;
+    } catch (error) {
+      if (error instanceof TokenDecryptionError) return false;
+      throw error;
+    }
+  }
+
   /** @throws {@link TokenDecryptionError} when the stored text does not open */
   open(userId: string, stored: string): string {
     const sealed = textField(stored, 'tokens');
@@ -30,13 +55,24 @@ export class OfflineTokenVault {
   }
 }
 
+/** Returns the sealed text that a stored text contains, and a function that puts another one in its place. */
+export function formOf(stored: string): { readonly sealed: string; readonly embed: (anew: string) => string } {
+  const sealed = textField(stored, 'tokens');
+  if (sealed === undefined) return { sealed: stored, embed: (anew) => anew };
+  return { sealed, embed: (anew) => JSON.stringify({ ...objectOf(stored), tokens: anew }) };
+}
+
 /** Returns a text field of a JSON object; undefined if there is no such field. */
 function textField(json: string, field: string): string | undefined {
+  const value: unknown = Reflect.get(objectOf(json), field);
+  return typeof value === 'string' ? value : undefined;
+}
+
+function objectOf(json: string): object {
   try {
     const parsed: unknown = JSON.parse(json);
-    const value: unknown = typeof parsed === 'object' && parsed !== null ? Reflect.get(parsed, field) : undefined;
-    return typeof value === 'string' ? value : undefined;
+    return typeof parsed === 'object' && parsed !== null ? parsed : {};
   } catch {
-    return undefined;
+    return {};
   }
 }

@@ -4,6 +4,7 @@ import { TokensConfigurationError, TokenStoreUnavailableError } from '../tokens.
 import { sqlStateOf, translateDriverError } from './driver-error.js';
 import { CreateTokenTables1763942400000 } from './migrations/1763942400000-create-token-tables.js';
 import { AddRefreshState1763942400001 } from './migrations/1763942400001-add-refresh-state.js';
+import { recordStatements } from './migrations/recorded-statements.js';
 import { TokensMigrationExecutor } from './migrations/tokens-migration-executor.js';
 
 /** The migrations of this module in their order, for the `migrations` option of a data source. */
@@ -33,22 +34,64 @@ const NO_SCHEMA = '3F000';
  * @throws {@link TokenStoreUnavailableError} when PostgreSQL refuses
  */
 export async function runTokenMigrations(dataSource: DataSource): Promise<string[]> {
+  return inMigrationTransaction(
+    dataSource,
+    async (queryRunner, executor) => {
+      const applied = await executor.executePendingMigrations();
+      await queryRunner.commitTransaction();
+      return applied.map(({ name }) => name);
+    },
+    [],
+  );
+}
+
+/** The migrations that a database does not have yet, and their SQL. */
+export interface MigrationPlan {
+  readonly names: readonly string[];
+  /** The statements in their order, without the transaction around them. */
+  readonly statements: readonly string[];
+}
+
+/**
+ * Returns what {@link runTokenMigrations} would execute. It changes nothing, and rewrites and locks no table that exists:
+ * it creates the tables that are missing in a transaction that it rolls back, and executes nothing else.
+ *
+ * @throws every error of {@link runTokenMigrations}
+ */
+export async function planTokenMigrations(dataSource: DataSource): Promise<MigrationPlan> {
+  const none: MigrationPlan = { names: [], statements: [] };
+  return inMigrationTransaction(
+    dataSource,
+    async (queryRunner, executor) => {
+      const recording = await recordStatements(queryRunner);
+      const planned = await executor.executePendingMigrations();
+      recording.end();
+      await queryRunner.rollbackTransaction();
+      return { names: planned.map(({ name }) => name), statements: recording.statements };
+    },
+    none,
+  );
+}
+
+async function inMigrationTransaction<Result>(
+  dataSource: DataSource,
+  work: (queryRunner: QueryRunner, executor: TokensMigrationExecutor) => Promise<Result>,
+  none: Result,
+): Promise<Result> {
   if (!dataSource.isInitialized) {
     throw new TokensConfigurationError('The data source is not initialised. Await dataSource.initialize() first.');
   }
   const queryRunner = dataSource.createQueryRunner('master');
   const executor = new TokensMigrationExecutor(dataSource, queryRunner, tokensMigrations);
   try {
-    if ((await executor.getPendingMigrations()).length === 0) return [];
+    if ((await executor.getPendingMigrations()).length === 0) return none;
     // The executor reads the migrations table again when it has the lock. It must see what the process before it
     // committed.
     await queryRunner.startTransaction('READ COMMITTED');
     await liftTimeouts(queryRunner);
     // A lock of the transaction and not of the session, because poolers in transaction mode do not keep sessions.
     await queryRunner.query(`SELECT pg_advisory_xact_lock(${MIGRATION_LOCK})`);
-    const applied = await executor.executePendingMigrations();
-    await queryRunner.commitTransaction();
-    return applied.map(({ name }) => name);
+    return await work(queryRunner, executor);
   } catch (error) {
     await rollBack(queryRunner);
     throw sqlStateOf(error) === NO_SCHEMA ? schemaMissing(dataSource) : translateMigrationError(error);

@@ -1,7 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 
 import { Inject, Injectable } from '@nestjs/common';
-import type { QueryConfig, QueryResultRow } from 'pg';
+import type { PoolClient, QueryConfig, QueryResult, QueryResultRow } from 'pg';
 import { DataSource } from 'typeorm';
 
 import { within } from '../within.js';
@@ -13,6 +13,16 @@ import { type Statement, valuesOf } from './statement.js';
 
 /** The pauses double from 10 ms to this one, so the executor tries a locked row for 1.3 s. */
 const LONGEST_LOCK_PAUSE_MS = 640;
+
+/** A statement that reads a whole table may take so long. */
+const WHOLE_TABLE_TIMEOUT_MS = 600_000;
+
+/**
+ * The limits of the role and of the pool are for statements on single rows. PostgreSQL has `transaction_timeout` from 17
+ * on.
+ */
+const LIFT_LIMITS = `SELECT set_config(name, '${WHOLE_TABLE_TIMEOUT_MS}', true) FROM pg_settings
+  WHERE name IN ('statement_timeout', 'transaction_timeout')`;
 
 /**
  * Runs the statements of the module on query runners of the primary, as named prepared statements. Their measured
@@ -59,12 +69,29 @@ export class StatementExecutor {
    * connection. If the server has lost the prepared plan of a statement, the statement had no effect, and the executor
    * repeats it under another name. The repetitions end after as many as the pool has connections, but not before three.
    */
-  async executeDetached<Params extends object, Row>(statement: Statement<Params, Row>, params: Params): Promise<Row[]> {
+  executeDetached<Params extends object, Row>(statement: Statement<Params, Row>, params: Params): Promise<Row[]> {
+    return this.#executeDetached(statement, params, (client, config) => client.query(config));
+  }
+
+  /**
+   * Runs a statement that only reads as {@link executeDetached} does, but gives it ten minutes, because it reads a whole
+   * table. A `statement_timeout` of the role or of the pool does not end it.
+   */
+  executeOnWholeTable<Params extends object, Row>(statement: Statement<Params, Row>, params: Params): Promise<Row[]> {
+    return this.#executeDetached(statement, params, readWithoutLimits, WHOLE_TABLE_TIMEOUT_MS);
+  }
+
+  async #executeDetached<Params extends object, Row>(
+    statement: Statement<Params, Row>,
+    params: Params,
+    run: Run,
+    timeoutMs = this.settings.connectionTimeoutMs,
+  ): Promise<Row[]> {
     const values = valuesOf(statement, params);
     for (let triesLeft = Math.max(poolSizeOf(this.dataSource), MOST_LOSSES); ; triesLeft--) {
       const config = this.#config(statement, values);
       try {
-        return (await this.#executeOnce(config, statement.action)).map((row) => statement.read(row));
+        return (await this.#executeOnce(config, statement.action, run, timeoutMs)).map((row) => statement.read(row));
       } catch (error) {
         const hasLostPlan = isPlanLost(error);
         if (hasLostPlan) this.#names.replace(statement.name, config.name, error);
@@ -93,12 +120,11 @@ export class StatementExecutor {
     }
   }
 
-  async #executeOnce(config: QueryConfig, action: string): Promise<QueryResultRow[]> {
+  async #executeOnce(config: QueryConfig, action: string, run: Run, timeoutMs: number): Promise<QueryResultRow[]> {
     const runner = this.dataSource.createQueryRunner('master');
     const client = await this.scope.connect(runner, action);
     try {
-      const answer = client.query<QueryResultRow>(config);
-      const result = await within(answer, this.settings.connectionTimeoutMs, () => undefined);
+      const result = await within(run(client, config), timeoutMs, () => undefined);
       if (result) return result.rows;
       // The pool must not lend this connection again, because the next caller would wait in vain too.
       void client.end().catch(() => undefined);
@@ -111,5 +137,19 @@ export class StatementExecutor {
   #config({ name, text }: Statement<never, unknown>, values: unknown[]): QueryConfig {
     const preparedName = this.#names.of(name);
     return preparedName === undefined ? { text, values } : { name: preparedName, text, values };
+  }
+}
+
+/** Runs a statement on a connection. */
+type Run = (client: PoolClient, config: QueryConfig) => Promise<QueryResult<QueryResultRow>>;
+
+async function readWithoutLimits(client: PoolClient, config: QueryConfig): Promise<QueryResult<QueryResultRow>> {
+  await client.query('BEGIN READ ONLY');
+  try {
+    await client.query(LIFT_LIMITS);
+    return await client.query(config);
+  } finally {
+    // A connection that is lost has no transaction to end.
+    await client.query('ROLLBACK').catch(() => undefined);
   }
 }

@@ -33,6 +33,8 @@ const LOCKED_PAUSE_MS = 100;
 @Injectable()
 export class RefreshCommitter {
   readonly #logger = new Logger(RefreshCommitter.name);
+  /** When the commits under way began, the oldest first, each by an object of its own. */
+  readonly #waitingSince = new Map<object, number>();
 
   constructor(private readonly drain: RefreshDrain) {}
 
@@ -41,6 +43,28 @@ export class RefreshCommitter {
    * tokens are lost. Never rejects. Disowns the tokens if the host deleted their row.
    */
   async commit<Kind extends RefreshKind>(
+    target: RefreshTarget<Kind>,
+    tokens: NewTokens<Kind>,
+    lease: Lease<Kind['row']>,
+  ): Promise<CommitOutcome<Kind>> {
+    this.#waitingSince.set(tokens, performance.now());
+    try {
+      return await this.#commit(target, tokens, lease);
+    } finally {
+      this.#waitingSince.delete(tokens);
+    }
+  }
+
+  /** Returns how many redeemed tokens are not stored yet, and how long the oldest of them have been waiting. */
+  waiting(): { readonly pairs: number; readonly longestMs: number } {
+    const [oldest] = this.#waitingSince.values();
+    return {
+      pairs: this.#waitingSince.size,
+      longestMs: oldest === undefined ? 0 : performance.now() - oldest,
+    };
+  }
+
+  async #commit<Kind extends RefreshKind>(
     target: RefreshTarget<Kind>,
     tokens: NewTokens<Kind>,
     lease: Lease<Kind['row']>,

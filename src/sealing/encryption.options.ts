@@ -27,12 +27,22 @@ export type EncryptionKeyOptions = SealingKeyOptions | LegacyFernetKeyOptions;
  */
 export type EncryptionOptions = OptionsOf<EncryptionSettings>;
 
+/**
+ * Returns the key ring. The module calls it once when the application boots, before anything opens. It may read a file,
+ * or ask a key management service.
+ */
+export type EncryptionKeysLoader = () => readonly EncryptionKeyOptions[] | Promise<readonly EncryptionKeyOptions[]>;
+
 /** The {@link EncryptionOptions} with their rules. */
 export class EncryptionSettings {
-  /** The key ring. The first sealing key seals; every key opens. */
+  /**
+   * The key ring, or a function that returns it, which may be async. The first sealing key seals; every key opens. The
+   * module calls the function once when the application boots. The boot fails if the function throws, rejects, or takes
+   * longer than 30 s.
+   */
   @IsArray()
   @ArrayNotEmpty({ message: 'keys must hold at least one key' })
-  keys!: EncryptionKeyOptions[];
+  keys!: readonly EncryptionKeyOptions[] | EncryptionKeysLoader;
 }
 
 /** The form of a key id. It has no dot, because dots separate the parts of a sealed text. */

@@ -15,6 +15,8 @@ export class Keyring extends SecretHolder {
   readonly sealingKey: SealingKey;
   readonly #keys = new Map<string, SealingKey>();
   readonly #fernetKey: Buffer | undefined;
+  /** Id of the key that opens the Fernet texts of the adopted system. */
+  readonly fernetKeyId: string | undefined;
 
   /** @throws {@link TokensConfigurationError} when a key needs libsodium, and it could not be loaded */
   constructor(keys: readonly EncryptionKeyOptions[]) {
@@ -25,6 +27,7 @@ export class Keyring extends SecretHolder {
     this.sealingKey = first;
     const legacy = keys.find((key) => 'legacyFernetSecret' in key);
     if (legacy) this.#fernetKey = createHash('sha256').update(legacy.legacyFernetSecret).digest();
+    this.fernetKeyId = legacy?.id;
   }
 
   /** Ids of the keys that open sealed texts. */

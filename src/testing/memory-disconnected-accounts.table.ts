@@ -9,7 +9,7 @@ import { MemoryTransactions } from './memory-transactions.js';
 @Injectable()
 export class MemoryDisconnectedAccountsTable implements Pick<
   DisconnectedAccountsTable,
-  keyof DisconnectedAccountsTable
+  Exclude<keyof DisconnectedAccountsTable, 'deleteOfUser'> // only the command line calls it, which has a database
 > {
   readonly #rows: MemoryRows<true>;
 

@@ -1,5 +1,6 @@
 import { Injectable } from '@nestjs/common';
 
+import type { LoadedOfflineToken } from '../storage/offline-tokens/offline-tokens.statements.js';
 import type { OfflineTokensTable } from '../storage/offline-tokens/offline-tokens.table.js';
 import { MemoryRows } from './memory-rows.js';
 import { MemoryTransactions } from './memory-transactions.js';
@@ -32,7 +33,17 @@ export class MemoryOfflineTokensTable implements Statements {
     await this.#rows.write(userId, () => offlineToken);
   }
 
-  async replace(userId: string, loaded: string, { offlineToken }: { readonly offlineToken: string }): Promise<boolean> {
+  /** Returns the committed text. It has no version, because no call seals it anew. */
+  loadCommitted(userId: string): Promise<{ readonly offlineToken: string; readonly version: null } | null> {
+    const offlineToken = this.committed(userId);
+    return Promise.resolve(offlineToken === null ? null : { offlineToken, version: null });
+  }
+
+  async replace(
+    userId: string,
+    { loaded }: LoadedOfflineToken,
+    { offlineToken }: { readonly offlineToken: string },
+  ): Promise<boolean> {
     let isReplaced = false;
     await this.#rows.writeDetached(userId, (stored) => {
       isReplaced = stored === loaded;

@@ -1,6 +1,8 @@
 import { type DynamicModule, Module, type Provider } from '@nestjs/common';
 
 import { IdentityProviderRegistry } from '../identity-providers/identity-provider.registry.js';
+import { KeyRingCheck } from '../key-rotation/key-ring-check.js';
+import { TokenKeyRotation } from '../key-rotation/token-key-rotation.js';
 import { KeycloakTokenVerifier } from '../keycloak/keycloak-token-verifier.js';
 import { TOKENS_DATA_SOURCE } from '../postgres/database.options.js';
 import { QueryRunnerScope } from '../postgres/query-runner-scope.js';
@@ -25,6 +27,7 @@ import { memoryDataSource, MemoryQueryRunnerScope } from './memory-query-runner.
 import { MemoryTokenRevocationsTable } from './memory-token-revocations.table.js';
 import { MemoryTransactions } from './memory-transactions.js';
 import { RedeemerForTesting } from './redeemer-for-testing.js';
+import { rotationForTesting } from './rotation-for-testing.js';
 import { TestTokens } from './test-tokens.js';
 import { TESTING_OPTIONS, testingSettings, type TokensTestingOptions } from './testing.options.js';
 import { verifierForTesting } from './verifier-for-testing.js';
@@ -42,7 +45,8 @@ export class TokensTestingModule {
    *
    * The query runner that {@link QueryRunnerScope.run} gives to its work executes no SQL. {@link QueryRunnerScope.join}
    * accepts a runner of every data source. The tokens in memory then commit or roll back with the transaction of that
-   * runner. Calls that need a Keycloak realm throw {@link TokensConfigurationError}.
+   * runner. Calls that need a Keycloak realm throw {@link TokensConfigurationError}. Calls of
+   * {@link TokenKeyRotation} throw {@link TokensUsageError}.
    *
    * @throws {@link InvalidTokenInputError} | {@link UnsupportedProviderError} when the module boots, for tokens that
    * `storeIdpTokens` would refuse
@@ -72,6 +76,11 @@ function replacements(options: TokensTestingOptions): Provider[] {
     // Refreshes start at once, because the timers of a test may be fakes that stand still.
     { provide: RefreshPace, useValue: { turn: () => Promise.resolve(true) } },
     { provide: TokenRevoker, useValue: { wakeAfterCommit: () => undefined } },
+    {
+      provide: KeyRingCheck,
+      useValue: { run: () => Promise.resolve(undefined), presentFaults: () => Promise.resolve([]) },
+    },
+    { provide: TokenKeyRotation, useValue: rotationForTesting() },
     { provide: KeycloakTokenVerifier, useValue: verifierForTesting(options.bearerTokens ?? {}) },
     {
       provide: AuthTokenStore,

@@ -1,5 +1,6 @@
 import { Injectable } from '@nestjs/common';
 
+import { OfflineTokenVault } from '../keycloak/offline-token-vault.js';
 import { QueryRunnerScope } from '../postgres/query-runner-scope.js';
 import { OfflineTokensTable } from '../storage/offline-tokens/offline-tokens.table.js';
 import { asText, checkSealed, checkUserId } from '../token-input.js';
@@ -14,6 +15,7 @@ export class OfflineTokenStore {
   constructor(
     private readonly table: OfflineTokensTable,
     private readonly scope: QueryRunnerScope,
+    private readonly vault: OfflineTokenVault,
   ) {}
 
   /** Inserts or replaces the token of a user, in one atomic statement. */
@@ -24,15 +26,20 @@ export class OfflineTokenStore {
 
   /**
    * Replaces the loaded token by its successor, if the loaded token is still stored. It compares the stored texts, so
-   * pass what {@link loadToken} returned. It never joins the surrounding transaction, because a rollback would restore
-   * the dead predecessor.
+   * pass what {@link loadToken} returned. A text that was sealed anew by another key meanwhile counts as the same token.
+   * The call never joins the surrounding transaction, because a rollback would restore the dead predecessor.
    *
    * @returns false if another call has replaced or deleted the token; nothing is stored then
    */
   async replaceToken(userId: string, loaded: string, successor: string): Promise<boolean> {
     checkSealed(successor, 'The offline token');
     this.scope.transaction()?.assertOpen();
-    return this.table.replace(checkUserId(userId), loaded, { offlineToken: successor }, null);
+    const user = checkUserId(userId);
+    const token = { offlineToken: successor };
+    if (await this.table.replace(user, { loaded, loadedVersion: null }, token, null)) return true;
+    const row = await this.table.loadCommitted(user);
+    if (!row || !this.vault.isSame(user, loaded, row.offlineToken)) return false;
+    return this.table.replace(user, { loaded: row.offlineToken, loadedVersion: row.version }, token, null);
   }
 
   /** Returns the token of a user as it was stored; `null` if there is none. */

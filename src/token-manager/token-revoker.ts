@@ -4,6 +4,7 @@ import { revokeAt } from '../identity-providers/checked-answer.js';
 import type { RevocationAnswer } from '../identity-providers/identity-provider.js';
 import { IdentityProviderRegistry } from '../identity-providers/identity-provider.registry.js';
 import { LEASE_MARGIN_MS } from '../identity-providers/refresh-policy.js';
+import { TokenKeyRegistry } from '../key-rotation/token-key-registry.js';
 import { logTextOf } from '../postgres/driver-error.js';
 import { QueryRunnerScope } from '../postgres/query-runner-scope.js';
 import { RefreshDrain } from '../refresh/refresh-drain.js';
@@ -49,9 +50,13 @@ export class TokenRevoker implements OnApplicationBootstrap, OnModuleDestroy {
     private readonly cipher: TokenCipher,
     private readonly drain: RefreshDrain,
     private readonly scope: QueryRunnerScope,
+    private readonly keys: TokenKeyRegistry,
   ) {}
 
-  onApplicationBootstrap(): void {
+  /** Begins after the check of the keys, because a process with other keys takes pairs up that it cannot revoke. */
+  async onApplicationBootstrap(): Promise<void> {
+    await this.keys.whenChecked();
+    if (!this.drain.mayStart()) return;
     this.revocations.whenAdded(() => {
       this.wake();
     });

@@ -4,3 +4,8 @@
 --   $2 idp: text
 SELECT FROM "disconnected_accounts" AS note
          WHERE note.keycloak_user_id = $1 AND note.identity_provider = $2;
+
+-- deleteOfUser: delete the notes of a user
+-- idp_tokens_delete_disconnected_of_user_996ef7423e2c, repeated when its connection breaks
+--   $1 keycloakUserId: text
+DELETE FROM "disconnected_accounts" AS note WHERE note.keycloak_user_id = $1;

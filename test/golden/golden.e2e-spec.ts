@@ -10,15 +10,26 @@ import { authTokensLookups } from '../../src/storage/auth-tokens/auth-tokens-loo
 import { authTokensWrites } from '../../src/storage/auth-tokens/auth-tokens-write.statements.js';
 import { disconnectedAccountsStatements } from '../../src/storage/disconnected-accounts/disconnected-accounts.statements.js';
 import { offlineTokensStatements } from '../../src/storage/offline-tokens/offline-tokens.statements.js';
+import {
+  disconnectedStatement,
+  outboxStatement,
+  overviewStatements,
+  reactivatableStatement,
+} from '../../src/storage/overview/overview.statements.js';
+import { overviewShapes } from '../../src/storage/overview/overview.table.js';
+import { openWritersStatement, sealedTextsStatements } from '../../src/storage/sealed-texts/sealed-texts.statements.js';
+import { sealedTextsShapes } from '../../src/storage/sealed-texts/sealed-texts.table.js';
+import { tokenKeysStatements } from '../../src/storage/token-keys/token-keys.statements.js';
 import { tokenRevocationsStatements } from '../../src/storage/token-revocations/token-revocations.statements.js';
 import { tokensEntities } from '../../src/storage/tokens-entities.js';
 import { createTestDatabase, openDataSource, type TestDatabase } from '../support/test-database.js';
 
 const FOLDER = 'test/golden';
-const TABLES = ['auth_tokens', 'offline_tokens', 'token_revocations', 'disconnected_accounts'];
+const TABLES = ['auth_tokens', 'offline_tokens', 'token_revocations', 'disconnected_accounts', 'token_keys'];
 /** The quoted paths by which the module names its tables in a data source without a schema. */
 const PATHS = TABLES.map((table) => `"${table}"`);
-const [AUTH_TOKENS = '', OFFLINE_TOKENS = '', TOKEN_REVOCATIONS = '', DISCONNECTED_ACCOUNTS = ''] = PATHS;
+const [AUTH_TOKENS = '', OFFLINE_TOKENS = '', TOKEN_REVOCATIONS = '', DISCONNECTED_ACCOUNTS = '', TOKEN_KEYS = ''] =
+  PATHS;
 
 type AnyStatement = Statement<never, unknown>;
 
@@ -33,12 +44,42 @@ function lookups(): Record<string, AnyStatement> {
   return each;
 }
 
+/** Returns the statements on sealed texts by their tables and names, such as `auth_tokens.page`. */
+function sealedTexts(): Record<string, AnyStatement> {
+  const paths = { auth_tokens: AUTH_TOKENS, offline_tokens: OFFLINE_TOKENS, token_revocations: TOKEN_REVOCATIONS };
+  const each: Record<string, AnyStatement> = { openWriters: openWritersStatement(Object.values(paths)) };
+  for (const [table, shape] of Object.entries(sealedTextsShapes(paths))) {
+    for (const [name, statement] of Object.entries(sealedTextsStatements(shape)) as [string, AnyStatement][]) {
+      each[`${table}.${name}`] = statement;
+    }
+  }
+  return each;
+}
+
+/** Returns the statements of the overview by their tables and names, such as `pairs.states`. */
+function overview(): Record<string, AnyStatement> {
+  const each: Record<string, AnyStatement> = {
+    reactivatable: reactivatableStatement(AUTH_TOKENS),
+    outbox: outboxStatement(TOKEN_REVOCATIONS),
+    disconnected: disconnectedStatement(DISCONNECTED_ACCOUNTS, AUTH_TOKENS),
+  };
+  for (const [table, shape] of Object.entries(overviewShapes(AUTH_TOKENS, OFFLINE_TOKENS))) {
+    for (const [name, statement] of Object.entries(overviewStatements(shape)) as [string, AnyStatement][]) {
+      each[`${table}.${name}`] = statement;
+    }
+  }
+  return each;
+}
+
 const statements: Record<string, Record<string, AnyStatement>> = {
   'auth_tokens.lookups': lookups(),
   'auth_tokens.writes': { ...authTokensWrites(AUTH_TOKENS, TOKEN_REVOCATIONS, DISCONNECTED_ACCOUNTS) },
   'auth_tokens.leases': { ...authTokensLeases(AUTH_TOKENS) },
   offline_tokens: { ...offlineTokensStatements(OFFLINE_TOKENS) },
   token_revocations: { ...tokenRevocationsStatements(TOKEN_REVOCATIONS) },
+  token_keys: { ...tokenKeysStatements(TOKEN_KEYS) },
+  sealed_texts: sealedTexts(),
+  overview: overview(),
   disconnected_accounts: { ...disconnectedAccountsStatements(DISCONNECTED_ACCOUNTS) },
 };
 

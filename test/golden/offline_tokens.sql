@@ -210,16 +210,18 @@ INSERT INTO "offline_tokens" AS stored (user_id, offline_token, token_version, c
            VALUES ($1, $2, $3, $4) ON CONFLICT (user_id) DO NOTHING;
 
 -- replace: replace an offline token
--- idp_tokens_replace_offline_ade5da56f62d, repeated when its connection breaks
+-- idp_tokens_replace_offline_62d9e1badbb3, repeated when its connection breaks
 --   $1 offlineToken: character varying
 --   $2 version: bigint
 --   $3 clientId: character varying
 --   $4 userId: text
 --   $5 loaded: text
+--   $6 loadedVersion: bigint
 UPDATE "offline_tokens" AS stored SET offline_token = $1, token_version = $2, parent_version = NULL, client_id = $3,
            issued_at = clock_timestamp(), lease_id = NULL, lease_expires_at = NULL, lease_outcome_unknown = false, open_leases = 0, first_leased_at = NULL, retry_at = NULL, failure_count = 0, failure_kind = NULL, last_error_code = NULL, access_token_rejected = false, quarantined_until = NULL, status = 'active', updated_at = clock_timestamp()
         WHERE stored.user_id = (SELECT own.user_id FROM "offline_tokens" AS own WHERE own.user_id = $4
-            FOR NO KEY UPDATE NOWAIT) AND stored.offline_token = $5 RETURNING stored.user_id;
+            FOR NO KEY UPDATE NOWAIT)
+          AND (stored.offline_token = $5 OR stored.token_version = $6::bigint) RETURNING stored.user_id;
 
 -- delete: delete an offline token
 -- idp_tokens_delete_offline_8280770343c5, never repeated

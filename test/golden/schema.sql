@@ -76,3 +76,10 @@ TABLE disconnected_accounts ()
   identity_provider character varying NOT NULL
   disconnected_at timestamp with time zone NOT NULL DEFAULT now()
   CONSTRAINT disconnected_accounts_pkey PRIMARY KEY (keycloak_user_id, identity_provider)
+
+TABLE token_keys ()
+  id character varying NOT NULL
+  check_text character varying NOT NULL
+  created_at timestamp with time zone NOT NULL DEFAULT now()
+  retired_at timestamp with time zone
+  CONSTRAINT token_keys_pkey PRIMARY KEY (id)

@@ -7,7 +7,7 @@ import { TypeOrmModule } from '@nestjs/typeorm';
 import { DataSource } from 'typeorm';
 
 import { tokensEntities, TokensExceptionFilter, TokensModule, type TokensModuleOptions } from '../../src/index.js';
-import { newKey } from './tokens-app.js';
+import { TEST_KEY } from './tokens-app.js';
 
 /** The HTTP platforms of Nest, for `describe.each`. */
 export const httpPlatforms = [
@@ -40,7 +40,7 @@ export async function startHttpHost(setup: HttpHostSetup): Promise<HttpHost> {
     imports: [
       TypeOrmModule.forRoot({ type: 'postgres', url: databaseUrl, entities: tokensEntities, retryAttempts: 0 }),
       TokensModule.forRoot({
-        encryption: { keys: [{ id: 'test', secret: newKey() }] },
+        encryption: { keys: [TEST_KEY] },
         identityProviders: {},
         ...options,
       }),

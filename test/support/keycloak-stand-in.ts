@@ -67,6 +67,8 @@ export class KeycloakStandIn implements AskableRealm {
   endpointsUrl: string | undefined;
   /** The path of the token endpoint in the metadata, below the URL of the realm. */
   tokenPath = '/protocol/openid-connect/token';
+  /** The scopes that the metadata name; undefined if they name none. */
+  scopes: string[] | undefined;
   /** Whether every client may introspect every token, as before 26.4.12 and 26.6.2. */
   introspectsForAll = false;
   /** Whether the search for users ignores `idpAlias` and `idpUserId`, as a server does that does not know them. */
@@ -236,6 +238,7 @@ export class KeycloakStandIn implements AskableRealm {
     const oidc = `${realm}/protocol/openid-connect`;
     return {
       issuer: this.#issuer,
+      scopes_supported: this.scopes,
       authorization_endpoint: `${oidc}/auth`,
       token_endpoint: `${realm}${this.tokenPath}`,
       introspection_endpoint: `${oidc}/token/introspect`,

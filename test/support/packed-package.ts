@@ -21,6 +21,7 @@ interface Manifest {
   readonly version: string;
   readonly dependencies: Record<string, string>;
   readonly peerDependencies: Record<string, string>;
+  readonly peerDependenciesMeta: Record<string, { optional?: boolean }>;
 }
 
 /** The package in the form that npm publishes. */
@@ -75,7 +76,7 @@ export interface Consumer {
 /**
  * Makes a project that has the package installed. It unpacks the tarball and links the declared dependencies from this
  * project. It does not run `npm install`, because the suites have no network. An import that package.json does not
- * declare fails, because no other package is linked.
+ * declare fails, because no other package is linked. An optional peer is linked only if the project depends on it.
  *
  * @param files the project's files by their path
  * @param development the packages that the project itself depends on
@@ -91,8 +92,9 @@ export async function createConsumer(
   const installed = join(modules, 'nestjs-idp-tokens');
   await mkdir(installed, { recursive: true });
   await run('tar', ['-xzf', tarball, '--strip-components=1', '-C', installed]);
-  const { dependencies, peerDependencies } = await manifest();
-  for (const name of new Set([...Object.keys({ ...dependencies, ...peerDependencies }), ...development])) {
+  const { dependencies, peerDependencies, peerDependenciesMeta } = await manifest();
+  const peers = Object.keys(peerDependencies).filter((name) => peerDependenciesMeta[name]?.optional !== true);
+  for (const name of new Set([...Object.keys(dependencies), ...peers, ...development])) {
     await link(join(PROJECT, 'node_modules', name), join(modules, name));
   }
   return {

@@ -8,10 +8,12 @@ import { runTokenMigrations, TokenManager } from 'nestjs-idp-tokens';
 import { DataSource } from 'typeorm';
 
 const { AppModule, Signup } = await import(process.argv[2]);
+const migrated = await new DataSource({ type: 'postgres', url: process.env.DATABASE_URL, entities: [] }).initialize();
+await runTokenMigrations(migrated);
+await migrated.destroy();
 const app = await NestFactory.createApplicationContext(AppModule, { logger: ['error', 'warn'], abortOnError: false });
 const dataSource = app.get(DataSource);
 const tokens = app.get(TokenManager);
-await runTokenMigrations(dataSource);
 await dataSource.query('CREATE TABLE users (id text PRIMARY KEY)');
 await dataSource.query("INSERT INTO users VALUES ('taken'), ('rival')");
 

@@ -13,8 +13,13 @@ export function newKey(): string {
   return randomBytes(32).toString('base64');
 }
 
+/** The key of the suite. All applications on one database have the same, because the registry of keys refuses others. */
+export const TEST_KEY = { id: 'test', secret: newKey() };
+
 /** The input of {@link createTokensApp}. */
 export interface TokensAppSetup extends Pick<ModuleMetadata, 'controllers' | 'providers'> {
+  /** Modules beside those of TypeORM and of the package. */
+  imports?: NonNullable<ModuleMetadata['imports']>;
   databaseUrl: string;
   /** Whether the application does without the pooler of the suites, if they have one. Default: false. */
   isDirect?: boolean;
@@ -26,7 +31,15 @@ export interface TokensAppSetup extends Pick<ModuleMetadata, 'controllers' | 'pr
 export async function createTokensApp(
   setup: TokensAppSetup,
 ): Promise<{ app: INestApplication; dataSource: DataSource }> {
-  const { databaseUrl, isDirect = false, options, poolSize = 10, controllers = [], providers = [] } = setup;
+  const {
+    databaseUrl,
+    isDirect = false,
+    options,
+    poolSize = 10,
+    imports = [],
+    controllers = [],
+    providers = [],
+  } = setup;
   const testing = await Test.createTestingModule({
     imports: [
       TypeOrmModule.forRoot({
@@ -37,11 +50,12 @@ export async function createTokensApp(
         retryAttempts: 0,
       }),
       TokensModule.forRoot({
-        encryption: { keys: [{ id: 'test', secret: newKey() }] },
+        encryption: { keys: [TEST_KEY] },
         identityProviders: {},
         ...(isDirect ? {} : poolerOptions()),
         ...options,
       }),
+      ...imports,
     ],
     controllers,
     providers,

@@ -7,9 +7,9 @@ import 'reflect-metadata';
 import { Module } from '@nestjs/common';
 import { NestFactory } from '@nestjs/core';
 import { TypeOrmModule } from '@nestjs/typeorm';
-import { TokenManager, tokensEntities, TokensModule } from 'nestjs-idp-tokens';
+import { TokenKeyRotation, TokenManager, tokensEntities, TokensModule, UsableIdpToken } from 'nestjs-idp-tokens';
 
-import type { WorkerCall, WorkerSettings } from './tokens-worker.js';
+import type { WorkerCall, WorkerRequest, WorkerSettings } from './tokens-worker.js';
 
 const { databaseUrl, poolSize, options, idp = 'hostile' } = JSON.parse(process.argv[2] ?? '{}') as WorkerSettings;
 
@@ -24,8 +24,8 @@ class Worker {}
 const app = await NestFactory.createApplicationContext(Worker, { logger: false, abortOnError: false });
 const tokens = app.get(TokenManager);
 
-process.on('message', (call: WorkerCall) => {
-  void answer(call);
+process.on('message', (call: WorkerCall | WorkerRequest) => {
+  void (call.kind === 'request' ? answerRequest(call) : answer(call));
 });
 process.on('disconnect', () => process.exit(0));
 process.send?.({ pid: process.pid });
@@ -46,4 +46,18 @@ async function answer({ id, kind, users, callers = 1, ...demand }: WorkerCall): 
     ),
   );
   process.send?.({ id, outcomes });
+}
+
+async function answerRequest({ id, service, method, args }: WorkerRequest): Promise<void> {
+  const provider = app.get<Record<string, (...args: unknown[]) => Promise<unknown>>>(
+    { TokenManager, TokenKeyRotation }[service],
+  );
+  try {
+    const value = await provider[method]?.(...args);
+    // A token does not print itself.
+    const isToken = value instanceof UsableIdpToken;
+    process.send?.({ id, value: isToken ? { accessToken: value.accessToken, version: value.version } : value });
+  } catch (error) {
+    process.send?.({ id, error: error instanceof Error ? `${error.name}: ${error.message}` : String(error) });
+  }
 }

@@ -2,7 +2,7 @@ import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
 
-import type { TokensModuleOptions } from '../../src/index.js';
+import type { TokenKeyRotation, TokenManager, TokensModuleOptions } from '../../src/index.js';
 import { poolerOptions, urlUnderTest } from './test-database.js';
 
 /** The settings of a worker. They must be JSON. */
@@ -28,6 +28,21 @@ export interface WorkerCall extends WorkerDemand {
   callers?: number;
 }
 
+/** The classes of the package that a request may call. */
+export interface WorkerServices {
+  TokenManager: TokenManager;
+  TokenKeyRotation: TokenKeyRotation;
+}
+
+/** A call of any method. */
+export interface WorkerRequest {
+  id: number;
+  kind: 'request';
+  service: keyof WorkerServices;
+  method: string;
+  args: unknown[];
+}
+
 /** The outcome of one call of `getIdpToken`. */
 export interface Outcome {
   accessToken?: string;
@@ -36,11 +51,27 @@ export interface Outcome {
   error?: string;
 }
 
+interface WorkerAnswer {
+  id: number;
+  outcomes?: Outcome[];
+  value?: unknown;
+  error?: string;
+}
+
 /** A process that runs the built package. */
 export interface TokensWorker {
   readonly child: ChildProcess;
   /** Calls `getIdpToken` for every user at once, `callers` times each. */
   get(users: string[], options?: WorkerDemand & { callers?: number }): Promise<Outcome[]>;
+  /**
+   * Calls a method. The arguments and the result travel as JSON; of a usable token the access token and the version.
+   * Rejects with the name and the message of an error.
+   */
+  request<Service extends keyof WorkerServices>(
+    service: Service,
+    method: keyof WorkerServices[Service] & string,
+    ...args: unknown[]
+  ): Promise<unknown>;
   /** Calls `app.close()` and ends the process. */
   close(): Promise<void>;
   kill(signal: NodeJS.Signals): void;
@@ -74,26 +105,32 @@ export async function startTokensWorker(given: WorkerSettings): Promise<TokensWo
     ),
   ]);
   let calls = 0;
-  const call = (request: Omit<WorkerCall, 'id'>): Promise<Outcome[]> => {
+  const pending = new Map<number, (answer: WorkerAnswer) => void>();
+  child.on('message', (answer: WorkerAnswer) => {
+    pending.get(answer.id)?.(answer);
+    pending.delete(answer.id);
+  });
+  child.once('exit', () => {
+    for (const [id, settle] of pending) settle({ id, error: 'The worker process has ended.' });
+    pending.clear();
+  });
+  const send = (message: object): Promise<WorkerAnswer> => {
     const id = ++calls;
     return new Promise((resolve, reject) => {
-      const onExit = () => {
-        reject(new Error('The worker process has ended.'));
-      };
-      const onMessage = (message: { id: number; outcomes: Outcome[] }) => {
-        if (message.id !== id) return;
-        child.off('message', onMessage);
-        child.off('exit', onExit);
-        resolve(message.outcomes);
-      };
-      child.on('message', onMessage);
-      child.once('exit', onExit);
-      child.send({ id, ...request });
+      pending.set(id, (answer) => {
+        if (answer.error === undefined) resolve(answer);
+        else reject(new Error(answer.error));
+      });
+      child.send({ id, ...message });
     });
   };
+  const call = async (demand: Omit<WorkerCall, 'id'>): Promise<Outcome[]> => (await send(demand)).outcomes ?? [];
   return {
     child,
     get: (users, options) => call({ kind: 'get', users, ...options }),
+    async request(service, method, ...args) {
+      return (await send({ kind: 'request', service, method, args })).value;
+    },
     async close() {
       if (child.exitCode !== null || child.signalCode !== null) return;
       const exit = once(child, 'exit');

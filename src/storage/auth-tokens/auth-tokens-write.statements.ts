@@ -64,6 +64,12 @@ export interface AuthTokensWrites {
   readonly reactivate: Statement<Reactivation, number>;
 }
 
+/** The condition of the rows that a {@link Reactivation} makes active, of the alias `stored`. */
+export const REACTIVATED = `stored.identity_provider = $idp AND stored.status <> 'active' AND stored.refresh_token <> ''
+             AND ($userIds::text[] IS NULL OR stored.keycloak_user_id = ANY($userIds::text[]))
+             AND ($endedAfter::timestamptz IS NULL OR stored.updated_at >= $endedAfter::timestamptz)
+             AND ($errorCode::text IS NULL OR stored.last_error_code = $errorCode::text)`;
+
 /**
  * @param table quoted path of the table
  * @param revocations quoted path of `token_revocations`
@@ -262,10 +268,7 @@ export function authTokensWrites(table: string, revocations: string, disconnecte
                THEN coalesce(stored.first_leased_at, now()) ELSE stored.first_leased_at END,
              access_token_rejected = stored.access_token_rejected
                OR coalesce(stored.last_error_code = '${ACCESS_TOKEN_DEAD}', false)
-           WHERE stored.identity_provider = $idp AND stored.status <> 'active' AND stored.refresh_token <> ''
-             AND ($userIds::text[] IS NULL OR stored.keycloak_user_id = ANY($userIds::text[]))
-             AND ($endedAfter::timestamptz IS NULL OR stored.updated_at >= $endedAfter::timestamptz)
-             AND ($errorCode::text IS NULL OR stored.last_error_code = $errorCode::text)
+           WHERE ${REACTIVATED}
            RETURNING stored.id)
        SELECT count(*)::integer AS reactivated FROM reactivated`,
       read: (row) => Number(row.reactivated),

@@ -1,9 +1,10 @@
 import { defineStatement, noColumns, type Statement } from '../../postgres/statement.js';
 import type { TokenKey } from '../../token-key.js';
 
-/** The statements that only read `disconnected_accounts`. Those on `auth_tokens` write it. */
+/** The statements on `disconnected_accounts`. Those on `auth_tokens` write it too. */
 export interface DisconnectedAccountsStatements {
   readonly find: Statement<TokenKey, true>;
+  readonly deleteOfUser: Statement<Pick<TokenKey, 'keycloakUserId'>, true>;
 }
 
 /** @param table quoted path of the table */
@@ -15,6 +16,14 @@ export function disconnectedAccountsStatements(table: string): DisconnectedAccou
       isRepeatable: true,
       text: `SELECT FROM ${table} AS note
          WHERE note.keycloak_user_id = $keycloakUserId AND note.identity_provider = $idp`,
+      read: noColumns,
+    }),
+
+    deleteOfUser: defineStatement({
+      label: 'delete_disconnected_of_user',
+      action: 'delete the notes of a user',
+      isRepeatable: true,
+      text: `DELETE FROM ${table} AS note WHERE note.keycloak_user_id = $keycloakUserId`,
       read: noColumns,
     }),
   };

@@ -11,8 +11,8 @@ import { DisconnectedAccount } from './disconnected-account.entity.js';
 import { disconnectedAccountsStatements } from './disconnected-accounts.statements.js';
 
 /**
- * Reads the table `disconnected_accounts`. {@link AuthTokensTable} writes it, because a note and the deletion of its
- * pair are one statement.
+ * The table `disconnected_accounts`. {@link AuthTokensTable} adds the notes, because a note and the deletion of its pair
+ * are one statement.
  */
 @Injectable()
 export class DisconnectedAccountsTable {
@@ -36,5 +36,14 @@ export class DisconnectedAccountsTable {
       ? await this.executor.execute(find, key)
       : await this.executor.executeDetached(find, key);
     return found.length > 0;
+  }
+
+  /**
+   * Deletes the notes of a user in the surrounding transaction.
+   *
+   * @throws {@link TokenStoreUnavailableError} when PostgreSQL does not execute the statement
+   */
+  async deleteOfUser(keycloakUserId: string): Promise<void> {
+    await this.executor.execute(this.#sql().deleteOfUser, { keycloakUserId });
   }
 }

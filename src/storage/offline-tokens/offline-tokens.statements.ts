@@ -15,6 +15,12 @@ export interface SealedOfflineToken {
   readonly offlineToken: string;
 }
 
+/** Which stored token a call replaces: that of this text, or that of this version, whose text may be sealed anew. */
+export interface LoadedOfflineToken {
+  readonly loaded: string;
+  readonly loadedVersion: string | null;
+}
+
 /** The row has no access token, and only Keycloak knows the expiry of the offline token. */
 export const ONLY_A_REFRESH_TOKEN = {
   hasRefreshToken: true,
@@ -31,7 +37,7 @@ export interface OfflineTokensStatements extends LeaseStatements<OfflineTokenKey
   /** Returns the id of the transaction that stored the token. */
   readonly store: Statement<OfflineTokenKey & SealedOfflineToken & Stamp, string>;
   readonly storeFirst: Statement<OfflineTokenKey & SealedOfflineToken & Stamp, true>;
-  readonly replace: Statement<OfflineTokenKey & SealedOfflineToken & Stamp & { loaded: string }, true>;
+  readonly replace: Statement<OfflineTokenKey & SealedOfflineToken & Stamp & LoadedOfflineToken, true>;
   readonly delete: Statement<OfflineTokenKey, true>;
 }
 
@@ -83,10 +89,11 @@ export function offlineTokensStatements(table: string): OfflineTokensStatements 
     replace: defineStatement({
       label: 'replace_offline',
       action: 'replace an offline token',
-      isRepeatable: true, // the second try has no effect, because the row has another text
+      isRepeatable: true, // the second try has no effect, because the row has another text and another version
       text: `UPDATE ${table} AS stored SET ${token}
         WHERE stored.user_id = (SELECT own.user_id FROM ${table} AS own WHERE own.user_id = $userId
-            FOR NO KEY UPDATE NOWAIT) AND stored.offline_token = $loaded RETURNING stored.user_id`,
+            FOR NO KEY UPDATE NOWAIT)
+          AND (stored.offline_token = $loaded OR stored.token_version = $loadedVersion::bigint) RETURNING stored.user_id`,
       read: noColumns,
     }),
 

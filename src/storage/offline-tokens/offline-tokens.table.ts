@@ -9,6 +9,7 @@ import { StatementExecutor } from '../../postgres/statement-executor.js';
 import { tablePathOf } from '../../postgres/table-path.js';
 import { LeasedTable } from '../leases/leased.table.js';
 import {
+  type LoadedOfflineToken,
   type OfflineTokenKey,
   type OfflineTokenRow,
   offlineTokensStatements,
@@ -59,9 +60,17 @@ export class OfflineTokensTable {
     await this.executor.executeDetached(this.#sql().storeFirst, { userId, ...token, clientId, version: randomId() });
   }
 
-  /** Replaces the loaded text, outside of every transaction. Returns false when the row has another text by now. */
-  async replace(userId: string, loaded: string, token: SealedOfflineToken, clientId: string | null): Promise<boolean> {
-    const params = { userId, loaded, ...token, clientId, version: randomId() };
+  /**
+   * Replaces the loaded token, outside of every transaction. Returns false when the row has another text and another
+   * version by now. The text alone can change, because the operator may have it sealed anew by another key.
+   */
+  async replace(
+    userId: string,
+    loaded: LoadedOfflineToken,
+    token: SealedOfflineToken,
+    clientId: string | null,
+  ): Promise<boolean> {
+    const params = { userId, ...loaded, ...token, clientId, version: randomId() };
     return (await this.executor.executeWithLockRetry(this.#sql().replace, params)).length > 0;
   }
 

@@ -1,0 +1,3 @@
+import '../process-copies.js';
+
+export { TokensHealthIndicator, type TokensHealthOptions } from './tokens-health.indicator.js';
