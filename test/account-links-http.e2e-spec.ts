@@ -251,7 +251,7 @@ describe.each(httpPlatforms)('The controller of account links on $platform', ({ 
     expect(answer.text).not.toContain('evil');
   });
 
-  it.each(['acme%00', '%00', '%20', 'x'.repeat(256)])('answers 400 to the provider "%s"', async (idp) => {
+  it.each(['acme%00', '%00', '%20'])('answers 400 to the provider "%s"', async (idp) => {
     const calls = [
       http().post(`/connections/${idp}`),
       http().get(`/connections/${idp}/callback?state=s&code=c`),
