@@ -60,7 +60,7 @@ export interface LinkedAccount {
   readonly scopes: readonly string[] | null;
   /** The id of the account at the provider; null if it is not known. */
   readonly subject: string | null;
-  /** The name of the account at the provider; null if it is not known. */
+  /** The name of the account at the provider, a text that its user may have chosen; null if it is not known. */
   readonly name: string | null;
   /** Where the host sends the browser; null if {@link AccountLinks.begin} got no `returnTo`. */
   readonly returnTo: string | null;
@@ -115,8 +115,9 @@ export class AccountLinks {
    *
    * The module sends the code once, within the deadline of the provider. What the provider issued is stored also if the
    * question for the account fails, unless a known account is connected, because the new one could be another. It is
-   * revoked if the ID token is wrong, or if the account is another one than the connected one. If the process ends
-   * between the provider's answer and the store, the tokens are lost, and the user links the account again.
+   * revoked if the ID token is wrong, or if the account is another one than the connected one and the user has not
+   * connected it under another name. If the process ends between the provider's answer and the store, the tokens are
+   * lost, and the user links the account again.
    *
    * @param callback the URL to which the provider sent the browser, or its query
    * @param expected the provider whose redirect URI got the answer, if the host knows it
@@ -260,9 +261,13 @@ export class AccountLinks {
             'are stored without it.',
         );
         return;
-      case 'other_account':
-        await this.linked.revoke(link);
+      case 'other_account': {
+        // A revocation can end all tokens of an account, also those that the user has stored under another name.
+        const connections = await this.table.connectionsOf(keycloakUserId);
+        const isConnected = connections.some((each) => each.idp === idp && each.subject === finding.account?.subject);
+        if (!isConnected) await this.linked.revoke(link);
         throw new LinkRefusedError('account_mismatch', { idp });
+      }
       case 'untold':
         // Not revoked, because a revocation can end all tokens of an account, and it may be the connected one.
         throw new ProviderUnavailableError(
