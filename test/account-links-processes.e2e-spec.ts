@@ -13,7 +13,8 @@ import { until } from './support/until.js';
 
 const IDP = 'acme';
 const ROUNDS = 20;
-const NO_ATTEMPT = 'LinkRefusedError: The account at identity provider "acme" was not linked, because there is no such attempt';
+const NO_ATTEMPT =
+  'LinkRefusedError: The account at identity provider "acme" was not linked, because there is no such attempt';
 
 let database: TestDatabase;
 let provider: CodeFlowProvider;

@@ -135,7 +135,10 @@ describe('A link that is finished', () => {
       const subjects = ['old', 'one', 'two'].map((name) => `${name}${users}x${round}`) as [string, string, string];
       const [old, one, two] = subjects;
       await link(old, { replaceAccount: true });
-      const callbacks = [await begin(one, { replaceAccount: true }), await begin(two, { replaceAccount: true })] as const;
+      const callbacks = [
+        await begin(one, { replaceAccount: true }),
+        await begin(two, { replaceAccount: true }),
+      ] as const;
       await Promise.all([links.finish(user, callbacks[0]), linksOfOther.finish(user, callbacks[1])]);
       const survivor = await currentSubject();
       expect([one, two]).toContain(survivor);

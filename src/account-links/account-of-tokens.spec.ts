@@ -43,7 +43,10 @@ describe('The account of new tokens', () => {
       account: { subject: '7', name: 'ada' },
     });
     expect(fetched).toHaveBeenCalledTimes(1);
-    expect(fetched.mock.calls[0]).toMatchObject([USER, { redirect: 'manual', headers: { authorization: 'Bearer access' } }]);
+    expect(fetched.mock.calls[0]).toMatchObject([
+      USER,
+      { redirect: 'manual', headers: { authorization: 'Bearer access' } },
+    ]);
   });
 
   it.each<[string, string | null, number, string]>([

@@ -34,11 +34,7 @@ function flowWith(profile: Partial<OAuth2ProviderProfile> = {}): CodeFlow {
 }
 
 function urlOf(server: Partial<ServerMetadata> = {}, flow = flowWith(), demand = DEMAND): Promise<URL> {
-  return authorizationUrl(
-    flow,
-    { issuer: ISSUER, authorization_endpoint: `${ISSUER}/authorize`, ...server },
-    demand,
-  );
+  return authorizationUrl(flow, { issuer: ISSUER, authorization_endpoint: `${ISSUER}/authorize`, ...server }, demand);
 }
 
 function answer(status: number, body: string | null) {

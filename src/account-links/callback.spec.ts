@@ -112,7 +112,9 @@ describe('The answer to an authorization request', () => {
   });
 
   it('of a server without an issuer in the options is not compared, because nothing tells which one is right', () => {
-    expect(refusalOf(`state=${STATE}&code=c&iss=https://any.example`, silent, withoutIssuer)).toHaveProperty('accepted');
+    expect(refusalOf(`state=${STATE}&code=c&iss=https://any.example`, silent, withoutIssuer)).toHaveProperty(
+      'accepted',
+    );
   });
 
   it.each(['response=eyJ', 'id_token=eyJ', 'token=t', 'state=other'])('is refused with %s', (further) => {
@@ -122,7 +124,10 @@ describe('The answer to an authorization request', () => {
   it.each(['access_denied', 'user_denied', 'user_cancelled_login', 'user_cancelled_authorize'])(
     'with the error %s says that the user declined',
     (error) => {
-      expect(refusalOf(`state=${STATE}&iss=${ISSUER}&error=${error}`)).toEqual({ reason: 'denied', providerCode: error });
+      expect(refusalOf(`state=${STATE}&iss=${ISSUER}&error=${error}`)).toEqual({
+        reason: 'denied',
+        providerCode: error,
+      });
     },
   );
 

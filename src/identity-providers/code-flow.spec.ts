@@ -4,11 +4,26 @@ import { accountIn, type ReadAccount, readUsualAccount } from './code-flow.js';
 
 describe('The usual account', () => {
   it.each<[object, object | null]>([
-    [{ sub: 'a', name: 'Ada' }, { subject: 'a', name: 'Ada' }],
-    [{ sub: 'a', id: 2 }, { subject: 'a', name: null }],
-    [{ id: 2, login: 'ada', name: 'Ada' }, { subject: 2, name: 'ada' }],
-    [{ id: 'x', preferred_username: '', email: 'ada@example.com' }, { subject: 'x', name: 'ada@example.com' }],
-    [{ id: 'x', username: 7 }, { subject: 'x', name: null }],
+    [
+      { sub: 'a', name: 'Ada' },
+      { subject: 'a', name: 'Ada' },
+    ],
+    [
+      { sub: 'a', id: 2 },
+      { subject: 'a', name: null },
+    ],
+    [
+      { id: 2, login: 'ada', name: 'Ada' },
+      { subject: 2, name: 'ada' },
+    ],
+    [
+      { id: 'x', preferred_username: '', email: 'ada@example.com' },
+      { subject: 'x', name: 'ada@example.com' },
+    ],
+    [
+      { id: 'x', username: 7 },
+      { subject: 'x', name: null },
+    ],
     [{ id: true }, null],
     [{ sub: ['a'] }, null],
     [{}, null],
@@ -22,12 +37,30 @@ describe('An account that a function reads', () => {
 
   it.each<[unknown, object | null]>([
     [{ subject: 'a' }, { subject: 'a', name: null }],
-    [{ subject: 7, name: 'Ada' }, { subject: '7', name: 'Ada' }],
-    [{ subject: 'a', name: undefined }, { subject: 'a', name: null }],
-    [{ subject: 'a', name: 'x'.repeat(300) }, { subject: 'a', name: 'x'.repeat(255) }],
-    [{ subject: 'a', name: 'nul\0' }, { subject: 'a', name: null }],
-    [{ subject: 'a', name: '\ud800' }, { subject: 'a', name: null }],
-    [{ subject: 'a', name: {} }, { subject: 'a', name: null }],
+    [
+      { subject: 7, name: 'Ada' },
+      { subject: '7', name: 'Ada' },
+    ],
+    [
+      { subject: 'a', name: undefined },
+      { subject: 'a', name: null },
+    ],
+    [
+      { subject: 'a', name: 'x'.repeat(300) },
+      { subject: 'a', name: 'x'.repeat(255) },
+    ],
+    [
+      { subject: 'a', name: 'nul\0' },
+      { subject: 'a', name: null },
+    ],
+    [
+      { subject: 'a', name: '\ud800' },
+      { subject: 'a', name: null },
+    ],
+    [
+      { subject: 'a', name: {} },
+      { subject: 'a', name: null },
+    ],
     [{ subject: '' }, null],
     [{ subject: 'x'.repeat(256) }, null],
     [{ subject: 'nul\0' }, null],

@@ -113,7 +113,10 @@ function sharedRedirectUris(providers: ReadonlyMap<string, IdentityProvider>): s
     if (!codeFlow) continue;
     const other = names.get(codeFlow.redirectUri);
     if (other === undefined) names.set(codeFlow.redirectUri, idp);
-    else faults.push(`identityProviders.${idp}.redirectUri must differ from that of "${other}", because it tells who answers`);
+    else
+      faults.push(
+        `identityProviders.${idp}.redirectUri must differ from that of "${other}", because it tells who answers`,
+      );
   }
   return faults;
 }

@@ -73,15 +73,18 @@ describe('The metadata of an issuer', () => {
     });
   });
 
-  it.each([500, 502, 503, 429, 408])('are not known now after a status %i, and no second question is put', async (status) => {
-    const fetched = network({ [OPENID]: status, [OAUTH]: METADATA });
-    await expect(failureOf()).resolves.toEqual({
-      kind: 'unavailable',
-      code: `http_${status}`,
-      retryAfterMs: 7000,
-    });
-    expect(fetched).toHaveBeenCalledTimes(1);
-  });
+  it.each([500, 502, 503, 429, 408])(
+    'are not known now after a status %i, and no second question is put',
+    async (status) => {
+      const fetched = network({ [OPENID]: status, [OAUTH]: METADATA });
+      await expect(failureOf()).resolves.toEqual({
+        kind: 'unavailable',
+        code: `http_${status}`,
+        retryAfterMs: 7000,
+      });
+      expect(fetched).toHaveBeenCalledTimes(1);
+    },
+  );
 
   it.each([301, 302, 307, 308])('are not where a redirect with %i leads', async (status) => {
     const fetched = network({ [OPENID]: status });
@@ -123,7 +126,14 @@ describe('The metadata of an issuer', () => {
     'pushed_authorization_request_endpoint',
     'revocation_endpoint',
   ])('are refused as a whole for a bad %s', async (name) => {
-    const bad = ['http://idp.example/x', 'http://127.0.0.1/x', 'javascript:alert(1)', '/x', 'https://u:p@idp.example/', 1];
+    const bad = [
+      'http://idp.example/x',
+      'http://127.0.0.1/x',
+      'javascript:alert(1)',
+      '/x',
+      'https://u:p@idp.example/',
+      1,
+    ];
     for (const endpoint of bad) {
       network({ [OPENID]: { ...METADATA, [name]: endpoint } });
       await expect(failureOf()).resolves.toMatchObject({

@@ -14,11 +14,38 @@ const MOST_DECODINGS = 3;
 const piece = fc.oneof(
   fc.constantFrom('/', '//', '\\', '.', '..', '?', '#', '@', ':', ';', ' ', '\t', '\n', '\r', '\0', '%', '&', '='),
   fc.constantFrom('%2f', '%2F', '%5c', '%2e', '%25', '%252f', '%3f', '%23', '%40', '%09', '%0a', '%00', '%20', '%ff'),
-  fc.constantFrom('%c0%af', '%e3%80%82', '%u002f', '\uff0f', '\uff3c', '\u3002', '\u2215', '\u00a0', '\ufeff', '\u0085'),
-  fc.constantFrom('evil.example', 'host.example', 'app.example', 'shop.example', 'account', 'https:', 'javascript:', 'a'),
+  fc.constantFrom(
+    '%c0%af',
+    '%e3%80%82',
+    '%u002f',
+    '\uff0f',
+    '\uff3c',
+    '\u3002',
+    '\u2215',
+    '\u00a0',
+    '\ufeff',
+    '\u0085',
+  ),
+  fc.constantFrom(
+    'evil.example',
+    'host.example',
+    'app.example',
+    'shop.example',
+    'account',
+    'https:',
+    'javascript:',
+    'a',
+  ),
   fc.string({ unit: 'binary', maxLength: 3 }),
 );
-const start = fc.constantFrom('', '/', '/a/', 'https://app.example', 'https://shop.example/account', 'https://shop.example/account/');
+const start = fc.constantFrom(
+  '',
+  '/',
+  '/a/',
+  'https://app.example',
+  'https://shop.example/account',
+  'https://shop.example/account/',
+);
 const returnTo = fc.tuple(start, fc.array(piece, { maxLength: 8 })).map(([first, pieces]) => first + pieces.join(''));
 
 /** Decodes the bytes of a text as a server does that accepts every byte. */
