@@ -105,7 +105,7 @@ describe('The account of new tokens', () => {
   });
 
   it('is what a function of the host reads in the claims, or in the token answer', async () => {
-    const flow = flowWith({ readAccount: ({ team }) => (team === undefined ? null : { subject: String(team) }) });
+    const flow = flowWith({ readAccount: ({ team }) => (typeof team === 'string' ? { subject: team } : null) });
     await expect(accountOfIssued(flow)).resolves.toEqual({ account: { subject: 'T1', name: null } });
     await expect(accountOfIssued(flow, { sub: 'ada', team: 'T2' })).resolves.toEqual({
       account: { subject: 'T2', name: null },

@@ -50,7 +50,15 @@ function answerKeys(status = 200, body: string = JSON.stringify({ keys: [jwk] })
 
 function claims(changes: Record<string, unknown> = {}): Record<string, unknown> {
   const now = Math.floor(Date.now() / SECOND);
-  const all = { iss: ISSUER, aud: CLIENT.clientId, sub: 'ada', nonce: NONCE, iat: now, exp: now + 600, ...changes };
+  const all: Record<string, unknown> = {
+    iss: ISSUER,
+    aud: CLIENT.clientId,
+    sub: 'ada',
+    nonce: NONCE,
+    iat: now,
+    exp: now + 600,
+    ...changes,
+  };
   return Object.fromEntries(Object.entries(all).filter(([, value]) => value !== undefined));
 }
 

@@ -23,7 +23,7 @@ type Answer = number | string | object;
 /** Makes `fetch` answer by URL. Every other URL is unknown. */
 function network(answers: Record<string, Answer>) {
   return jest.spyOn(globalThis, 'fetch').mockImplementation((url) => {
-    const answer = answers[String(url)] ?? 404;
+    const answer = answers[url as string] ?? 404;
     if (typeof answer !== 'number') {
       return Promise.resolve(new Response(typeof answer === 'string' ? answer : JSON.stringify(answer)));
     }
