@@ -11,8 +11,8 @@ const LINK_REFUSALS: Record<LinkRefusalReason, string> = {
   denied: 'the user did not consent at the provider',
   issuer_mismatch: 'another server answered than the one that was asked',
   account_mismatch:
-    'the user logged in at the provider with another account than the connected one. The new tokens are revoked, and ' +
-    'the stored ones are untouched. To replace the account, begin with replaceAccount',
+    'the user logged in at the provider with another account than the connected one. The stored tokens are untouched. ' +
+    'To replace the account, begin with replaceAccount',
   provider_error: "the provider's answer cannot be used",
 };
 

@@ -111,7 +111,7 @@ describe('An attacker', () => {
     expect(exchanges()).toBe(1);
   });
 
-  it('cannot replay a callback in several processes at once', async () => {
+  it('cannot replay a callback in several applications at once', async () => {
     const { authorizationUrl } = await links.begin(ALICE, 'honest');
     const callback = honest.authorize(authorizationUrl, 'alice-at-honest');
     const ends = await Promise.allSettled(

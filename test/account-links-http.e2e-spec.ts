@@ -240,6 +240,41 @@ describe.each(httpPlatforms)('The controller of account links on $platform', ({ 
     expect(JSON.parse(answer.text)).toMatchObject({ code: 'ERR_TOKENS_INVALID_INPUT' });
   });
 
+  it('takes returnTo from the attempt alone, whatever the callback has', async () => {
+    const url = await begin('radia', { returnTo: '/settings' });
+    const callback = provider.authorize(url, 'r');
+    for (const name of ['returnTo', 'return_to', 'redirect', 'url']) {
+      callback.searchParams.set(name, 'https://evil.example');
+    }
+    const answer = await http().get(pathOf(callback)).set('cookie', cookie('radia')).expect(303);
+    expect(answer.headers.location).toBe('/settings');
+    expect(answer.text).not.toContain('evil');
+  });
+
+  it.each(['acme%00', '%00', '%20'])('answers 400 to the provider "%s"', async (idp) => {
+    const calls = [
+      http().post(`/connections/${idp}`),
+      http().get(`/connections/${idp}/callback?state=s&code=c`),
+      http().post(`/connections/${idp}/callback`).send({ state: 's', code: 'c' }),
+      http().delete(`/connections/${idp}`),
+    ];
+    for (const call of calls) {
+      const answer = await call.set('cookie', cookie('ada')).expect(400);
+      expect(JSON.parse(answer.text)).toMatchObject({ code: 'ERR_TOKENS_INVALID_INPUT' });
+    }
+  });
+
+  it('writes neither state nor code into the log of a failure', async () => {
+    const url = await begin('sophie');
+    const callback = provider.authorize(url, 's');
+    provider.instead.set('/token', (response) => response.writeHead(401).end('{"error":"invalid_client"}'));
+    const before = host.logged.error.length;
+    await http().get(pathOf(callback)).set('cookie', cookie('sophie')).expect(500);
+    const logged = host.logged.error.slice(before).join();
+    expect(logged).toContain('ERR_TOKENS_PROVIDER_MISCONFIGURED');
+    for (const name of ['state', 'code']) expect(logged).not.toContain(callback.searchParams.get(name));
+  });
+
   it('answers 400 to a provider that is not configured', async () => {
     const answer = await http().post('/connections/nowhere').set('cookie', cookie('ada')).expect(400);
     expect(JSON.parse(answer.text)).toMatchObject({ code: 'ERR_TOKENS_UNSUPPORTED_PROVIDER' });

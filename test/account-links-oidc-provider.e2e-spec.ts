@@ -80,6 +80,33 @@ describe('A certified server that an entry names only by its issuer', () => {
     await expect(links.finish(USER, callback)).rejects.toMatchObject({ reason: 'provider_error' });
   });
 
+  it('refuses the code of an attempt of another user, because it checks the code verifier', async () => {
+    const ofMallory = await links.begin('mallory-of-host', 'certified');
+    const stolen = await authorize(ofMallory.authorizationUrl, { login: 'mallory', redirectUri: REDIRECT_URI });
+    const { authorizationUrl } = await links.begin(USER, 'certified');
+    const callback = await authorize(authorizationUrl, { login: 'ada', redirectUri: REDIRECT_URI });
+    callback.searchParams.set('code', stolen.searchParams.get('code') ?? '');
+    await expect(links.finish(USER, callback)).rejects.toMatchObject({
+      reason: 'provider_error',
+      providerCode: 'invalid_grant',
+    });
+    await expect(links.list(USER)).resolves.toMatchObject([{ subject: 'ada', state: 'active' }]);
+  });
+
+  it.each([
+    ['has the name of another server', 'https://evil.example'],
+    ['does not have its name', null],
+  ])('is not asked about an answer that %s', async (_, iss) => {
+    const { authorizationUrl } = await links.begin(USER, 'certified');
+    const callback = await authorize(authorizationUrl, { login: 'ada', redirectUri: REDIRECT_URI });
+    if (iss === null) callback.searchParams.delete('iss');
+    else callback.searchParams.set('iss', iss);
+    await expect(links.finish(USER, callback)).rejects.toMatchObject({ reason: 'issuer_mismatch' });
+    // The code is unspent, so the user's browser could still bring it in the right answer. But the attempt is over.
+    callback.searchParams.set('iss', server.issuer);
+    await expect(links.finish(USER, callback)).rejects.toMatchObject({ reason: 'unknown_attempt' });
+  });
+
   it('keeps the connected account if the user logs in with another one, whose tokens it revokes', async () => {
     await link('ada');
     const before = await server.countRequests();

@@ -288,6 +288,18 @@ describe('Another account of the provider', () => {
     await expect(links.list(user)).resolves.toMatchObject([{ subject: 'owner' }]);
   });
 
+  it('is not revoked if the user has connected it under another name', async () => {
+    await link('openid', 'at-home');
+    await link('openid', 'at-work', { account: 'work' });
+    await expect(link('openid', 'at-work')).rejects.toMatchObject({ reason: 'account_mismatch' });
+    await expect(link('openid', 'stranger')).rejects.toMatchObject({ reason: 'account_mismatch' });
+    await until(() => provider.revoked.some((token) => token.startsWith('refresh-of-stranger')));
+    const open = 'SELECT FROM token_revocations WHERE keycloak_user_id = $1';
+    await until(async () => (await database.query(open, [user])).length === 0);
+    expect(provider.revoked.some((token) => token.startsWith('refresh-of-at-'))).toBe(false);
+    await expect(links.list(user)).resolves.toMatchObject([{ subject: 'at-home' }, { subject: 'at-work' }]);
+  });
+
   it('replaces the connected one if the host allows it, and the old tokens are revoked', async () => {
     await link('plain', 'first-of-two');
     await expect(link('plain', 'second-of-two', { replaceAccount: true })).resolves.toMatchObject({

@@ -1,12 +1,11 @@
 import { Injectable, Logger } from '@nestjs/common';
 
-import type { ProviderAccount } from '../identity-providers/code-flow.js';
 import { isScope } from '../identity-providers/code-flow.options.js';
 import { IdentityProviderRegistry } from '../identity-providers/identity-provider.registry.js';
-import { LinkRefusedError } from '../link.errors.js';
+import { LinkRefusedError, ProviderUnavailableError } from '../link.errors.js';
 import { QueryRunnerScope } from '../postgres/query-runner-scope.js';
 import { RefreshDrain } from '../refresh/refresh-drain.js';
-import { scopeList } from '../scopes.js';
+import { MAX_SCOPES_LENGTH, scopeList } from '../scopes.js';
 import { TokenCipher } from '../sealing/token-cipher.js';
 import type { AccountConnection } from '../storage/auth-tokens/auth-tokens-link.statements.js';
 import { AuthTokensTable } from '../storage/auth-tokens/auth-tokens.table.js';
@@ -17,7 +16,7 @@ import { checkKey, checkUserId } from '../token-input.js';
 import { TokenManager } from '../token-manager/token-manager.js';
 import { InvalidTokenInputError, TokenDecryptionError } from '../tokens.errors.js';
 import { AccountLinksSettings } from './account-links.options.js';
-import { accountOf } from './account-of-tokens.js';
+import { type AccountFinding, accountOf } from './account-of-tokens.js';
 import { authorizationUrl, isOpenId } from './authorization-request.js';
 import { checkedAnswer, type LinkCallback, parametersOf, stateIn } from './callback.js';
 import { exchangeCode } from './code-exchange.js';
@@ -61,7 +60,7 @@ export interface LinkedAccount {
   readonly scopes: readonly string[] | null;
   /** The id of the account at the provider; null if it is not known. */
   readonly subject: string | null;
-  /** The name of the account at the provider; null if it is not known. */
+  /** The name of the account at the provider, a text that its user may have chosen; null if it is not known. */
   readonly name: string | null;
   /** Where the host sends the browser; null if {@link AccountLinks.begin} got no `returnTo`. */
   readonly returnTo: string | null;
@@ -103,6 +102,7 @@ export class AccountLinks {
    * @throws {@link TokensConfigurationError} when its entry has no `redirectUri`, or the module does not know an endpoint
    * @throws {@link ProviderUnavailableError} when the provider does not name its endpoints, or takes no pushed request
    * @throws {@link ProviderMisconfiguredError} when the provider refuses this application
+   * @throws {@link LinkRefusedError} when the provider does not accept the scopes of a pushed request
    */
   begin(userId: string, idp: string, options: BeginLinkOptions = {}): Promise<LinkAuthorization> {
     return this.scope.detached(() => this.#begin(userId, idp, options));
@@ -114,9 +114,10 @@ export class AccountLinks {
    * and the attempt stays open for the user who began.
    *
    * The module sends the code once, within the deadline of the provider. What the provider issued is stored also if the
-   * question for the account fails. It is revoked if the ID token is wrong, or if the account is another one than the
-   * connected one. If the process ends between the provider's answer and the store, the tokens are lost, and the user
-   * links the account again.
+   * question for the account fails, unless a known account is connected, because the new one could be another. It is
+   * revoked if the ID token is wrong, or if the account is another one than the connected one and the user has not
+   * connected it under another name. If the process ends between the provider's answer and the store, the tokens are
+   * lost, and the user links the account again.
    *
    * @param callback the URL to which the provider sent the browser, or its query
    * @param expected the provider whose redirect URI got the answer, if the host knows it
@@ -159,6 +160,7 @@ export class AccountLinks {
     const stored = await this.table.loadCommitted(key);
     const granted = stored?.tokens.scopes ?? '';
     const scopes = scopeList([...flow.scopes, ...added, granted]);
+    if (scopes.join(' ').length > MAX_SCOPES_LENGTH) throw new InvalidTokenInputError('scopes are longer than 16 KiB.');
     const state = newSecret();
     const codeVerifier = newSecret();
     const url = await authorizationUrl(flow, await serverOf(flow, key), { subject: key, state, codeVerifier, scopes });
@@ -178,6 +180,7 @@ export class AccountLinks {
 
   async #finish(userId: string, callback: LinkCallback, idp: string | null): Promise<LinkedAccount> {
     const keycloakUserId = checkUserId(userId);
+    if (idp !== null) checkKey({ keycloakUserId, idp });
     const parameters = parametersOf(callback);
     const state = stateIn(parameters);
     if (state === undefined) throw new LinkRefusedError('unknown_attempt', { idp: idp ?? undefined });
@@ -201,18 +204,15 @@ export class AccountLinks {
           ...{ idp: attempt.idp, flow, server },
           nonce: nonceOf(codeVerifier),
         }).catch(async (error: unknown) => {
-          await this.linked.revoke(link);
+          // Without the keys nothing is known of the tokens. A revocation can end all tokens of the account, also the
+          // stored ones.
+          if (error instanceof LinkRefusedError) await this.linked.revoke(link);
           throw error;
         })
       : undefined;
-    const { account, failure } = await accountOf(flow, server, issued, claims);
-    if (failure !== undefined) {
-      this.#logger.warn(
-        `Identity provider "${attempt.idp}" did not tell the account of user "${keycloakUserId}" (${failure}). The ` +
-          'tokens are stored without it.',
-      );
-    }
-    await this.#store(link, account);
+    const finding = await accountOf(flow, server, issued, claims);
+    await this.#store(link, finding);
+    const { account } = finding;
     return {
       idp: attempt.idp,
       account: attempt.account,
@@ -250,10 +250,32 @@ export class AccountLinks {
     }
   }
 
-  async #store(link: NewLink, account: ProviderAccount | null): Promise<void> {
-    if (await this.linked.store(link, account)) return;
-    await this.linked.revoke(link);
-    throw new LinkRefusedError('account_mismatch', { idp: link.attempt.idp });
+  async #store(link: NewLink, finding: AccountFinding): Promise<void> {
+    const { idp, keycloakUserId } = link.attempt;
+    const { failure } = finding;
+    switch (await this.linked.store(link, finding)) {
+      case 'stored':
+        if (failure === undefined) return;
+        this.#logger.warn(
+          `Identity provider "${idp}" did not tell the account of user "${keycloakUserId}" (${failure}). The tokens ` +
+            'are stored without it.',
+        );
+        return;
+      case 'other_account': {
+        // A revocation can end all tokens of an account, also those that the user has stored under another name.
+        const connections = await this.table.connectionsOf(keycloakUserId);
+        const isConnected = connections.some((each) => each.idp === idp && each.subject === finding.account?.subject);
+        if (!isConnected) await this.linked.revoke(link);
+        throw new LinkRefusedError('account_mismatch', { idp });
+      }
+      case 'untold':
+        // Not revoked, because a revocation can end all tokens of an account, and it may be the connected one.
+        throw new ProviderUnavailableError(
+          idp,
+          `the provider did not tell whose the new tokens are (${failure ?? ''}), and they may be of another account ` +
+            'than the connected one. The stored tokens are untouched',
+        );
+    }
   }
 }
 

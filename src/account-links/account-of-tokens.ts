@@ -13,9 +13,11 @@ const UNREADABLE = 'UNREADABLE_ANSWER';
 export interface AccountFinding {
   /** Null if it is not known. */
   readonly account: ProviderAccount | null;
-  /** A status or a transport code, if the provider was asked and did not tell. */
+  /** A status or a code, if the provider should have told the account and did not. */
   readonly failure?: string;
 }
+
+const UNREAD: AccountFinding = { account: null, failure: UNREADABLE };
 
 /**
  * Finds out whose new tokens are: by the provider's answer to a question, by the ID token, or by the token answer. Never
@@ -33,11 +35,12 @@ export async function accountOf(
     const answer = await ask(accountQuestion.request(accessToken));
     if (typeof answer === 'string') return { account: null, failure: answer };
     const account = isOfSubject(answer, claims) ? accountIn(answer, accountQuestion.read) : null;
-    return account ? { account } : { account: null, failure: UNREADABLE };
+    return account ? { account } : UNREAD;
   }
-  if (!claims) return { account: readAccount ? accountIn(fields, readAccount) : null };
-  const account = accountIn(claims, readAccount ?? readUsualAccount);
-  if (readAccount || !account || account.name !== null || !userinfoEndpoint) return { account };
+  if (!claims && !readAccount) return { account: null };
+  const account = accountIn(claims ?? fields, readAccount ?? readUsualAccount);
+  if (!account) return UNREAD;
+  if (!claims || readAccount || account.name !== null || !userinfoEndpoint) return { account };
   // Many servers have the names only in the user info, as OpenID Connect Core 1.0 section 5.4 allows.
   const answer = await ask(bearerRequest(userinfoEndpoint, accessToken));
   const isOfUser = typeof answer !== 'string' && answer.sub === claims.sub;

@@ -2,7 +2,7 @@ import * as oauth from 'oauth4webapi';
 
 import type { CodeFlow } from '../identity-providers/code-flow.js';
 import { failureCodeOf, type ServerMetadata } from '../identity-providers/server-metadata.js';
-import { ProviderUnavailableError } from '../link.errors.js';
+import { LinkRefusedError, ProviderUnavailableError } from '../link.errors.js';
 import { askOnce, responseOf } from '../oauth-http/oauth-request.js';
 import { retryAfter } from '../oauth-http/retry-after.js';
 import type { TokenKey } from '../token-key.js';
@@ -24,6 +24,7 @@ export interface AuthorizationDemand {
  * @throws {@link TokensConfigurationError} when neither the options nor the issuer name the endpoint
  * @throws {@link ProviderUnavailableError} | {@link ProviderMisconfiguredError} when the server does not take the pushed
  * request
+ * @throws {@link LinkRefusedError} when it does not take the scopes of the pushed request
  * @see RFC 6749 section 4.1.1, RFC 7636 section 4.3, RFC 9126
  */
 export async function authorizationUrl(
@@ -95,13 +96,19 @@ async function pushed(
   if (status >= 500 || status === 429 || status === 408) {
     throw unavailable(subject.idp, `http_${status}`, retryAfter(headers));
   }
-  if (status >= 300) throw new ProviderMisconfiguredError(subject, failureCodeOf(outcome));
+  if (status >= 300) throw refusalOf(failureCodeOf(outcome), subject);
   try {
     const { request_uri: uri } = await oauth.processPushedAuthorizationResponse(server, client, responseOf(outcome));
     return uri;
   } catch {
     throw unavailable(subject.idp, 'UNREADABLE_ANSWER');
   }
+}
+
+/** The caller chooses scopes. Everything else that a server can refuse comes from the options. */
+function refusalOf(code: string, subject: TokenKey): Error {
+  if (code !== 'invalid_scope') return new ProviderMisconfiguredError(subject, code);
+  return new LinkRefusedError('provider_error', { idp: subject.idp, providerCode: code });
 }
 
 function unavailable(idp: string, code: string, retryAfterMs?: number): ProviderUnavailableError {

@@ -2,18 +2,20 @@ import { setTimeout as delay } from 'node:timers/promises';
 
 import { Injectable, Logger } from '@nestjs/common';
 
-import type { CodeFlow, ProviderAccount } from '../identity-providers/code-flow.js';
+import type { CodeFlow } from '../identity-providers/code-flow.js';
 import type { IssuedTokens } from '../identity-providers/identity-provider.js';
 import { IdentityProviderRegistry } from '../identity-providers/identity-provider.registry.js';
 import { randomId } from '../postgres/random-id.js';
 import { RefreshDrain } from '../refresh/refresh-drain.js';
 import { TokenCipher } from '../sealing/token-cipher.js';
+import type { LinkOutcome } from '../storage/auth-tokens/auth-tokens-link.statements.js';
 import { AuthTokensTable } from '../storage/auth-tokens/auth-tokens.table.js';
 import type { StoredAttempt } from '../storage/link-attempts/link-attempts.statements.js';
 import { authTokenLocation } from '../storage/token-locations.js';
 import { TokenRevocationsTable } from '../storage/token-revocations/token-revocations.table.js';
 import { TokenRevoker } from '../token-manager/token-revoker.js';
 import { TokenStoreUnavailableError } from '../tokens.errors.js';
+import type { AccountFinding } from './account-of-tokens.js';
 
 /** Tokens that a provider issued for a code, and the attempt that they belong to. */
 export interface NewLink {
@@ -45,20 +47,19 @@ export class LinkedTokens {
   ) {}
 
   /**
-   * Stores the tokens, unless another account is connected that the attempt may not replace. If it replaces one, the
-   * old tokens are handed to the outbox. Tries again for ten seconds while PostgreSQL does not answer, because the
-   * provider issues the tokens only once.
+   * Stores the tokens, unless another account is connected that the attempt may not replace, or may be. If it replaces
+   * one, the old tokens are handed to the outbox. Tries again for ten seconds while PostgreSQL does not answer, because
+   * the provider issues the tokens only once.
    *
-   * @returns whether the tokens are stored
    * @throws {@link TokenStoreUnavailableError} when PostgreSQL does not store them. They are lost then
    */
-  async store(link: NewLink, account: ProviderAccount | null): Promise<boolean> {
+  async store(link: NewLink, { account, failure }: AccountFinding): Promise<LinkOutcome> {
     const { attempt, scopes } = link;
     const pair = {
       ...this.#seal(link),
       scopes: scopes && scopes.join(' '),
       ...{ subject: account?.subject ?? null, accountName: account?.name ?? null },
-      ...{ clientId: link.flow.clientId, version: randomId() },
+      ...{ isUntold: failure !== undefined, clientId: link.flow.clientId, version: randomId() },
       replacesAccount: attempt.replacesAccount,
       isRevocable: this.providers.find(attempt.idp)?.revoke !== undefined,
     };
@@ -66,9 +67,9 @@ export class LinkedTokens {
     const deadline = performance.now() + STORED_WITHIN_MS;
     for (;;) {
       try {
-        const isStored = await this.table.link({ keycloakUserId, idp, account: name }, pair);
-        if (isStored && pair.replacesAccount) this.revoker.wakeAfterCommit();
-        return isStored;
+        const outcome = await this.table.link({ keycloakUserId, idp, account: name }, pair);
+        if (outcome === 'stored' && pair.replacesAccount) this.revoker.wakeAfterCommit();
+        return outcome;
       } catch (error) {
         const mayTryAgain = error instanceof TokenStoreUnavailableError && error.retryable && !this.drain.isOver;
         if (!mayTryAgain || performance.now() >= deadline) throw error;

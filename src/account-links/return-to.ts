@@ -6,7 +6,9 @@ const MAX_LENGTH = 2048;
 const MISREAD = /[\u0000-\u0020\u007f-\u009f\\]/;
 /** The origin of no host, to resolve a path. */
 const NOWHERE = 'http://host.invalid';
-/** How often a server or a proxy may decode a path before it redirects. */
+/** Segments that lead to another folder. */
+const DOTS = /\/(\.|%2e){1,2}(\/|$)/i;
+/** How often servers and proxies may decode a path before one of them redirects. */
 const MOST_DECODINGS = 3;
 
 /**
@@ -39,30 +41,48 @@ export function allowListFault(allowed: unknown): string | undefined {
 function pathOf(returnTo: string): string | undefined {
   if (!URL.canParse(returnTo, NOWHERE)) return undefined;
   const url = new URL(returnTo, NOWHERE);
-  if (url.origin !== NOWHERE || !isSafe(/^[^?#]*/.exec(returnTo)?.[0] ?? '') || !isSafe(url.pathname)) return undefined;
-  return url.pathname + url.search + url.hash;
+  const given = /^[^?#]*/.exec(returnTo)?.[0] ?? '';
+  const isOfHost = (path: string) => !path.startsWith('//');
+  const isSafe = url.origin === NOWHERE && [given, url.pathname].every((path) => isEachReading(path, isOfHost));
+  return isSafe ? url.pathname + url.search + url.hash : undefined;
 }
 
-/** Whether a path stays at its host, also if a server in between decodes it. */
-function isSafe(path: string): boolean {
-  let decoded = path;
-  for (let decodings = 0; ; decodings++) {
-    if (MISREAD.test(decodings === 0 ? decoded : decoded.replaceAll(' ', ''))) return false;
-    const isElsewhere = decoded.startsWith('//') || new URL(`${NOWHERE}${decoded}`).pathname.startsWith('//');
-    if (isElsewhere) return false;
-    if (decodings === MOST_DECODINGS) return true;
-    try {
-      decoded = decodeURIComponent(decoded);
-    } catch {
-      return decodings > 0; // a text that is encoded no more; a wrong encoding from the start is refused
-    }
+/** Whether each reading of a path is so: as it is and after some decodings, with its dots and without them. */
+function isEachReading(path: string, isSo: (path: string) => boolean): boolean {
+  let decoded: string | undefined = path;
+  for (let decodings = 0; decodings <= MOST_DECODINGS; decodings++) {
+    if (decoded === undefined || MISREAD.test(decodings === 0 ? decoded : decoded.replaceAll(' ', ''))) return false;
+    if (!isSo(decoded) || !isSo(withoutDots(decoded))) return false;
+    // A wrong encoding from the start is refused. Later it may be a text that is encoded no more.
+    decoded = decodedOnce(decoded) ?? (decodings === 0 ? undefined : leniently(decoded));
   }
+  return true;
+}
+
+/** A server that has decoded a `?` or a `#` takes it for a part of the path. */
+function withoutDots(path: string): string {
+  return new URL(NOWHERE + path.replace(/[?#]/g, encodeURIComponent)).pathname;
+}
+
+function decodedOnce(path: string): string | undefined {
+  try {
+    return decodeURIComponent(path);
+  } catch {
+    return undefined;
+  }
+}
+
+/** Decodes as a server does that leaves what it cannot decode. */
+function leniently(path: string): string {
+  return path.replace(/%([0-7][\da-f])/gi, (_, code: string) => String.fromCharCode(Number.parseInt(code, 16)));
 }
 
 function allowedUrl(returnTo: string, allowed: readonly string[]): string | undefined {
   if (!URL.canParse(returnTo)) return undefined;
   const url = new URL(returnTo);
   if (!/^https?:$/.test(url.protocol) || url.username !== '' || url.password !== '') return undefined;
+  // Dots that a server decodes would lead out of an allowed path.
+  if (!isEachReading(url.pathname, (path) => !DOTS.test(path))) return undefined;
   const isBelow = (each: string) => {
     const { origin, pathname } = new URL(each);
     const folder = pathname.endsWith('/') ? pathname : `${pathname}/`;

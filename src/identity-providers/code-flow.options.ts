@@ -31,8 +31,8 @@ export function isScope(value: unknown): value is string {
 export class CodeFlowSettings {
   /**
    * The URL to which the provider sends the browser back, exactly as it is registered there. Without it the module
-   * connects no accounts at this provider. Give each provider a URL of its own, because it tells whose answer arrives.
-   * @see RFC 9700 section 2.1
+   * connects no accounts at this provider. Each provider needs a URL of its own, because it tells whose answer arrives.
+   * @see RFC 9700 section 4.4
    */
   @IsOptional()
   @IsEndpoint()

@@ -74,7 +74,9 @@ export const readUsualAccount: ReadAccount = (fields) => {
 export function accountIn(fields: Record<string, unknown>, read: ReadAccount): ProviderAccount | null {
   try {
     const given = read(fields);
-    const subject = typeof given?.subject === 'number' ? String(given.subject) : given?.subject;
+    const id = given?.subject;
+    // JSON.parse drops digits of a larger number, so two accounts could have one subject.
+    const subject = Number.isSafeInteger(id) ? String(id) : id;
     if (!isStorable(subject)) return null;
     const name = given?.name;
     return { subject, name: typeof name === 'string' && isText(name) ? name.slice(0, MAX_LENGTH) : null };

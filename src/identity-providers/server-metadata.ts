@@ -93,7 +93,8 @@ async function discover(issuer: string): Promise<ServerMetadata> {
       Math.max(1, deadline - performance.now()),
     );
   const openId = await ask('oidc');
-  const isMissing = openId.kind === 'answered' && openId.status >= 400 && openId.status < 500 && openId.status !== 429;
+  const isRefused = openId.kind === 'answered' && openId.status >= 400 && openId.status < 500;
+  const isMissing = isRefused && openId.status !== 429 && openId.status !== 408;
   return read(isMissing ? await ask('oauth2') : openId, issuer);
 }
 

@@ -71,7 +71,7 @@ export class MemoryAuthTokensTable implements Omit<Pick<AuthTokensTable, keyof A
   }
 
   /** A link needs a provider, so no call reaches the method. */
-  link(): Promise<boolean> {
+  link(): Promise<never> {
     throw new TokensUsageError('The tables in memory store no links, because a test has no provider.');
   }
 

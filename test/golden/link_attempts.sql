@@ -45,3 +45,8 @@ WITH taken AS (
            other.identity_provider, NULL, NULL, NULL, NULL, NULL, NULL, NULL FROM "link_attempts" AS other
          WHERE other.state_hash = $1 AND NOT (other.keycloak_user_id = $2
            AND coalesce(other.identity_provider = $3, true));
+
+-- deleteOfUser: delete the attempts of a user to link accounts
+-- idp_tokens_delete_link_attempts_of_user_b2bb5724435f, repeated when its connection breaks
+--   $1 keycloakUserId: text
+DELETE FROM "link_attempts" AS stored WHERE stored.keycloak_user_id = $1;

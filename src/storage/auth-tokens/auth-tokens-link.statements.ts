@@ -12,14 +12,22 @@ export type PairOfLink = ScopedTokens &
     /** The id of the account at the provider; null if it is not known. */
     readonly subject: string | null;
     readonly accountName: string | null;
+    /** Whether the provider should have told the account and did not. */
+    readonly isUntold: boolean;
     /** Whether the pair may replace one of another account. */
     readonly replacesAccount: boolean;
     /** Whether the provider can revoke the pair that is replaced. */
     readonly isRevocable: boolean;
   };
 
-/** What became of a pair. `raced`: another statement inserted the row at the same time. */
-export type LinkResult = 'stored' | 'other_account' | 'raced';
+/**
+ * What became of a pair. `other_account`: the row has a pair of another account. `untold`: the row has a pair of a known
+ * account, which can be another one. In both cases the row is as it was.
+ */
+export type LinkOutcome = 'stored' | 'other_account' | 'untold';
+
+/** `raced`: another statement inserted the row at the same time. */
+export type LinkResult = LinkOutcome | 'raced';
 
 /** An account of a user that is connected, without a token. */
 export interface AccountConnection {
@@ -56,11 +64,13 @@ export interface AuthTokensLinks {
  * @param revocations quoted path of `token_revocations`
  */
 export function authTokensLinks(table: string, revocations: string): AuthTokensLinks {
-  const kept = `NOT found.is_other AND ${lacksRefreshToken(ownValue('', 'refreshToken'), ownValue('', 'clientId'))}`;
+  const kept = `NOT found.may_be_other AND ${lacksRefreshToken(ownValue('', 'refreshToken'), ownValue('', 'clientId'))}`;
   const replaced = storedPair(ownValue, kept, { subject: '$subject::text', accountName: '$accountName::text' });
   return {
     // The statement itself decides whether the pair is of the connected account, because two links of one user may end
-    // at once. The version tells the statement that it has stored the pair already, when its first answer was lost.
+    // at once. If the provider does not tell the account, the pair does not replace one of a known account, because an
+    // attacker who makes the question fail could otherwise put another account there. The version tells the statement
+    // that it has stored the pair already, when its first answer was lost.
     link: defineStatement({
       label: 'link',
       action: 'store the tokens of a link',
@@ -68,12 +78,13 @@ export function authTokensLinks(table: string, revocations: string): AuthTokensL
       text: `WITH found AS MATERIALIZED (
          SELECT stored.id AS row_id, stored.access_token, stored.refresh_token, stored.client_id,
              coalesce(stored.subject <> $subject::text, false) AS is_other,
+             coalesce(stored.subject <> $subject::text, $isUntold::boolean AND stored.subject IS NOT NULL) AS may_be_other,
              stored.token_version = $version::bigint OR coalesce(stored.parent_version = $version::bigint, false) AS is_done
            FROM ${table} AS stored WHERE ${KEY_CONDITION} FOR NO KEY UPDATE),
        updated AS (
          UPDATE ${table} AS stored SET ${replaced}
            FROM found WHERE stored.id = found.row_id AND NOT found.is_done
-             AND ($replacesAccount::boolean OR NOT found.is_other) RETURNING stored.id),
+             AND ($replacesAccount::boolean OR NOT found.may_be_other) RETURNING stored.id),
        revoked AS (
          INSERT INTO ${revocations} (keycloak_user_id, identity_provider, account, client_id, access_token, refresh_token)
            SELECT $keycloakUserId, $idp, $account, found.client_id, found.access_token, found.refresh_token FROM found
@@ -88,7 +99,8 @@ export function authTokensLinks(table: string, revocations: string): AuthTokensL
            ON CONFLICT (keycloak_user_id, identity_provider, account) DO NOTHING RETURNING stored.id)
        SELECT CASE WHEN EXISTS (SELECT FROM updated) OR EXISTS (SELECT FROM inserted)
              OR coalesce((SELECT found.is_done FROM found), false) THEN 'stored'
-           WHEN EXISTS (SELECT FROM found) THEN 'other_account' ELSE 'raced' END AS result`,
+           WHEN EXISTS (SELECT FROM found) THEN CASE WHEN (SELECT found.is_other FROM found) THEN 'other_account' ELSE 'untold' END
+           ELSE 'raced' END AS result`,
       read: (row) => row.result as LinkResult,
     }),
 

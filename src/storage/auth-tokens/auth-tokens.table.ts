@@ -20,7 +20,12 @@ import { columnsOf, LeasedTable } from '../leases/leased.table.js';
 import type { RowTokens, ScopedTokens } from '../stored-tokens.js';
 import { TokenRevocation } from '../token-revocations/token-revocation.entity.js';
 import { authTokensLeases } from './auth-tokens-lease.statements.js';
-import { type AccountConnection, authTokensLinks, type PairOfLink } from './auth-tokens-link.statements.js';
+import {
+  type AccountConnection,
+  authTokensLinks,
+  type LinkOutcome,
+  type PairOfLink,
+} from './auth-tokens-link.statements.js';
 import { authTokensLookups, type Lookups } from './auth-tokens-lookup.statements.js';
 import { type AccessTokenRow, type AuthTokensRow, withAssumedLifetime } from './auth-tokens-row.js';
 import {
@@ -131,13 +136,13 @@ export class AuthTokensTable {
   }
 
   /**
-   * Stores the pair of a link outside of every transaction, unless the row has a pair of another account that it may not
-   * replace. A pair that it replaces is noted for revocation. Returns whether it stored the pair.
+   * Stores the pair of a link outside of every transaction, unless the row has a pair that it may not replace, because
+   * that one is of another account or may be. A pair of another account that it replaces is noted for revocation.
    */
-  async link(key: AccountKey, pair: PairOfLink): Promise<boolean> {
+  async link(key: AccountKey, pair: PairOfLink): Promise<LinkOutcome> {
     for (;;) {
-      const [result] = await this.executor.executeDetached(this.#sql().link, { ...key, ...pair });
-      if (result !== 'raced') return result === 'stored';
+      const [result = 'raced'] = await this.executor.executeDetached(this.#sql().link, { ...key, ...pair });
+      if (result !== 'raced') return result;
     }
   }
 
