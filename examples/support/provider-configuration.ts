@@ -40,10 +40,10 @@ export async function providerConfiguration(settings: ProviderSettings): Promise
     rotateRefreshToken: true,
     pkce: { required: () => true },
     scopes: ['openid', 'profile', 'email', 'offline_access'],
-    claims: { openid: ['sub'], profile: ['name'], email: ['email'] },
+    claims: { openid: ['sub'], profile: ['name', 'preferred_username'], email: ['email'] },
     findAccount: (_ctx, login) => ({
       accountId: login,
-      claims: () => ({ sub: login, name: login, email: `${login}@demo.example` }),
+      claims: () => ({ sub: login, name: login, preferred_username: login, email: `${login}@demo.example` }),
     }),
     features: {
       devInteractions: { enabled: true },
