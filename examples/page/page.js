@@ -148,7 +148,10 @@ function timeOf(text) {
 
 function fill(list, facts) {
   list.replaceChildren(
-    ...Object.entries(facts).flatMap(([name, value]) => [textElement('dt', name), textElement('dd', value ?? 'null')]),
+    ...Object.entries(facts).flatMap(([name, value]) => [
+      textElement('dt', name),
+      textElement('dd', value === '' ? "''" : (value ?? 'null')),
+    ]),
   );
 }
 
@@ -201,7 +204,7 @@ async function askForEmail(account, card) {
     card.missingScopes = missing;
     find('pre', card.element).textContent = JSON.stringify(answer.json, null, 2);
     find('.grant', card.element).textContent = `Grant ${missing.join(', ')}`;
-    const name = card.connection.name ?? card.connection.subject;
+    const name = card.connection.subject ?? card.connection.name;
     find('.result', card.element).textContent = `The token lacks a scope. Grant it, and log in as ${name} again.`;
     return;
   }

@@ -58,12 +58,12 @@ export class Visit {
   /** What a user of the demo's page would complain about in the present state. */
   async complaints(): Promise<string[]> {
     const { page } = this;
-    const overflow = (await page.evaluate(OVERFLOW)) as string[];
-    return [...overflow, ...((await page.evaluate(CONTRAST_FAULTS)) as string[])];
+    const overflow = await page.evaluate<string[]>(OVERFLOW);
+    return [...overflow, ...(await page.evaluate<string[]>(CONTRAST_FAULTS))];
   }
 
   async hasMotion(): Promise<boolean> {
-    return (await this.page.evaluate(HAS_MOTION)) as boolean;
+    return this.page.evaluate<boolean>(HAS_MOTION);
   }
 
   card(account: string): Locator {
@@ -108,7 +108,7 @@ export class Visit {
   async tabTo(name: string): Promise<void> {
     for (let stop = 0; stop < MOST_STOPS; stop++) {
       await this.page.keyboard.press('Tab');
-      const focus = (await this.page.evaluate(WHAT_HAS_FOCUS)) as { name: string; isVisible: boolean };
+      const focus = await this.page.evaluate<{ name: string; isVisible: boolean }>(WHAT_HAS_FOCUS);
       if (focus.name !== name) continue;
       if (focus.isVisible) return;
       throw new Error(`The focus on "${name}" is not visible.`);
