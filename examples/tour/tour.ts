@@ -67,7 +67,8 @@ export async function takeTour(demo: Demo, steps: StepList, signal: AbortSignal)
     const { missing_scopes: scopes } = lacking.json as { missing_scopes?: string[] };
     if (lacking.status !== 403 || !scopes) throw new TourFailure('the answer names no missing scopes.');
     await client.connect(LOGIN, { scopes });
-    note(`403 names ${scopes.join(', ')}; then ${(await client.get('/me/email')).text('email')}`);
+    (await client.get('/me/email')).text('email');
+    note(`403 names ${scopes.join(', ')}, then 200`);
   });
   await steps.run('Connect a second account', async (note) => {
     await client.connect('bob-at-demo', { account: 'work' });
