@@ -1,12 +1,12 @@
 import { once } from 'node:events';
 import { copyFile, mkdir } from 'node:fs/promises';
 import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
 import { type Browser, chromium } from 'playwright-core';
 
-import { freePort } from '../../examples/support/free-port.js';
 import { AccountLinks, TokenManager } from '../../src/index.js';
 import { until } from '../support/until.js';
 import { findChromium } from './chromium.js';
@@ -276,11 +276,7 @@ describe('When something goes wrong, the page', () => {
   });
 
   it('cannot be used by a page of another port, to which the browser gives the cookie too', async () => {
-    const port = await freePort();
-    const server = createServer((_, response) => response.setHeader('content-type', 'text/html').end('<p>A page.'));
-    await once(server.listen(port, '127.0.0.1'), 'listening');
-    try {
-      await visit.page.goto(`http://localhost:${port}`);
+    await atAnotherPort('<p>A page.', async () => {
       const answered = visit.page.waitForResponse(`${demo.baseUrl}/connections/demo`);
       await visit.page.evaluate(
         `fetch('${demo.baseUrl}/connections/demo', { method: 'POST', mode: 'no-cors', credentials: 'include' })`,
@@ -288,12 +284,29 @@ describe('When something goes wrong, the page', () => {
       const response = await answered;
       expect((await response.request().allHeaders()).cookie).toMatch(/^session=/);
       expect(response.status()).toBe(403);
+    });
+    await expect(demo.app.get(AccountLinks).list(user)).resolves.toEqual([]);
+  });
+
+  it('is shown in no frame of another page', async () => {
+    const heading = () => visit.page.frameLocator('iframe').getByRole('heading', { name: 'nestjs-idp-tokens' });
+    await atAnotherPort(`<iframe src="${demo.baseUrl}"></iframe>`, async () => {
+      expect(await heading().count()).toBe(0);
+    });
+  });
+
+  /** Opens a page at another port of the same host, and does the work there. */
+  async function atAnotherPort(html: string, work: () => Promise<void>): Promise<void> {
+    const server = createServer((_, response) => response.setHeader('content-type', 'text/html').end(html));
+    await once(server.listen(0, '127.0.0.1'), 'listening');
+    try {
+      await visit.page.goto(`http://localhost:${(server.address() as AddressInfo).port}`);
+      await work();
     } finally {
       server.closeAllConnections();
       server.close();
     }
-    await expect(demo.app.get(AccountLinks).list(user)).resolves.toEqual([]);
-  });
+  }
 });
 
 describe('When the application has been stopped, the page', () => {
