@@ -210,7 +210,7 @@ describe('The callers of a link', () => {
   });
 
   it('cannot make a host trust one redirect URI for two providers', async () => {
-    const { openid, plain } = entries() as Record<'openid' | 'plain', { redirectUri: string }>;
+    const { openid, plain } = entries() as unknown as Record<'openid' | 'plain', { redirectUri: string }>;
     const options = { identityProviders: { openid, plain: { ...plain, redirectUri: openid.redirectUri } } as never };
     const error = await failure(createTokensApp({ databaseUrl: database.url, options }));
     expect(error).toBeInstanceOf(TokensConfigurationError);
