@@ -41,6 +41,7 @@ export class InsufficientScopeError extends TokensError {
     super(`${keyInWords(subject)} must connect the account again with more scopes, because ${cause}.`);
   }
 
+  /** The name of the identity provider. */
   get idp(): string {
     return this.subject.idp;
   }

@@ -18,6 +18,7 @@ export type ReadAccount = (
 
 /** The request that asks a provider whose an access token is, and the meaning of its answer. */
 export interface AccountQuestion {
+  /** Makes the request that asks for the account. */
   readonly request: (accessToken: string) => HttpRequest;
   readonly read: ReadAccount;
 }
