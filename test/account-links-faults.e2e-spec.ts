@@ -210,11 +210,11 @@ describe('The callers of a link', () => {
   });
 
   it('cannot make a host trust one redirect URI for two providers', async () => {
-    const { openid, plain } = entries() as unknown as Record<'openid' | 'plain', { redirectUri: string }>;
-    const options = { identityProviders: { openid, plain: { ...plain, redirectUri: openid.redirectUri } } as never };
+    const entry = { ...provider.client, issuer: provider.issuer, redirectUri: REDIRECT_URI };
+    const options = { identityProviders: { one: entry, two: entry } };
     const error = await failure(createTokensApp({ databaseUrl: database.url, options }));
     expect(error).toBeInstanceOf(TokensConfigurationError);
-    expect((error as Error).message).toContain('identityProviders.plain.redirectUri must differ from that of "openid"');
+    expect((error as Error).message).toContain('identityProviders.two.redirectUri must differ from that of "one"');
   });
 
   it('that left attempts behind are cleaned up after by later ones', async () => {
