@@ -4,6 +4,7 @@ import type { DataSource } from 'typeorm';
 
 import {
   AccountLinks,
+  InsufficientScopeError,
   InvalidTokenInputError,
   LinkRefusedError,
   ProviderMisconfiguredError,
@@ -50,6 +51,13 @@ function entries(): TokensModuleOptions['identityProviders'] {
       authorizationEndpoint: `${issuer}/authorize`,
       tokenEndpoint: `${issuer}/token`,
       redirectUri: `${REDIRECT_URI}/unknown/callback`,
+    },
+    all: {
+      ...client,
+      authorizationEndpoint: `${issuer}/authorize`,
+      tokenEndpoint: `${issuer}/token`,
+      redirectUri: `${REDIRECT_URI}/all/callback`,
+      scopes: ['api/.default', 'offline_access'],
     },
     answering: {
       ...client,
@@ -188,6 +196,26 @@ describe('A link', () => {
   it('has the scopes that were asked for if the answer names none', async () => {
     provider.tokens = (fields) => ({ ...fields, scope: undefined });
     await expect(link('plain', 'ada', { scopes: ['write'] })).resolves.toMatchObject({ scopes: ['read', 'write'] });
+  });
+
+  it.each<[string, unknown, string[] | null]>([
+    ['are not known if the answer names an empty text, as that of a GitHub App', '', null],
+    ['are none if the answer names an empty list', [], []],
+    ['are not known if the answer names something else', 7, null],
+  ])('%s', async (_, scope, scopes) => {
+    provider.tokens = (fields) => ({ ...fields, scope });
+    await expect(link('plain', 'ada', { scopes: ['write'] })).resolves.toMatchObject({ scopes });
+    await expect(links.list(user)).resolves.toMatchObject([{ scopes }]);
+    const required = manager.getIdpToken(user, 'plain', { scopes: ['write'] });
+    if (scopes) await expect(required).rejects.toThrow(InsufficientScopeError);
+    else await expect(required).resolves.toMatchObject({ accessToken: expect.any(String) as unknown });
+  });
+
+  it('are asked for without those that were granted before if the entry asks for all that the application has', async () => {
+    provider.tokens = (fields) => ({ ...fields, scope: 'api/user_impersonation api/.default' });
+    await link('all', 'ada');
+    const { authorizationUrl } = await links.begin(user, 'all');
+    expect(new URL(authorizationUrl).searchParams.get('scope')).toBe('api/.default offline_access');
   });
 
   it('asks for the scopes of the entry, those that were granted before, and the new ones', async () => {

@@ -22,6 +22,7 @@ import { checkedAnswer, type LinkCallback, parametersOf, stateIn } from './callb
 import { exchangeCode } from './code-exchange.js';
 import { flowOf, serverOf } from './flow-of-provider.js';
 import { checkedClaims } from './id-token.js';
+import { asksForAll, grantedScopes } from './link-scopes.js';
 import { hashOf, newSecret, nonceOf } from './link-secrets.js';
 import { LinkedTokens, type NewLink } from './linked-tokens.js';
 import { checkReturnTo } from './return-to.js';
@@ -157,7 +158,7 @@ export class AccountLinks {
     const { returnTo: wanted, replaceAccount = false } = options;
     const returnTo = wanted === undefined ? null : checkReturnTo(wanted, this.settings.allowedReturnTo);
     const added = checkedScopes(options.scopes ?? []);
-    const stored = await this.table.loadCommitted(key);
+    const stored = asksForAll(flow.scopes) ? null : await this.table.loadCommitted(key);
     const granted = stored?.tokens.scopes ?? '';
     const scopes = scopeList([...flow.scopes, ...added, granted]);
     if (scopes.join(' ').length > MAX_SCOPES_LENGTH) throw new InvalidTokenInputError('scopes are longer than 16 KiB.');
@@ -193,12 +194,7 @@ export class AccountLinks {
     const sentAt = Math.floor(clock.takenAt + (performance.now() - clock.startedAt) / 1000);
     const issued = await exchangeCode(flow, server, { answer, codeVerifier, subject: attempt });
     const asked = scopeList(attempt.scopes);
-    const named = issued.tokens.scopes ?? [];
-    const link: NewLink = {
-      ...{ attempt, flow, sentAt },
-      tokens: issued.tokens,
-      scopes: named.length > 0 ? scopeList(named) : asked.length > 0 ? asked : null,
-    };
+    const link: NewLink = { attempt, flow, sentAt, tokens: issued.tokens, scopes: grantedScopes(issued, asked) };
     const claims = isOpenId(flow, asked)
       ? await checkedClaims(issued.fields.id_token, {
           ...{ idp: attempt.idp, flow, server },

@@ -607,10 +607,10 @@ describe('Keycloak as a provider of account links', () => {
 
   it('gives further scopes in addition to those of before', async () => {
     await link(ADA);
-    await expect(link(ADA, { scopes: ['offline_access'] })).resolves.toMatchObject({
-      scopes: ['email', 'offline_access', 'openid', 'profile'],
+    await expect(link(ADA, { scopes: ['phone'] })).resolves.toMatchObject({
+      scopes: ['email', 'openid', 'phone', 'profile'],
     });
-    await expect(linked.getIdpToken(user, idp, { scopes: ['offline_access'] })).resolves.toBeDefined();
+    await expect(linked.getIdpToken(user, idp, { scopes: ['phone'] })).resolves.toBeDefined();
   });
 
   it.each([
