@@ -344,6 +344,37 @@ describe('Another account of the provider', () => {
   });
 });
 
+describe('New tokens whose row PostgreSQL refuses for good', () => {
+  beforeEach(async () => {
+    await link('plain', 'stored-before');
+    await database.query(
+      `CREATE UNIQUE INDEX of_the_host ON auth_tokens (keycloak_user_id, identity_provider) WHERE keycloak_user_id = '${user}'`,
+    );
+  });
+
+  afterEach(async () => {
+    await database.query('DROP INDEX of_the_host');
+  });
+
+  it('are revoked, and the caller gets the error', async () => {
+    const refused = link('plain', 'refused-by-index', { account: 'work' });
+    await expect(refused).rejects.toMatchObject({ sqlState: '23505', constraint: 'of_the_host' });
+    await until(() => provider.revoked.some((token) => token.startsWith('refresh-of-refused-by-index')));
+    expect(provider.revoked.some((token) => token.startsWith('refresh-of-stored-before'))).toBe(false);
+  });
+
+  it('are not revoked if they are of the account that is connected, or may be', async () => {
+    const refused = link('plain', 'stored-before', { account: 'work' });
+    await expect(refused).rejects.toMatchObject({ sqlState: '23505' });
+    provider.instead.set('/user', (response) => response.writeHead(500).end());
+    await expect(link('plain', 'may-be-it', { account: 'work' })).rejects.toMatchObject({ sqlState: '23505' });
+    await expect(database.query('SELECT FROM token_revocations WHERE keycloak_user_id = $1', [user])).resolves.toEqual(
+      [],
+    );
+    expect(provider.revoked.some((token) => /^refresh-of-(stored-before|may-be-it)/.test(token))).toBe(false);
+  });
+});
+
 describe('The connections of a user', () => {
   it('are listed without a secret, and end by an unlink', async () => {
     await link('plain', 'lister', { scopes: ['mail'] });
