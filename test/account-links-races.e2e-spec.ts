@@ -185,3 +185,30 @@ describe('A link that is finished', () => {
     await expect(links.list(user)).resolves.toMatchObject([{ account: '' }, { account: 'work' }]);
   });
 });
+
+describe('An account at the provider that the user has connected under two names', () => {
+  it.each([
+    ['ends both', () => linksOfOther.unlink(user, IDP)],
+    [
+      'ends one and replaces the other',
+      async () => linksOfOther.finish(user, await begin('next', { replaceAccount: true })),
+    ],
+  ])('is revoked once if the user %s at the same time', async (_, endOther) => {
+    const subject = `both${users}`;
+    await link(subject);
+    await link(subject, { account: 'work' });
+    const scope = apps[0]?.get(QueryRunnerScope) as QueryRunnerScope;
+    let isOver = false;
+    let other: Promise<unknown> = Promise.resolve();
+    await scope.run(async () => {
+      await links.unlink(user, IDP, { account: 'work' });
+      other = endOther().finally(() => (isOver = true));
+      const waiting = `SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`;
+      await until(async () => isOver || (await database.query(waiting)).length > 0);
+    });
+    await other;
+    const open = 'SELECT FROM token_revocations WHERE keycloak_user_id = $1';
+    await until(async () => (await database.query(open, [user])).length === 0);
+    expect(provider.revoked.filter((token) => token.startsWith(`refresh-of-${subject}-`))).toHaveLength(1);
+  });
+});

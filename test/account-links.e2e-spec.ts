@@ -339,6 +339,18 @@ describe('Another account of the provider', () => {
     expect(provider.subjects.get(token.accessToken)).toBe('second-of-two');
   });
 
+  it('replaces one without ending it if the user has connected that one under another name too', async () => {
+    await link('plain', 'twice-here');
+    await link('plain', 'twice-here', { account: 'work' });
+    await link('plain', 'successor', { account: 'work', replaceAccount: true });
+    await link('plain', 'last-successor', { account: 'work', replaceAccount: true });
+    await until(() => provider.revoked.some((token) => token.startsWith('refresh-of-successor')));
+    const open = 'SELECT FROM token_revocations WHERE keycloak_user_id = $1';
+    await until(async () => (await database.query(open, [user])).length === 0);
+    expect(provider.revoked.some((token) => token.startsWith('refresh-of-twice-here'))).toBe(false);
+    await expect(links.list(user)).resolves.toMatchObject([{ subject: 'twice-here' }, { subject: 'last-successor' }]);
+  });
+
   it('is refused also if both are linked for the first time at once', async () => {
     const attempts = await Promise.all(['one', 'two'].map(() => links.begin(user, 'openid')));
     const ends = await Promise.allSettled(
@@ -357,6 +369,37 @@ describe('Another account of the provider', () => {
     await expect(link('openid', 'ada')).resolves.toMatchObject({ subject: 'ada' });
     await manager.storeIdpTokens(user, 'openid', { accessToken: 'by-hand', refreshToken: 'by-hand' });
     await expect(links.list(user)).resolves.toMatchObject([{ subject: null }]);
+  });
+});
+
+describe('New tokens whose row PostgreSQL refuses for good', () => {
+  beforeEach(async () => {
+    await link('plain', 'stored-before');
+    await database.query(
+      `CREATE UNIQUE INDEX of_the_host ON auth_tokens (keycloak_user_id, identity_provider) WHERE keycloak_user_id = '${user}'`,
+    );
+  });
+
+  afterEach(async () => {
+    await database.query('DROP INDEX of_the_host');
+  });
+
+  it('are revoked, and the caller gets the error', async () => {
+    const refused = link('plain', 'refused-by-index', { account: 'work' });
+    await expect(refused).rejects.toMatchObject({ sqlState: '23505', constraint: 'of_the_host' });
+    await until(() => provider.revoked.some((token) => token.startsWith('refresh-of-refused-by-index')));
+    expect(provider.revoked.some((token) => token.startsWith('refresh-of-stored-before'))).toBe(false);
+  });
+
+  it('are not revoked if they are of the account that is connected, or may be', async () => {
+    const refused = link('plain', 'stored-before', { account: 'work' });
+    await expect(refused).rejects.toMatchObject({ sqlState: '23505' });
+    provider.instead.set('/user', (response) => response.writeHead(500).end());
+    await expect(link('plain', 'may-be-it', { account: 'work' })).rejects.toMatchObject({ sqlState: '23505' });
+    await expect(database.query('SELECT FROM token_revocations WHERE keycloak_user_id = $1', [user])).resolves.toEqual(
+      [],
+    );
+    expect(provider.revoked.some((token) => /^refresh-of-(stored-before|may-be-it)/.test(token))).toBe(false);
   });
 });
 
@@ -382,6 +425,22 @@ describe('The connections of a user', () => {
     await expect(links.list(user)).resolves.toEqual([]);
     await until(() => provider.revoked.some((token) => token.startsWith('refresh-of-lister')));
     await expect(links.unlink(user, 'plain')).resolves.toBe(false);
+  });
+
+  it('of one account at the provider end without a revocation, up to the last one', async () => {
+    await link('plain', 'same');
+    await link('plain', 'same', { account: 'work' });
+    await link('plain', 'same', {}, `${user}-other`);
+    await expect(links.unlink(user, 'plain', { account: 'work' })).resolves.toBe(true);
+    await expect(database.query('SELECT FROM token_revocations WHERE keycloak_user_id = $1', [user])).resolves.toEqual(
+      [],
+    );
+    const { accessToken } = await manager.getIdpToken(user, 'plain');
+    await expect(links.unlink(user, 'plain')).resolves.toBe(true);
+    await until(() => provider.revoked.some((token) => token.startsWith('refresh-of-same')));
+    expect(provider.revoked.filter((token) => token.startsWith('refresh-of-same'))).toEqual([
+      accessToken.replace('access', 'refresh'),
+    ]);
   });
 
   it('of others are not listed', async () => {

@@ -174,7 +174,9 @@ describe('the doctor, about the tables', () => {
       /index idx_auth_tokens_keycloak_user_identity_provider_account .* missing/,
     ],
     [
-      'CREATE UNIQUE INDEX one ON auth_tokens (keycloak_user_id, identity_provider)',
+      `CREATE UNIQUE INDEX one ON auth_tokens (identity_provider, keycloak_user_id) INCLUDE (scopes);
+       INSERT INTO auth_tokens (keycloak_user_id, identity_provider, account, access_token, refresh_token,
+         access_token_expires_at, refresh_token_expires_at) VALUES ('named', 'acme', 'work', '', '', 0, 0)`,
       /unique index one of .*"auth_tokens" refuses a second account of a user at a provider/,
     ],
     ['DROP INDEX idx_auth_tokens_keycloak_user_id', /index idx_auth_tokens_keycloak_user_id .* missing/],
@@ -208,6 +210,14 @@ describe('the doctor, about the tables', () => {
     ['ALTER TABLE auth_tokens RESET (fillfactor)', /fillfactor of .*"auth_tokens" is above 80/],
     ['ALTER TABLE offline_tokens SET (fillfactor = 90)', /fillfactor of .*"offline_tokens" is above 80/],
     ['ALTER TABLE auth_tokens DROP CONSTRAINT auth_tokens_status_check', /auth_tokens_status_check .* missing/],
+    [
+      'CREATE UNIQUE INDEX one ON auth_tokens (keycloak_user_id, identity_provider)',
+      /unique index one of .*"auth_tokens" refuses a second account of a user at a provider/,
+    ],
+    [
+      `CREATE UNIQUE INDEX "One" ON auth_tokens (keycloak_user_id text_pattern_ops, identity_provider DESC)`,
+      /unique index One of .*"auth_tokens" refuses a second account of a user at a provider/,
+    ],
   ])('%s is a warning', async (sql, message) => {
     await database.query(sql);
     expect(findingOf(await examine(database, 'migrations'), 'drift', 'warning').message).toMatch(message);
@@ -218,6 +228,8 @@ describe('the doctor, about the tables', () => {
     `ALTER TABLE auth_tokens ADD tenant text NOT NULL DEFAULT 'none'`,
     'CREATE INDEX of_host ON auth_tokens (identity_provider)',
     'CREATE INDEX of_host ON auth_tokens (keycloak_user_id, identity_provider)',
+    'CREATE UNIQUE INDEX of_host ON auth_tokens (identity_provider, keycloak_user_id, account)',
+    'CREATE UNIQUE INDEX of_host ON auth_tokens (keycloak_user_id, identity_provider, lower(account))',
     'ALTER TABLE auth_tokens SET (fillfactor = 60)',
     'ALTER TABLE auth_tokens ALTER access_token TYPE text',
   ])('%s is the right of the host', async (sql) => {

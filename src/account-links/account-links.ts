@@ -257,13 +257,9 @@ export class AccountLinks {
             'are stored without it.',
         );
         return;
-      case 'other_account': {
-        // A revocation can end all tokens of an account, also those that the user has stored under another name.
-        const connections = await this.table.connectionsOf(keycloakUserId);
-        const isConnected = connections.some((each) => each.idp === idp && each.subject === finding.account?.subject);
-        if (!isConnected) await this.linked.revoke(link);
+      case 'other_account':
+        await this.linked.revokeUnlessConnected(link, finding);
         throw new LinkRefusedError('account_mismatch', { idp });
-      }
       case 'untold':
         // Not revoked, because a revocation can end all tokens of an account, and it may be the connected one.
         throw new ProviderUnavailableError(

@@ -49,11 +49,41 @@ export class LinkedTokens {
   /**
    * Stores the tokens, unless another account is connected that the attempt may not replace, or may be. If it replaces
    * one, the old tokens are handed to the outbox. Tries again for ten seconds while PostgreSQL does not answer, because
-   * the provider issues the tokens only once.
+   * the provider issues the tokens only once. If PostgreSQL refuses them for good, they are revoked.
    *
    * @throws {@link TokenStoreUnavailableError} when PostgreSQL does not store them. They are lost then
    */
-  async store(link: NewLink, { account, failure }: AccountFinding): Promise<LinkOutcome> {
+  async store(link: NewLink, finding: AccountFinding): Promise<LinkOutcome> {
+    try {
+      return await this.#store(link, finding);
+    } catch (error) {
+      if (error instanceof TokenStoreUnavailableError && !error.retryable)
+        await this.revokeUnlessConnected(link, finding);
+      throw error;
+    }
+  }
+
+  /**
+   * Like {@link LinkedTokens.revoke}, but leaves tokens alone that are, or may be, of an account that the user has
+   * connected under any name. A revocation can end all tokens of an account, also the stored ones. Never rejects.
+   */
+  async revokeUnlessConnected(link: NewLink, { account }: AccountFinding): Promise<void> {
+    const { keycloakUserId, idp } = link.attempt;
+    try {
+      const connections = await this.table.connectionsOf(keycloakUserId);
+      const ofProvider = connections.filter((each) => each.idp === idp);
+      if (ofProvider.some(({ subject }) => !account || subject === account.subject)) return;
+    } catch (error) {
+      this.#logger.error(
+        `New tokens of user "${keycloakUserId}" at "${idp}" are neither stored nor revoked, because the connections of ` +
+          `the user cannot be read (${stateOf(error)}). They stay valid until they expire.`,
+      );
+      return;
+    }
+    await this.revoke(link);
+  }
+
+  async #store(link: NewLink, { account, failure }: AccountFinding): Promise<LinkOutcome> {
     const { attempt, scopes } = link;
     const pair = {
       ...this.#seal(link),
@@ -89,7 +119,7 @@ export class LinkedTokens {
     } catch (error) {
       this.#logger.error(
         `New tokens of user "${keycloakUserId}" at "${idp}" are neither stored nor revoked, because the outbox cannot ` +
-          `be written (${error instanceof TokenStoreUnavailableError ? (error.sqlState ?? error.code) : 'UNKNOWN'}). ` +
+          `be written (${stateOf(error)}). ` +
           'They stay valid until they expire.',
       );
     }
@@ -106,4 +136,8 @@ export class LinkedTokens {
       refreshTokenExpiresAt: refreshTokenExpiresIn ? sentAt + refreshTokenExpiresIn : 0,
     };
   }
+}
+
+function stateOf(error: unknown): string {
+  return error instanceof TokenStoreUnavailableError ? (error.sqlState ?? error.code) : 'UNKNOWN';
 }

@@ -86,7 +86,9 @@ export class TokenManager {
    * Deletes the tokens of one account of a user at a provider, and has them revoked there. Without `account` this is the
    * default account, also if there is none and another one. The deletion joins the surrounding
    * transaction. After its commit one of the processes that run the module sends the revocation. The process sends it
-   * again while the provider is down. If the provider cannot revoke tokens, they are only deleted. A refresh under way
+   * again while the provider is down. If the provider cannot revoke tokens, they are only deleted.
+   * So are they if the user has connected the same account at the provider under another name, because a revocation
+   * could end those tokens too. A refresh under way
    * does not restore the tokens. Its new pair is revoked too.
    *
    * With `keycloak` in the options the account stays disconnected, also if there were no tokens, until

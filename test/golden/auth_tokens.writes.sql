@@ -144,19 +144,25 @@ WITH stored AS (
   stored.refresh_token_expires_at, stored.scopes, stored.token_version FROM stored;
 
 -- deleteForRevocation: delete tokens
--- idp_tokens_delete_for_revocation_63d78eb6aff1, never repeated
+-- idp_tokens_delete_for_revocation_b960d0c7e5f5, never repeated
 --   $1 keycloakUserId: text
 --   $2 idp: text
 --   $3 account: text
 --   $4 isRevocable: boolean
 WITH lock AS MATERIALIZED (SELECT pg_try_advisory_xact_lock(hashtextextended($1::text || ' ' || $2::text || ' ' || $3::text, 0)) AS is_free),
+       locked AS MATERIALIZED (
+         SELECT stored.id, stored.account, stored.subject FROM "auth_tokens" AS stored
+           WHERE stored.keycloak_user_id = $1 AND stored.identity_provider = $2 AND (SELECT lock.is_free FROM lock)
+             AND (stored.account = $3 OR $4::boolean AND stored.subject =
+               (SELECT own.subject FROM "auth_tokens" AS own WHERE own.keycloak_user_id = $1 AND own.identity_provider = $2 AND own.account = $3))
+           ORDER BY stored.account FOR NO KEY UPDATE),
        deleted AS (
-         DELETE FROM "auth_tokens" AS stored WHERE stored.keycloak_user_id = $1 AND stored.identity_provider = $2 AND stored.account = $3 AND (SELECT lock.is_free FROM lock)
-           RETURNING stored.access_token, stored.refresh_token, stored.client_id),
+         DELETE FROM "auth_tokens" AS stored USING locked WHERE stored.id = locked.id AND locked.account = $3
+           RETURNING stored.access_token, stored.refresh_token, stored.client_id, stored.subject),
        noted AS (
          INSERT INTO "token_revocations" (keycloak_user_id, identity_provider, account, client_id, access_token, refresh_token)
            SELECT $1, $2, $3, deleted.client_id, deleted.access_token, deleted.refresh_token FROM deleted
-             WHERE $4::boolean),
+             WHERE $4::boolean AND NOT EXISTS (SELECT FROM locked AS other WHERE other.account <> $3 AND other.subject = deleted.subject)),
        disconnected AS (
          INSERT INTO "disconnected_accounts" AS note (keycloak_user_id, identity_provider, account)
            SELECT $1, $2, $3 FROM lock WHERE lock.is_free

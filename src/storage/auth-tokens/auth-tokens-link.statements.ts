@@ -3,7 +3,7 @@ import type { AccountKey } from '../../token-key.js';
 import type { Stamp } from '../leases/leased-table-shape.js';
 import type { GrantStatus } from '../leases/leased.entity.js';
 import type { ScopedTokens } from '../stored-tokens.js';
-import { KEY_CONDITION } from './auth-tokens-row.js';
+import { isHeldElsewhere, lockedRows } from './auth-tokens-row.js';
 import { lacksRefreshToken, ownValue, storedPair } from './stored-pair.js';
 
 /** A pair that a link brought, and the account at the provider. */
@@ -66,6 +66,8 @@ export interface AuthTokensLinks {
 export function authTokensLinks(table: string, revocations: string): AuthTokensLinks {
   const kept = `NOT found.may_be_other AND ${lacksRefreshToken(ownValue('', 'refreshToken'), ownValue('', 'clientId'))}`;
   const replaced = storedPair(ownValue, kept, { subject: '$subject::text', accountName: '$accountName::text' });
+  const columns =
+    ', stored.access_token, stored.refresh_token, stored.client_id, stored.token_version, stored.parent_version';
   return {
     // The statement itself decides whether the pair is of the connected account, because two links of one user may end
     // at once. If the provider does not tell the account, the pair does not replace one of a known account, because an
@@ -75,12 +77,14 @@ export function authTokensLinks(table: string, revocations: string): AuthTokensL
       label: 'link',
       action: 'store the tokens of a link',
       isRepeatable: true,
-      text: `WITH found AS MATERIALIZED (
-         SELECT stored.id AS row_id, stored.access_token, stored.refresh_token, stored.client_id,
+      text: `WITH locked AS MATERIALIZED (
+         ${lockedRows(table, { columns, othersIf: '$replacesAccount::boolean AND $isRevocable::boolean' })}),
+       found AS MATERIALIZED (
+         SELECT stored.id AS row_id, stored.subject, stored.access_token, stored.refresh_token, stored.client_id,
              coalesce(stored.subject <> $subject::text, false) AS is_other,
              coalesce(stored.subject <> $subject::text, $isUntold::boolean AND stored.subject IS NOT NULL) AS may_be_other,
              stored.token_version = $version::bigint OR coalesce(stored.parent_version = $version::bigint, false) AS is_done
-           FROM ${table} AS stored WHERE ${KEY_CONDITION} FOR NO KEY UPDATE),
+           FROM locked AS stored WHERE stored.account = $account),
        updated AS (
          UPDATE ${table} AS stored SET ${replaced}
            FROM found WHERE stored.id = found.row_id AND NOT found.is_done
@@ -88,7 +92,8 @@ export function authTokensLinks(table: string, revocations: string): AuthTokensL
        revoked AS (
          INSERT INTO ${revocations} (keycloak_user_id, identity_provider, account, client_id, access_token, refresh_token)
            SELECT $keycloakUserId, $idp, $account, found.client_id, found.access_token, found.refresh_token FROM found
-             WHERE found.is_other AND NOT found.is_done AND $replacesAccount::boolean AND $isRevocable::boolean),
+             WHERE found.is_other AND NOT found.is_done AND $replacesAccount::boolean AND $isRevocable::boolean
+               AND NOT ${isHeldElsewhere('found')}),
        inserted AS (
          INSERT INTO ${table} AS stored (keycloak_user_id, identity_provider, account, access_token, refresh_token,
              access_token_expires_at, refresh_token_expires_at, scopes, subject, account_name, token_version, client_id,

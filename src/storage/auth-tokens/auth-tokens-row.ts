@@ -40,6 +40,34 @@ export const KEY_COLUMNS = [
 /** The condition that names the row of a {@link AccountKey}, of the alias `stored`. */
 export const KEY_CONDITION = keyCondition({ key: KEY_COLUMNS }, 'stored');
 
+/**
+ * Selects the row of a {@link AccountKey} and, on a condition, the other rows of the user that have the same account at
+ * the provider, all of the alias `stored`, and locks them in one order. A provider may end all tokens of an account when
+ * one of them is revoked. So a statement that notes a pair for revocation must know whether another row needs the
+ * account. Without the locks each of two statements would leave the revocation to the other one.
+ *
+ * @param table quoted path of the table
+ */
+export function lockedRows(
+  table: string,
+  {
+    columns = '',
+    onlyIf = '',
+    othersIf,
+  }: { readonly columns?: string; readonly onlyIf?: string; readonly othersIf: string },
+): string {
+  return `SELECT stored.id, stored.account, stored.subject${columns} FROM ${table} AS stored
+           WHERE stored.keycloak_user_id = $keycloakUserId AND stored.identity_provider = $idp${onlyIf}
+             AND (stored.account = $account OR ${othersIf} AND stored.subject =
+               (SELECT own.subject FROM ${table} AS own WHERE ${keyCondition({ key: KEY_COLUMNS }, 'own')}))
+           ORDER BY stored.account FOR NO KEY UPDATE`;
+}
+
+/** Whether one of the locked rows has the same account at the provider as this row. A null subject is of no other row. */
+export function isHeldElsewhere(row: string): string {
+  return `EXISTS (SELECT FROM locked AS other WHERE other.account <> $account AND other.subject = ${row}.subject)`;
+}
+
 /** The columns of the pair, for the alias `stored`. */
 export const TOKEN_COLUMNS = `stored.access_token, stored.refresh_token, stored.access_token_expires_at,
   stored.refresh_token_expires_at, stored.scopes`;

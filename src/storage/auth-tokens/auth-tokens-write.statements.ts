@@ -6,7 +6,14 @@ import type { Columns } from '../leases/lease.statements.js';
 import { keyCondition, RESET, type Stamp } from '../leases/leased-table-shape.js';
 import { ACCESS_TOKEN_DEAD } from '../leases/leased.entity.js';
 import type { RowTokens, ScopedTokens } from '../stored-tokens.js';
-import { KEY_COLUMNS, KEY_CONDITION, readTokens, TOKEN_COLUMNS } from './auth-tokens-row.js';
+import {
+  isHeldElsewhere,
+  KEY_COLUMNS,
+  KEY_CONDITION,
+  lockedRows,
+  readTokens,
+  TOKEN_COLUMNS,
+} from './auth-tokens-row.js';
 import { lacksRefreshToken, ownValue, storedPair, type Value } from './stored-pair.js';
 
 /** What an import knows of the copy that another system has of a pair. */
@@ -196,13 +203,15 @@ export function authTokensWrites(table: string, revocations: string, disconnecte
       action: 'delete tokens',
       isRepeatable: false,
       text: `WITH lock AS MATERIALIZED (SELECT pg_try_advisory_xact_lock(${lockKey}) AS is_free),
+       locked AS MATERIALIZED (
+         ${lockedRows(table, { onlyIf: ' AND (SELECT lock.is_free FROM lock)', othersIf: '$isRevocable::boolean' })}),
        deleted AS (
-         DELETE FROM ${table} AS stored WHERE ${KEY_CONDITION} AND (SELECT lock.is_free FROM lock)
-           RETURNING stored.access_token, stored.refresh_token, stored.client_id),
+         DELETE FROM ${table} AS stored USING locked WHERE stored.id = locked.id AND locked.account = $account
+           RETURNING stored.access_token, stored.refresh_token, stored.client_id, stored.subject),
        noted AS (
          INSERT INTO ${revocations} (keycloak_user_id, identity_provider, account, client_id, access_token, refresh_token)
            SELECT $keycloakUserId, $idp, $account, deleted.client_id, deleted.access_token, deleted.refresh_token FROM deleted
-             WHERE $isRevocable::boolean),
+             WHERE $isRevocable::boolean AND NOT ${isHeldElsewhere('deleted')}),
        disconnected AS (
          INSERT INTO ${disconnected} AS note (keycloak_user_id, identity_provider, account)
            SELECT $keycloakUserId, $idp, $account FROM lock WHERE lock.is_free
