@@ -14,7 +14,7 @@ export {
   type LinkedAccount,
 } from './account-links/account-links.js';
 export type { LinkCallback } from './account-links/callback.js';
-export { AccountLinksController, type ConnectionAnswer, type LinkAnswer } from './http/account-links.controller.js';
+export { AccountLinksController, type ConnectionAnswer } from './http/account-links.controller.js';
 export type { UserIdResolver } from './http/http.options.js';
 export { IdpToken } from './http/idp-token.decorator.js';
 export { IdpTokenGuard } from './http/idp-token.guard.js';

@@ -1,4 +1,4 @@
-import { MAX_SCOPES_LENGTH, scopeText } from './scopes.js';
+import { MAX_SCOPES_LENGTH, scopeList, scopeText } from './scopes.js';
 import type { AccountKey, TokenKey } from './token-key.js';
 import { InvalidTokenInputError } from './tokens.errors.js';
 
@@ -47,6 +47,18 @@ export function checkScopes(scopes: unknown, name: string): string | null {
     throw new InvalidTokenInputError(`${name} hold a character that PostgreSQL cannot store.`);
   }
   return text;
+}
+
+/**
+ * Returns the scopes that a caller requires, sorted.
+ *
+ * @throws {@link InvalidTokenInputError} unless the value is a text or a list of texts that names at least one scope. A
+ * requirement of none would pass every token, and its author means another one.
+ */
+export function checkRequiredScopes(scopes: unknown): string[] {
+  const required = scopeList(checkScopes(scopes, 'The required scopes') ?? '');
+  if (required.length > 0) return required;
+  throw new InvalidTokenInputError('The required scopes name none. Name at least one, or leave the option out.');
 }
 
 /**

@@ -6,6 +6,7 @@ import request from 'supertest';
 import {
   IdpToken,
   IdpTokenGuard,
+  InvalidTokenInputError,
   RequireIdpToken,
   TokenManager,
   TokensExceptionFilter,
@@ -137,6 +138,13 @@ describe('@RequireIdpToken', () => {
     );
     expect(() => RequireIdpToken('github', { idp: 'acme', as: 'github' })).toThrow('name "github"');
     expect(() => RequireIdpToken('github', 'github')).not.toThrow();
+  });
+
+  it('refuses scopes that name none when it decorates', () => {
+    for (const scopes of ['', ' , ', [], [' ']]) {
+      expect(() => RequireIdpToken('acme', { idp: 'github', scopes })).toThrow(InvalidTokenInputError);
+    }
+    expect(() => RequireIdpToken({ idp: 'github', scopes: undefined })).not.toThrow();
   });
 });
 

@@ -3,6 +3,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import { Body, Controller, Delete, Get, Header, HttpCode, Post, Req, Res } from '@nestjs/common';
 import { ApiCreatedResponse, ApiOkResponse, ApiOperation, ApiTags } from '@nestjs/swagger';
 
+import { AppConfig } from '../app.config.js';
 import { CreateSessionDto } from './create-session.dto.js';
 import { endingSessionCookie, sessionCookie, sessionTokenOf } from './session-cookie.js';
 import { SESSION_TTL_SECONDS, SessionTokens } from './session-tokens.service.js';
@@ -12,7 +13,10 @@ import { SessionDto, SessionUserDto } from './session.dto.js';
 @ApiTags('1. Session')
 @Controller('session')
 export class SessionController {
-  constructor(private readonly sessionTokens: SessionTokens) {}
+  constructor(
+    private readonly sessionTokens: SessionTokens,
+    private readonly config: AppConfig,
+  ) {}
 
   @Post()
   @Header('Cache-Control', 'no-store')
@@ -23,7 +27,7 @@ export class SessionController {
     @Res({ passthrough: true }) response: ServerResponse,
   ): Promise<SessionDto> {
     const sessionToken = await this.sessionTokens.sign(userId);
-    response.setHeader('Set-Cookie', sessionCookie(sessionToken, SESSION_TTL_SECONDS));
+    response.setHeader('Set-Cookie', sessionCookie(sessionToken, SESSION_TTL_SECONDS, this.config.baseUrl));
     return new SessionDto(sessionToken, SESSION_TTL_SECONDS);
   }
 
@@ -40,6 +44,6 @@ export class SessionController {
   @HttpCode(204)
   @ApiOperation({ summary: 'Sign this browser out.' })
   remove(@Res({ passthrough: true }) response: ServerResponse): void {
-    response.setHeader('Set-Cookie', endingSessionCookie());
+    response.setHeader('Set-Cookie', endingSessionCookie(this.config.baseUrl));
   }
 }

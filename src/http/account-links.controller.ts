@@ -14,37 +14,19 @@ import {
   UseFilters,
 } from '@nestjs/common';
 
-import { AccountLinks, type BeginLinkOptions } from '../account-links/account-links.js';
+import { AccountLinks, type BeginLinkOptions, type LinkedAccount } from '../account-links/account-links.js';
+import type { AccountConnection } from '../storage/auth-tokens/auth-tokens-link.statements.js';
 import { InvalidTokenInputError } from '../tokens.errors.js';
 import { BEGIN, CALLBACK, described, FINISH, LIST, UNLINK } from './account-links.description.js';
 import { HttpSettings } from './http.options.js';
 import { property } from './request-of-call.js';
 import { TokensExceptionFilter } from './tokens-exception.filter.js';
 
-/** A connection, as the client gets it. Times are ISO 8601 in UTC; null = never, or not known. */
-export interface ConnectionAnswer {
-  readonly idp: string;
-  readonly account: string;
-  readonly subject: string | null;
-  readonly name: string | null;
-  readonly scopes: readonly string[] | null;
-  readonly state: string;
-  readonly hasRefreshToken: boolean;
-  readonly connectedAt: string;
-  readonly refreshedAt: string;
-  readonly accessTokenExpiresAt: string | null;
-  readonly refreshTokenExpiresAt: string | null;
-}
-
-/** The result of a link, as the client gets it. */
-export interface LinkAnswer {
-  readonly idp: string;
-  readonly account: string;
-  readonly scopes: readonly string[] | null;
-  readonly subject: string | null;
-  readonly name: string | null;
-  readonly returnTo: string | null;
-}
+/** A connection, as the client gets it. Its times are ISO 8601 in UTC. */
+export type ConnectionAnswer = {
+  readonly [Field in keyof AccountConnection]:
+    Exclude<AccountConnection[Field], Date> | (Date extends AccountConnection[Field] ? string : never);
+};
 
 /**
  * The routes by which users connect accounts. A host extends the class, and gives it a path by `@Controller` and a guard
@@ -118,7 +100,7 @@ export abstract class AccountLinksController {
   @HttpCode(200)
   @Header('Cache-Control', 'no-store')
   @described(FINISH)
-  async finish(@Req() request: object, @Param('idp') idp: string, @Body() query: unknown): Promise<LinkAnswer> {
+  async finish(@Req() request: object, @Param('idp') idp: string, @Body() query: unknown): Promise<LinkedAccount> {
     const parameters = typeof query === 'object' && query !== null ? { ...query } : {};
     return this.accountLinks.finish(this.#userOf(request), parameters, { idp });
   }

@@ -1,6 +1,7 @@
 import { type CustomDecorator, SetMetadata } from '@nestjs/common';
 
 import type { Scopes } from '../scopes.js';
+import { checkRequiredScopes } from '../token-input.js';
 import { TokensUsageError } from '../tokens.errors.js';
 
 /** Metadata key of {@link RequireIdpToken}. */
@@ -11,11 +12,11 @@ export interface IdpTokenRequirement {
   readonly idp: string;
   /**
    * The account of the user at the provider, or a function that returns it for a request. If it is absent, or the
-   * function returns undefined, the account counts that counts for {@link TokenManager.getIdpToken} then. The request is
-   * what its sender wrote, so the function must return only accounts that the handler may use for this user.
+   * function returns undefined, the account counts that counts for {@link TokenManager.getIdpToken} then. The request
+   * is what its sender wrote, so the function must return only accounts that the handler may use for this user.
    */
   readonly account?: string | ((request: object) => string | undefined) | undefined;
-  /** The scopes that the token must have. Default: none. */
+  /** The scopes that the token must have, at least one. If it is absent, the handler requires none. */
   readonly scopes?: Scopes | undefined;
   /** Whether scopes that are not known count as missing. Default: that of the provider. */
   readonly requireKnownScopes?: boolean | undefined;
@@ -29,6 +30,7 @@ export interface IdpTokenRequirement {
  * replaces the one on its controller.
  *
  * @throws {@link TokensUsageError} when two requirements have one name
+ * @throws {@link InvalidTokenInputError} when the scopes of a requirement name none, or are no texts
  */
 export function RequireIdpToken(
   ...required: [string | IdpTokenRequirement, ...(string | IdpTokenRequirement)[]]
@@ -41,6 +43,7 @@ export function RequireIdpToken(
         `@RequireIdpToken has two requirements with the name "${name}". Give one of them another name by "as".`,
       );
     }
+    if (typeof each !== 'string' && each.scopes !== undefined) checkRequiredScopes(each.scopes);
     byName.set(name, each);
   }
   return SetMetadata(REQUIRED_IDPS, [...byName.values()]);

@@ -8,9 +8,10 @@ import { findResponse, property } from './request-of-call.js';
 
 /**
  * Answers every {@link TokensError} with `application/problem+json`: `type`, `title`, `status`, `detail`, `code`, and
- * also `idp`, `reason`, `account`, `accounts` and `missing_scopes` if the error has them. The answer has `Retry-After` if trying again helps, and
- * `WWW-Authenticate` if a login helps, with the error `invalid_token` if the request had a bearer token. The message of
- * the error is for the operator. The filter logs it for statuses from 500 on, and never sends it.
+ * also `idp`, `reason`, `account`, `accounts` and `missing_scopes` if the error has them. The answer has `Retry-After`
+ * if trying again helps, and `WWW-Authenticate` if a login helps, with the error `invalid_token` if the request had a
+ * bearer token. The message of the error is for the operator. The filter logs it for statuses from 500 on, and never
+ * sends it.
  *
  * Outside of HTTP the caller gets the `detail` as the message, with `code` and the other members beside it:
  *

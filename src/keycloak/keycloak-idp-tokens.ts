@@ -23,7 +23,7 @@ import { OfflineSessions } from './offline-sessions.js';
 import { assertUnbound, claimsOf, clientOf, subjectIn } from './token-claims.js';
 
 /**
- * Returns tokens of identity providers to a caller that has a Keycloak token, or the user's id at a provider. If no
+ * Returns tokens of default accounts to a caller that has a Keycloak token, or the user's id at a provider. If no
  * token is stored, it first imports the one of Keycloak's broker, unless the user disconnected the account. With the
  * refresh owner `keycloak` it also imports for a stale one. It redeems an offline token only for an import.
  */
@@ -140,7 +140,8 @@ export class KeycloakIdpTokens {
         if (!isFaultOfKeycloak(error) || !(await this.#isValid(key))) throw error;
       }
     }
-    return this.reader.read(key.keycloakUserId, key.idp, {});
+    // Imports are of the default account. Another account must not take its place, also if the user has no other.
+    return this.reader.read(key.keycloakUserId, key.idp, { account: '' });
   }
 
   async #isValid(key: AccountKey): Promise<boolean> {

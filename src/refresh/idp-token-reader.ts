@@ -24,7 +24,10 @@ export interface IdpTokenRequest extends FreshTokenRequest {
    * there is none and exactly one other account, this one counts.
    */
   readonly account?: string | undefined;
-  /** The scopes that the token must have. Scopes that a granted one contains count too. Default: none. */
+  /**
+   * The scopes that the token must have, at least one. Scopes that a granted one contains count too. If it is absent, the
+   * call requires none.
+   */
   readonly scopes?: Scopes | undefined;
   /** Whether scopes that are not known count as missing. Default: that of the provider, which is false by default. */
   readonly requireKnownScopes?: boolean | undefined;

@@ -1,7 +1,7 @@
 import { InsufficientScopeError } from '../account.errors.js';
 import type { IdentityProvider } from '../identity-providers/identity-provider.js';
 import { type ImpliedScopes, missingFrom, type Scopes, scopeList } from '../scopes.js';
-import { checkScopes } from '../token-input.js';
+import { checkRequiredScopes } from '../token-input.js';
 import type { AccountKey } from '../token-key.js';
 
 /** The scopes that a caller requires of a token. */
@@ -19,7 +19,6 @@ export class ScopeRequirement {
    * @throws {@link InsufficientScopeError} for every other token
    */
   check(key: AccountKey, granted: string | null): void {
-    if (this.required.length === 0) return;
     if (granted === null) {
       if (this.mustBeKnown) throw new InsufficientScopeError(key, this.required, 'unknown');
       return;
@@ -32,14 +31,14 @@ export class ScopeRequirement {
 /**
  * Returns the requirement of a caller, by the rules of the provider.
  *
- * @throws {@link InvalidTokenInputError} unless the scopes are a text or a list of texts
+ * @throws {@link InvalidTokenInputError} unless the scopes are a text or a list of texts that names at least one
  */
 export function requirementOf(
   scopes: Scopes,
   { requireKnownScopes }: { readonly requireKnownScopes?: boolean | undefined },
   provider: IdentityProvider,
 ): ScopeRequirement {
-  const required = scopeList(checkScopes(scopes, 'The required scopes') ?? '');
+  const required = checkRequiredScopes(scopes);
   const mustBeKnown = requireKnownScopes ?? provider.requireKnownScopes ?? false;
   return new ScopeRequirement(required, provider.impliedScopes ?? {}, mustBeKnown);
 }

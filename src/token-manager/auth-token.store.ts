@@ -73,8 +73,8 @@ export class AuthTokenStore {
    * Inserts or replaces the pair of a user at a provider, in one atomic statement. It stores the texts as they are
    * given. A grant that had ended is active again.
    *
-   * A pair without a refresh token replaces the access token only, and the row keeps its refresh token. The old refresh token is dropped if its grant has ended, if it was issued to another
-   * client, or if `refreshToken` is `null`.
+   * A pair without a refresh token replaces the access token only, and the row keeps its refresh token. The old refresh
+   * token is dropped if its grant has ended, if it was issued to another client, or if `refreshToken` is `null`.
    *
    * @throws {@link InvalidTokenInputError} for an empty access token, and for an expiry that is no whole epoch second
    */

@@ -140,9 +140,10 @@ export class TokenManager {
   }
 
   /**
-   * As {@link getIdpToken} for the user of a Keycloak access token. If no token is stored here, it first imports the
-   * one of Keycloak's broker. With `refreshOwner: 'keycloak'` it also does this for a stale one. If this import fails, it
-   * returns the stored token until that expires. It imports nothing for an account that the user disconnected.
+   * As {@link getIdpToken} for the default account of the user of a Keycloak access token. If no token is stored here,
+   * it first imports the one of Keycloak's broker. With `refreshOwner: 'keycloak'` it also does this for a stale one. If
+   * this import fails, it returns the stored token until that expires. It imports nothing for an account that the user
+   * disconnected. It never returns the token of a named account, because imports are of the default account.
    *
    * @throws {@link TokensNotFoundError} when the user disconnected the account by {@link revokeIdpTokens}
    * @throws every error of {@link getIdpToken} and of {@link importIdpTokens}

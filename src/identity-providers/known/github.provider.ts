@@ -25,7 +25,9 @@ const readAccountOfGitHub: ReadAccount = ({ id, login }) =>
   typeof id === 'number' ? { subject: id, name: typeof login === 'string' ? login : null } : null;
 
 /**
- * The scopes of an OAuth app that contain others. GitHub leaves the contained ones out of its answers.
+ * The scopes of an OAuth app that contain others. GitHub leaves the contained ones out of its answers. Its page does not
+ * name those of organization runners, the audit log and SSH signing keys. Its form for classic personal access tokens
+ * has them, each below the one that contains it.
  *
  * @see https://docs.github.com/en/apps/oauth-apps/building-oauth-apps/scopes-for-oauth-apps
  */
@@ -33,14 +35,17 @@ const IMPLIED_SCOPES = {
   repo: ['repo:status', 'repo_deployment', 'public_repo', 'repo:invite', 'security_events', 'admin:repo_hook'],
   'admin:repo_hook': ['write:repo_hook'],
   'write:repo_hook': ['read:repo_hook'],
-  'admin:org': ['write:org'],
+  'admin:org': ['write:org', 'manage_runners:org'],
   'write:org': ['read:org'],
   'admin:public_key': ['write:public_key'],
   'write:public_key': ['read:public_key'],
   'admin:gpg_key': ['write:gpg_key'],
   'write:gpg_key': ['read:gpg_key'],
+  'admin:ssh_signing_key': ['write:ssh_signing_key'],
+  'write:ssh_signing_key': ['read:ssh_signing_key'],
   user: ['read:user', 'user:email', 'user:follow'],
   project: ['read:project'],
+  audit_log: ['read:audit_log'],
   'write:packages': ['read:packages'],
   'admin:enterprise': ['manage_runners:enterprise', 'manage_billing:enterprise', 'read:enterprise'],
 };
