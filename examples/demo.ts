@@ -44,7 +44,7 @@ function invitation(baseUrl: string, withKeycloak: boolean): string {
 
   GET /keycloak/login   open the URL in a new tab, log in under any name, and use the access token for GET /keycloak/me`;
   return `
-The application is up. Open ${baseUrl} in a browser: sign in, connect an account at the provider, call the provider.
+The application is up. Open ${baseUrl} in a browser.
 An access token expires after ${ACCESS_TOKEN_TTL_SECONDS} s, so a later call refreshes it. All routes: ${baseUrl}/docs${withKeycloak ? keycloak : ''}
 
 Ctrl-C stops everything.`;
