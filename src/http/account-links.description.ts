@@ -22,7 +22,7 @@ const TIME_OR_NULL = { type: 'string', format: 'date-time', nullable: true };
 const SCOPES = { type: 'array', items: TEXT, nullable: true };
 const ACCOUNT = { idp: TEXT, account: TEXT, subject: TEXT_OR_NULL, name: TEXT_OR_NULL, scopes: SCOPES };
 const PROBLEM = { description: 'A problem (RFC 9457) whose code and reason say what to do.' };
-const REFUSALS = { 400: PROBLEM, 401: { description: 'Nobody is logged in.' }, 503: PROBLEM };
+const REFUSALS = { 400: PROBLEM, 401: { description: 'The request has no user.' }, 503: PROBLEM };
 
 export const LIST: RouteDescription = {
   'swagger/apiOperation': { summary: 'List the connected accounts' },

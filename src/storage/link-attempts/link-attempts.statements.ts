@@ -75,7 +75,7 @@ export function linkAttemptsStatements(table: string): LinkAttemptsStatements {
     }),
 
     // Of two statements with one state, the second one waits for the first one and then finds no row. The attempt of
-    // another user stays, because whoever learns a state could otherwise end the attempt of the user who began.
+    // another user stays, because a user who learns a state could otherwise end the attempt of the user who began.
     take: defineStatement({
       label: 'take_link_attempt',
       action: 'finish linking an account',
