@@ -3,7 +3,7 @@
  * only `require` CommonJS. The entry points are those of `exports` in package.json.
  */
 import { existsSync } from 'node:fs';
-import { chmod, copyFile, readFile, writeFile } from 'node:fs/promises';
+import { chmod, copyFile, readFile, rm, writeFile } from 'node:fs/promises';
 import { dirname, isAbsolute, relative, resolve } from 'node:path';
 
 import { rolldown } from 'rolldown';
@@ -36,8 +36,9 @@ await bundle.write({
   // Jest has no `import()` in CommonJS.
   dynamicImportInCjs: false,
 });
-// The compiler writes no file that can be executed. The command line is an ES module only.
+// The compiler writes no file that can be executed. The command line is an ES module only, and no module imports it.
 for (const path of Object.values(bin)) await chmod(path, 0o755);
+await rm('dist/cjs/cli', { recursive: true });
 await writeFile('dist/cjs/package.json', '{ "type": "commonjs" }\n');
 for (const name of BUNDLED) {
   await copyFile(`node_modules/${name}/LICENSE.md`, `dist/cjs/vendor/${name}/LICENSE.md`);

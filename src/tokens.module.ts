@@ -12,8 +12,8 @@ import { DataSource } from 'typeorm';
 
 import { HttpSettings } from './http/http.options.js';
 import { IdentityProviderRegistry } from './identity-providers/identity-provider.registry.js';
-import { TextSealer } from './key-rotation/text-sealer.js';
 import { KeyRingCheck } from './key-rotation/key-ring-check.js';
+import { TextSealer } from './key-rotation/text-sealer.js';
 import { TokenKeyRegistry } from './key-rotation/token-key-registry.js';
 import { TokenKeyRotation } from './key-rotation/token-key-rotation.js';
 import { KeycloakBroker } from './keycloak/keycloak-broker.js';

@@ -200,7 +200,9 @@ describe('a data source with another user or schema', () => {
     const url = new URL(database.url);
     if ('username' in options) [url.username, url.password] = [options.username, 'secret-password'];
     const schema = 'schema' in options ? options.schema : undefined;
-    const error = await refusalOf(await openDataSource(url.href, schema === undefined ? {} : { schema }));
+    // Directly, because a pooler does not know the new user.
+    const other = await openDataSource(url.href, { url: url.href, ...(schema === undefined ? {} : { schema }) });
+    const error = await refusalOf(other);
     await database.query('DROP ROLE i5_stranger');
     expect(error).toBeInstanceOf(TokenStoreUnavailableError);
     expect(error).toMatchObject({ retryable: false, sqlState, message: expect.stringMatching(message) as unknown });

@@ -261,8 +261,8 @@ describe('A check that was not possible at the boot', () => {
     await dataSource.destroy();
   }
 
-  async function registeredIn({ query }: TestDatabase): Promise<unknown[]> {
-    return (await query('SELECT id FROM token_keys')).map(({ id }) => id);
+  async function registeredIn(database: TestDatabase): Promise<unknown[]> {
+    return (await database.query('SELECT id FROM token_keys')).map(({ id }) => id);
   }
 
   it('registers the key that seals after the migrations, and stops then', async () => {

@@ -409,6 +409,7 @@ describe('The package', () => {
       'UserAuthTokens',
       'UserOfflineToken',
       'completePolicy',
+      'defineTokensConfig',
       'runTokenMigrations',
       'tokensEntities',
       'tokensMigrations',

@@ -57,7 +57,7 @@ export class ResealWalk {
   #resealed = 0;
   #unchanged = 0;
   #isComplete = true;
-  #nextBatchAt = 0;
+  #nextBatchAt: number | undefined;
   readonly #unreadable = new Map<string, UnreadableText>();
 
   constructor(
@@ -91,7 +91,7 @@ export class ResealWalk {
       const last = rows.at(-1);
       if (!last || rows.length < limit) break;
       after = last.id;
-      await this.#pause(this.#nextBatchAt - performance.now());
+      await this.#pause((this.#nextBatchAt ?? 0) - performance.now());
     }
     await this.#lookAgain(table, left);
   }
@@ -123,7 +123,9 @@ export class ResealWalk {
     }
     if (changes.length === 0) return [];
     const now = performance.now();
-    this.#nextBatchAt = Math.max(this.#nextBatchAt, now) + (changes.length / this.demands.maxRowsPerSecond) * 1000;
+    const shareMs = (changes.length / this.demands.maxRowsPerSecond) * 1000;
+    // A batch may begin so much too early as the one before it was late.
+    this.#nextBatchAt = Math.max(this.#nextBatchAt ?? now, now - shareMs) + shareMs;
     const replaced = await this.texts.replace(table, changes).catch((error: unknown) => {
       if (sqlStateOf(error)?.startsWith(CONFLICTS)) return new Set<string>();
       throw error;

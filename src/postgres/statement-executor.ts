@@ -141,9 +141,9 @@ export class StatementExecutor {
 }
 
 /** Runs a statement on a connection. */
-type Run = (client: PoolClient, config: QueryConfig) => Promise<QueryResult>;
+type Run = (client: PoolClient, config: QueryConfig) => Promise<QueryResult<QueryResultRow>>;
 
-async function readWithoutLimits(client: PoolClient, config: QueryConfig): Promise<QueryResult> {
+async function readWithoutLimits(client: PoolClient, config: QueryConfig): Promise<QueryResult<QueryResultRow>> {
   await client.query('BEGIN READ ONLY');
   try {
     await client.query(LIFT_LIMITS);

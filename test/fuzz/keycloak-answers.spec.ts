@@ -376,6 +376,18 @@ describe('Whatever the metadata are', () => {
   );
   const onlyToken = endpoint.map((each) => ({ ...metadataBelow(PUBLIC_REALM), token_endpoint: each }));
   const metadata = fc.oneof(named, onlyToken, onlyToken).map((each) => JSON.stringify({ ...each, note: MARK }));
+  /** One case of each kind of endpoint that gets a request. A run with few cases may make none of a kind. */
+  const examples = (['/token', '/token', '/elsewhere'] as const).map((end, position): [string, Answer] => [
+    position === 0 ? 'http://keycloak:8080' : SERVER,
+    {
+      status: 200,
+      headers: {},
+      body: JSON.stringify({
+        ...metadataBelow(PUBLIC_REALM),
+        token_endpoint: end === '/token' ? `${PUBLIC_REALM}/token` : 'https://login.example/elsewhere',
+      }),
+    },
+  ]);
   let served: string[];
 
   it('the client secret goes only below serverUrl, or encrypted to the endpoint that the metadata name', async () => {
@@ -406,7 +418,7 @@ describe('Whatever the metadata are', () => {
         else assert.equal(sent.href, given.href);
         assert.ok(sent.protocol === 'https:' || sent.origin === serverUrl, sent.href);
       }),
-      FUZZ,
+      { ...FUZZ, examples },
     );
     // Each kind of endpoint was there.
     for (const host of ['http://keycloak', 'https://keycloak.example', 'https://login.example']) {
