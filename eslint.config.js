@@ -18,6 +18,7 @@ const LAYERS = [
   'tokens.module-definition.ts',
   'tokens.options.ts',
   'http',
+  'account-links',
   'token-manager',
   'key-rotation',
   'keycloak',
@@ -29,6 +30,7 @@ const LAYERS = [
   'storage/offline-tokens',
   'storage/token-revocations',
   'storage/disconnected-accounts',
+  'storage/link-attempts',
   'storage/token-keys',
   'storage/leases',
   'storage/token-locations.ts',
@@ -44,7 +46,11 @@ const LAYERS = [
   'random-bytes.ts',
   'options-validation.ts',
   'token-input.ts',
+  'scopes.ts',
   'tokens.errors.ts',
+  'account.errors.ts',
+  'link.errors.ts',
+  'tokens-error.ts',
   'token-key.ts',
 ];
 

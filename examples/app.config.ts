@@ -5,8 +5,6 @@ import type { KeycloakModuleOptions } from 'nestjs-idp-tokens';
 /** The identity provider and the client that its operator registered for this application. */
 export interface IdpConfig {
   readonly issuer: string;
-  readonly tokenEndpoint: string;
-  readonly revocationEndpoint: string;
   readonly clientId: string;
   readonly clientSecret: string;
 }
@@ -24,6 +22,11 @@ export class AppConfig {
     readonly keycloak?: KeycloakModuleOptions,
   ) {}
 
+  /** The URL to which the identity provider sends browsers back. The identity provider must know it. */
+  get redirectUri(): string {
+    return redirectUriOf(this.baseUrl);
+  }
+
   toJSON(): object {
     return { baseUrl: this.baseUrl, issuer: this.idp.issuer, clientId: this.idp.clientId };
   }
@@ -31,4 +34,9 @@ export class AppConfig {
   [inspect.custom](): string {
     return `AppConfig ${inspect(this.toJSON())}`;
   }
+}
+
+/** @param baseUrl the URL by which browsers reach the application */
+export function redirectUriOf(baseUrl: string): string {
+  return `${baseUrl}/connections/demo/callback`;
 }

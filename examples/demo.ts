@@ -41,14 +41,11 @@ export async function runDemo({ isOnce, withKeycloak, port }: CommandLine): Prom
 
 function invitation(baseUrl: string, withKeycloak: boolean): string {
   const keycloak = `
+
   GET /keycloak/login   open the URL in a new tab, log in under any name, and use the access token for GET /keycloak/me`;
   return `
-The application is up. Its pages and routes: ${baseUrl}/docs
-
-  POST /session   sign in; put the session token into "Authorize"
-  GET /link       open the URL in a new tab and log in under any name
-  GET /me         call the provider; access tokens expire after ${ACCESS_TOKEN_TTL_SECONDS} s, so a later call refreshes
-  DELETE /link    delete the tokens here and revoke them at the provider${withKeycloak ? keycloak : ''}
+The application is up. Open ${baseUrl} in a browser.
+An access token expires after ${ACCESS_TOKEN_TTL_SECONDS} s, so a later call refreshes it. All routes: ${baseUrl}/docs${withKeycloak ? keycloak : ''}
 
 Ctrl-C stops everything.`;
 }

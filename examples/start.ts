@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto';
 
 import type { INestApplication } from '@nestjs/common';
 
-import { AppConfig } from './app.config.js';
+import { AppConfig, redirectUriOf } from './app.config.js';
 import { createApp } from './app.factory.js';
 import { brokerRedirectUri, demoRealm } from './keycloak/demo-realm.js';
 import { migrate } from './migrate.js';
@@ -13,8 +13,8 @@ import { startKeycloak } from './support/keycloak.js';
 import { type PostgresServer, startPostgres } from './support/postgres.js';
 import type { StepList } from './tour/step-list.js';
 
-/** In seconds. It is short, so that the tour waits only a little, and long enough for all requests of the tour. */
-export const ACCESS_TOKEN_TTL_SECONDS = 5;
+/** In seconds. It is short, so that an expiry comes soon, and long enough for all requests of the tour. */
+export const ACCESS_TOKEN_TTL_SECONDS = 10;
 
 /** The running demo. */
 export interface Demo {
@@ -56,15 +56,14 @@ export async function startDemo(
     const server = parts.add(
       await startAuthorizationServer({
         ...client,
-        redirectUris: [`${baseUrl}/link/callback`, ...(keycloakPort ? [brokerRedirectUri(urlAt(keycloakPort))] : [])],
+        redirectUris: [redirectUriOf(baseUrl), ...(keycloakPort ? [brokerRedirectUri(urlAt(keycloakPort))] : [])],
         accessTokenTtlSeconds: ACCESS_TOKEN_TTL_SECONDS,
       }),
     );
     note(server.issuer);
     return server;
   });
-  const { issuer, tokenEndpoint, revocationEndpoint } = authorizationServer;
-  const idp = { ...client, issuer, tokenEndpoint, revocationEndpoint };
+  const idp = { ...client, issuer: authorizationServer.issuer };
   const keycloak =
     keycloakPort &&
     (await steps.run('Start Keycloak', async (note) => {

@@ -12,6 +12,8 @@ const errors: { readonly [Code in TokensErrorCode]: Extract<AnyTokensError, { co
   ERR_TOKENS_AUTHENTICATION_REQUIRED: new api.AuthenticationRequiredError(),
   ERR_TOKENS_INVALID_INPUT: new api.InvalidTokenInputError('x'),
   ERR_TOKENS_NOT_FOUND: new api.TokensNotFoundError(subject),
+  ERR_TOKENS_AMBIGUOUS_ACCOUNT: new api.AmbiguousAccountError(subject, ['home', 'work']),
+  ERR_TOKENS_INSUFFICIENT_SCOPE: new api.InsufficientScopeError(subject, ['repo']),
   ERR_TOKENS_REAUTHENTICATION_REQUIRED: new api.ReauthenticationRequiredError(subject, 'refresh_rejected'),
   ERR_TOKENS_REFRESH_IN_PROGRESS: new api.RefreshInProgressError(subject),
   ERR_TOKENS_REFRESH_UNAVAILABLE: new api.RefreshUnavailableError(subject, 'x', 2000),
@@ -23,6 +25,8 @@ const errors: { readonly [Code in TokensErrorCode]: Extract<AnyTokensError, { co
   ERR_TOKENS_KEYCLOAK_UNAVAILABLE: new api.KeycloakUnavailableError('x', 3000),
   ERR_TOKENS_KEYCLOAK_MISCONFIGURED: new api.KeycloakMisconfiguredError('x'),
   ERR_TOKENS_KEYCLOAK_SESSION_EXPIRED: new api.KeycloakSessionExpiredError('x'),
+  ERR_TOKENS_LINK_REFUSED: new api.LinkRefusedError('denied', { idp: 'acme' }),
+  ERR_TOKENS_PROVIDER_UNAVAILABLE: new api.ProviderUnavailableError('acme', 'x', 4000),
 };
 
 /** A field that only the class of the code has. It compiles only if `code` narrows and the cases are complete. */
@@ -30,11 +34,17 @@ function narrowed(error: AnyTokensError): unknown {
   switch (error.code) {
     case 'ERR_TOKENS_NOT_FOUND':
       return error.subject;
+    case 'ERR_TOKENS_AMBIGUOUS_ACCOUNT':
+      return error.accounts;
+    case 'ERR_TOKENS_INSUFFICIENT_SCOPE':
+      return error.missingScopes;
     case 'ERR_TOKENS_REAUTHENTICATION_REQUIRED':
+    case 'ERR_TOKENS_LINK_REFUSED':
       return error.reason;
     case 'ERR_TOKENS_REFRESH_IN_PROGRESS':
     case 'ERR_TOKENS_REFRESH_UNAVAILABLE':
     case 'ERR_TOKENS_KEYCLOAK_UNAVAILABLE':
+    case 'ERR_TOKENS_PROVIDER_UNAVAILABLE':
       return error.retryAfterMs;
     case 'ERR_TOKENS_PROVIDER_MISCONFIGURED':
       return error.providerCode;
@@ -67,6 +77,8 @@ describe('AnyTokensError', () => {
       expect.stringContaining('Log in'),
       'x',
       subject,
+      ['home', 'work'],
+      ['repo'],
       'refresh_rejected',
       1000,
       2000,
@@ -78,6 +90,8 @@ describe('AnyTokensError', () => {
       3000,
       'x',
       'x',
+      'denied',
+      4000,
     ]);
   });
 

@@ -6,13 +6,22 @@
  */
 import './process-copies.js';
 
+export type { AccountLinksOptions } from './account-links/account-links.options.js';
+export {
+  AccountLinks,
+  type BeginLinkOptions,
+  type LinkAuthorization,
+  type LinkedAccount,
+} from './account-links/account-links.js';
+export type { LinkCallback } from './account-links/callback.js';
+export { AccountLinksController, type ConnectionAnswer } from './http/account-links.controller.js';
 export type { UserIdResolver } from './http/http.options.js';
 export { IdpToken } from './http/idp-token.decorator.js';
 export { IdpTokenGuard } from './http/idp-token.guard.js';
 export { KeycloakAuthGuard, type RequestWithKeycloakUser } from './http/keycloak-auth.guard.js';
 export { QueryRunnerInterceptor } from './http/query-runner.interceptor.js';
 export type { RequestWithIdpTokens } from './http/request-with-idp-tokens.js';
-export { RequireIdpToken } from './http/require-idp-token.decorator.js';
+export { type IdpTokenRequirement, RequireIdpToken } from './http/require-idp-token.decorator.js';
 export { TokensExceptionFilter } from './http/tokens-exception.filter.js';
 export type { AccessTokenQuestion } from './identity-providers/access-token-question.js';
 export type {
@@ -21,6 +30,7 @@ export type {
   ClientAuthentication,
   ClientCredentials,
 } from './identity-providers/client-authentication.js';
+export type { AccountQuestion, ReadAccount } from './identity-providers/code-flow.js';
 export type {
   AccessTokenLife,
   IdentityProvider,
@@ -74,12 +84,15 @@ export type {
   LegacyFernetKeyOptions,
   SealingKeyOptions,
 } from './sealing/encryption.options.js';
+export type { ImpliedScopes, Scopes } from './scopes.js';
 export type { SealedToken, TokenLocation } from './sealing/sealed-token.js';
 export { TokenCipher } from './sealing/token-cipher.js';
+export type { AccountConnection } from './storage/auth-tokens/auth-tokens-link.statements.js';
 export { AuthTokens } from './storage/auth-tokens/auth-tokens.entity.js';
 export { DisconnectedAccount } from './storage/disconnected-accounts/disconnected-account.entity.js';
 export type { FailureKind, GrantStatus } from './storage/leases/leased.entity.js';
 export { StoredOfflineToken } from './storage/offline-tokens/stored-offline-token.entity.js';
+export { LinkAttempt } from './storage/link-attempts/link-attempt.entity.js';
 export type { SealedTable } from './storage/sealed-texts/sealed-texts.table.js';
 export type { SealedTokens, StoredTokens } from './storage/stored-tokens.js';
 export { TokenKeyRecord } from './storage/token-keys/token-key-record.entity.js';
@@ -96,7 +109,10 @@ export {
 } from './token-manager/auth-token.store.js';
 export type { IdpTokens } from './token-manager/idp-tokens.js';
 export { OfflineTokenStore, UserOfflineToken } from './token-manager/offline-token.store.js';
-export { type GetIdpTokenOptions, TokenManager } from './token-manager/token-manager.js';
+export { type GetIdpTokenOptions, type OfAccount, TokenManager } from './token-manager/token-manager.js';
+export { AmbiguousAccountError, InsufficientScopeError, type InsufficientScopeReason } from './account.errors.js';
+export { type LinkRefusalReason, LinkRefusedError, ProviderUnavailableError } from './link.errors.js';
+export { TokensError, type TokensErrorCode } from './tokens-error.js';
 export {
   type AnyTokensError,
   AuthenticationRequiredError,
@@ -112,8 +128,6 @@ export {
   RefreshUnavailableError,
   TokenDecryptionError,
   TokensConfigurationError,
-  TokensError,
-  type TokensErrorCode,
   TokensNotFoundError,
   TokenStoreUnavailableError,
   TokensUsageError,

@@ -48,11 +48,11 @@ describe('checkUserId', () => {
 });
 
 describe('checkKey', () => {
-  it('returns a copy with the two parts, so that the caller may change its own object', () => {
+  it('returns a copy with the default account, so that the caller may change its own object', () => {
     const key = { keycloakUserId: 'user-1', idp: 'github', other: 1 };
     const checked = checkKey(key);
     key.keycloakUserId = 'user-2';
-    expect(checked).toEqual({ keycloakUserId: 'user-1', idp: 'github' });
+    expect(checked).toEqual({ keycloakUserId: 'user-1', idp: 'github', account: '' });
   });
 
   it.each(NO_NAMES)('names the part that is wrong: %p', (value) => {

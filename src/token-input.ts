@@ -1,4 +1,5 @@
-import type { TokenKey } from './token-key.js';
+import { MAX_SCOPES_LENGTH, scopeList, scopeText } from './scopes.js';
+import type { AccountKey, TokenKey } from './token-key.js';
 import { InvalidTokenInputError } from './tokens.errors.js';
 
 const MAX_USER_ID_LENGTH = 255;
@@ -16,14 +17,48 @@ export function checkUserId(userId: unknown): string {
 }
 
 /**
- * Returns a copy of the key. A later change of the caller's own object has no effect on it.
+ * Returns a copy of the key, with the default account if it names none. A later change of the caller's own object has no
+ * effect on it.
  *
- * @throws {@link InvalidTokenInputError} unless both parts can name a row
+ * @throws {@link InvalidTokenInputError} unless all parts can name a row
  */
-export function checkKey({ keycloakUserId, idp }: TokenKey): TokenKey {
+export function checkKey({ keycloakUserId, idp, account = '' }: TokenKey): AccountKey {
   checkUserId(keycloakUserId);
   checkId(idp, 'The name of the identity provider');
-  return { keycloakUserId, idp };
+  if (account !== '') checkAccount(account);
+  return { keycloakUserId, idp, account };
+}
+
+/**
+ * Returns the scopes in the form of the column; null for scopes that are not known. An empty list means that there are
+ * none. An empty text means that they are not known, because a GitHub App answers so.
+ *
+ * @throws {@link InvalidTokenInputError} unless the value is a text or a list of texts, of at most 16 KiB together
+ */
+export function checkScopes(scopes: unknown, name: string): string | null {
+  if (scopes === undefined || scopes === null || scopes === '') return null;
+  const texts: unknown[] = Array.isArray(scopes) ? scopes : [scopes];
+  if (!texts.every((text) => typeof text === 'string')) {
+    throw new InvalidTokenInputError(`${name} must be a list of texts, or one text as the provider issued it.`);
+  }
+  const text = scopeText(texts);
+  if (text.length > MAX_SCOPES_LENGTH) throw new InvalidTokenInputError(`${name} are longer than 16 KiB. Check them.`);
+  if (text.includes('\0') || !text.isWellFormed()) {
+    throw new InvalidTokenInputError(`${name} hold a character that PostgreSQL cannot store.`);
+  }
+  return text;
+}
+
+/**
+ * Returns the scopes that a caller requires, sorted.
+ *
+ * @throws {@link InvalidTokenInputError} unless the value is a text or a list of texts that names at least one scope. A
+ * requirement of none would pass every token, and its author means another one.
+ */
+export function checkRequiredScopes(scopes: unknown): string[] {
+  const required = scopeList(checkScopes(scopes, 'The required scopes') ?? '');
+  if (required.length > 0) return required;
+  throw new InvalidTokenInputError('The required scopes name none. Name at least one, or leave the option out.');
 }
 
 /**
@@ -108,6 +143,8 @@ export function checkSeconds(seconds: number, name: string): number {
 export interface EndedGrants {
   /** Default: all users. */
   readonly userIds?: readonly string[] | undefined;
+  /** Default: all accounts; '' is the default account. */
+  readonly accounts?: readonly string[] | undefined;
   /** Only grants that ended at this time or later. */
   readonly endedAfter?: Date | undefined;
   /** Only grants that ended with this code, which the log line of the end has. */
@@ -124,12 +161,17 @@ export function checkEndedGrants(which: EndedGrants): { [Name in keyof EndedGran
   const refuse = (rule: string) => new InvalidTokenInputError(`The choice of ended grants ${rule}.`);
   const given: unknown = which;
   if (typeof given !== 'object' || given === null) throw refuse('must be an object');
-  const { userIds, endedAfter, errorCode, ...others } = given as Partial<Record<string, unknown>>;
+  const { userIds, accounts, endedAfter, errorCode, ...others } = given as Partial<Record<string, unknown>>;
   const [unknown] = Object.keys(others);
-  if (unknown !== undefined) throw refuse(`has no condition "${unknown}". Use userIds, endedAfter or errorCode`);
+  if (unknown !== undefined)
+    throw refuse(`has no condition "${unknown}". Use userIds, accounts, endedAfter or errorCode`);
   if (userIds !== undefined) {
     if (!Array.isArray(userIds)) throw refuse('must have a list as userIds');
     for (const userId of userIds) checkUserId(userId);
+  }
+  if (accounts !== undefined) {
+    if (!Array.isArray(accounts)) throw refuse('must have a list as accounts');
+    for (const account of accounts) checkAccount(account);
   }
   if (endedAfter !== undefined && !(endedAfter instanceof Date && !Number.isNaN(endedAfter.getTime()))) {
     throw refuse('must have a valid Date as endedAfter');
@@ -137,12 +179,28 @@ export function checkEndedGrants(which: EndedGrants): { [Name in keyof EndedGran
   if (errorCode !== undefined && (typeof errorCode !== 'string' || errorCode === '')) {
     throw refuse('must have a non-empty text as errorCode');
   }
-  return { userIds: which.userIds ?? null, endedAfter: endedAfter ?? null, errorCode: errorCode ?? null };
+  return {
+    userIds: which.userIds ?? null,
+    accounts: which.accounts ?? null,
+    endedAfter: endedAfter ?? null,
+    errorCode: errorCode ?? null,
+  };
 }
 
 function checkId(id: unknown, name: string): string {
   if (typeof id !== 'string' || id.trim() === '')
     throw new InvalidTokenInputError(`${name} must be a non-empty string.`);
+  return checkStorable(id, name);
+}
+
+function checkAccount(account: unknown): string {
+  const name = 'The account';
+  if (typeof account !== 'string')
+    throw new InvalidTokenInputError(`${name} must be a string; '' is the default account.`);
+  return checkStorable(account, name);
+}
+
+function checkStorable(id: string, name: string): string {
   if (id.length > MAX_USER_ID_LENGTH) {
     throw new InvalidTokenInputError(
       `${name} has ${id.length} characters, more than ${MAX_USER_ID_LENGTH}. Is it a token?`,

@@ -1,23 +1,7 @@
-import type { TokenKey } from './token-key.js';
-
-/** Machine-readable code of every error that this module throws on purpose. The codes are the same in all releases. */
-export type TokensErrorCode =
-  | 'ERR_TOKENS_CONFIGURATION'
-  | 'ERR_TOKENS_USAGE'
-  | 'ERR_TOKENS_AUTHENTICATION_REQUIRED'
-  | 'ERR_TOKENS_INVALID_INPUT'
-  | 'ERR_TOKENS_NOT_FOUND'
-  | 'ERR_TOKENS_REAUTHENTICATION_REQUIRED'
-  | 'ERR_TOKENS_REFRESH_IN_PROGRESS'
-  | 'ERR_TOKENS_REFRESH_UNAVAILABLE'
-  | 'ERR_TOKENS_PROVIDER_MISCONFIGURED'
-  | 'ERR_TOKENS_UNSUPPORTED_PROVIDER'
-  | 'ERR_TOKENS_DECRYPTION'
-  | 'ERR_TOKENS_KEY_IN_USE'
-  | 'ERR_TOKENS_STORE_UNAVAILABLE'
-  | 'ERR_TOKENS_KEYCLOAK_UNAVAILABLE'
-  | 'ERR_TOKENS_KEYCLOAK_MISCONFIGURED'
-  | 'ERR_TOKENS_KEYCLOAK_SESSION_EXPIRED';
+import type { AmbiguousAccountError, InsufficientScopeError } from './account.errors.js';
+import type { LinkRefusedError, ProviderUnavailableError } from './link.errors.js';
+import { accountInWords, keyInWords, type TokenKey } from './token-key.js';
+import { seconds, TokensError } from './tokens-error.js';
 
 /** Every error of this module. TypeScript narrows it to one class by `error.code`. */
 export type AnyTokensError =
@@ -26,6 +10,8 @@ export type AnyTokensError =
   | AuthenticationRequiredError
   | InvalidTokenInputError
   | TokensNotFoundError
+  | AmbiguousAccountError
+  | InsufficientScopeError
   | ReauthenticationRequiredError
   | RefreshInProgressError
   | RefreshUnavailableError
@@ -36,22 +22,9 @@ export type AnyTokensError =
   | TokenStoreUnavailableError
   | KeycloakUnavailableError
   | KeycloakMisconfiguredError
-  | KeycloakSessionExpiredError;
-
-/**
- * Base class of every error of this module. The message says what happened and what to do. It never contains a token, a
- * response body, SQL parameters or the `detail` of a driver error. The error never has a driver error as its `cause`.
- */
-export abstract class TokensError extends Error {
-  abstract readonly code: TokensErrorCode;
-  /** Whether the same call can succeed later, although the host, the operator and the user change nothing. */
-  abstract readonly retryable: boolean;
-
-  constructor(message: string) {
-    super(message);
-    this.name = new.target.name;
-  }
-}
+  | KeycloakSessionExpiredError
+  | LinkRefusedError
+  | ProviderUnavailableError;
 
 /** The options, the data source or the tables are not as the module needs them. The message lists every fault. */
 export class TokensConfigurationError extends TokensError {
@@ -87,7 +60,7 @@ export class TokensNotFoundError extends TokensError {
   readonly retryable = false;
 
   constructor(readonly subject: TokenKey) {
-    super(`${about(subject)} has no stored tokens. Let the user connect the account first.`);
+    super(`${keyInWords(subject)} has no stored tokens. Let the user connect the account first.`);
   }
 }
 
@@ -113,7 +86,7 @@ export class ReauthenticationRequiredError extends TokensError {
     readonly subject: TokenKey,
     readonly reason: ReauthenticationReason,
   ) {
-    super(`${about(subject)} must connect the account again, because ${REAUTHENTICATION_CAUSES[reason]}.`);
+    super(`${keyInWords(subject)} must connect the account again, because ${REAUTHENTICATION_CAUSES[reason]}.`);
   }
 }
 
@@ -127,7 +100,9 @@ export class RefreshInProgressError extends TokensError {
     /** A sensible pause before the next try, in milliseconds. */
     readonly retryAfterMs = 1000,
   ) {
-    super(`${about(subject)}: a refresh of the tokens has not ended yet. Try again in ${seconds(retryAfterMs)} s.`);
+    super(
+      `${keyInWords(subject)}: a refresh of the tokens has not ended yet. Try again in ${seconds(retryAfterMs)} s.`,
+    );
   }
 }
 
@@ -144,7 +119,7 @@ export class RefreshUnavailableError extends TokensError {
     readonly retryAfterMs = 1000,
   ) {
     super(
-      `${about(subject)}: the tokens cannot be refreshed now, because ${cause}. ` +
+      `${keyInWords(subject)}: the tokens cannot be refreshed now, because ${cause}. ` +
         `Try again in ${seconds(retryAfterMs)} s.`,
     );
   }
@@ -165,7 +140,7 @@ export class ProviderMisconfiguredError extends TokensError {
   ) {
     super(
       `Identity provider "${subject.idp}": ${explanation}. ` +
-        `The tokens of user "${subject.keycloakUserId}" are untouched.`,
+        `The tokens of user "${subject.keycloakUserId}"${accountInWords(subject)} are untouched.`,
     );
   }
 
@@ -288,12 +263,4 @@ export class KeycloakMisconfiguredError extends TokensError {
 export class KeycloakSessionExpiredError extends TokensError {
   readonly code = 'ERR_TOKENS_KEYCLOAK_SESSION_EXPIRED';
   readonly retryable = false;
-}
-
-function about({ keycloakUserId, idp }: TokenKey): string {
-  return `User "${keycloakUserId}", identity provider "${idp}"`;
-}
-
-function seconds(milliseconds: number): number {
-  return Math.max(1, Math.ceil(milliseconds / 1000));
 }

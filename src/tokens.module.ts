@@ -10,6 +10,9 @@ import {
 } from '@nestjs/common';
 import { DataSource } from 'typeorm';
 
+import { AccountLinks } from './account-links/account-links.js';
+import { AccountLinksSettings } from './account-links/account-links.options.js';
+import { LinkedTokens } from './account-links/linked-tokens.js';
 import { HttpSettings } from './http/http.options.js';
 import { IdentityProviderRegistry } from './identity-providers/identity-provider.registry.js';
 import { KeyRingCheck } from './key-rotation/key-ring-check.js';
@@ -46,6 +49,7 @@ import { Keyring } from './sealing/keyring.js';
 import { TokenCipher } from './sealing/token-cipher.js';
 import { AuthTokensTable } from './storage/auth-tokens/auth-tokens.table.js';
 import { DisconnectedAccountsTable } from './storage/disconnected-accounts/disconnected-accounts.table.js';
+import { LinkAttemptsTable } from './storage/link-attempts/link-attempts.table.js';
 import { OfflineTokensTable } from './storage/offline-tokens/offline-tokens.table.js';
 import { SealedTextsTable } from './storage/sealed-texts/sealed-texts.table.js';
 import { TokenKeysTable } from './storage/token-keys/token-keys.table.js';
@@ -80,6 +84,7 @@ import {
     ),
     fromSettings(HttpSettings, ({ userId }) => new HttpSettings(userId)),
     fromSettings(RefreshSettings, ({ refresh }) => refresh),
+    fromSettings(AccountLinksSettings, ({ accountLinks }) => accountLinks),
     fromSettings(Keyring, ({ keyring }) => keyring),
     fromSettings(IdentityProviderRegistry, ({ identityProviders }) => new IdentityProviderRegistry(identityProviders)),
     QueryRunnerScope,
@@ -91,6 +96,7 @@ import {
     DisconnectedAccountsTable,
     TokenKeysTable,
     SealedTextsTable,
+    LinkAttemptsTable,
     RefreshDrain,
     RefreshCommitter,
     LeaseEnding,
@@ -125,6 +131,8 @@ import {
     KeycloakIdpTokens,
     KeycloakImports,
     TokenManager,
+    LinkedTokens,
+    AccountLinks,
     TextSealer,
     KeyRingCheck,
     TokenKeyRegistry,
@@ -132,6 +140,7 @@ import {
   ],
   exports: [
     TokenManager,
+    AccountLinks,
     AuthTokenStore,
     OfflineTokenStore,
     KeycloakSessions,

@@ -62,6 +62,7 @@ describe('The options', () => {
     const { userId, keyring, ...options } = readTokensOptions(MINIMAL);
     expect(keyring.keyIds).toEqual(['k']);
     expect(options).toEqual({
+      accountLinks: { allowedReturnTo: [] },
       identityProviders: new Map(),
       refresh: {
         leewaySeconds: 900,
@@ -592,6 +593,14 @@ describe('The entry of an identity provider', () => {
           'invalid_client are not allowed, because they say nothing about the grant',
       ],
     ]),
+    ...['repo', ['repo'], { repo: 'public_repo' }, { repo: [7] }, { repo: ['a b'] }].map(
+      (impliedScopes): [string, string, object, string[]] => [
+        `with ${JSON.stringify(impliedScopes)} for scopes that others contain`,
+        'github',
+        { ...CLIENT, impliedScopes },
+        ["impliedScopes must have a list of scopes for each scope, such as { repo: ['public_repo'] }"],
+      ],
+    ),
     ...['audience=x', ['x'], { audience: 7 }, { grant_type: 'x' }, { client_secret: 'x' }, new Map()].map(
       (refreshParameters): [string, string, object, string[]] => [
         `with ${JSON.stringify(refreshParameters)} for further parameters`,

@@ -1,6 +1,7 @@
 import { IsBoolean, IsEmpty, IsInt, IsObject, IsOptional, Max, Min } from 'class-validator';
 import type { QueryRunner } from 'typeorm';
 
+import { type AccountLinksOptions, AccountLinksSettings } from './account-links/account-links.options.js';
 import { subjectOfUser, type UserIdResolver } from './http/http.options.js';
 import type { IdentityProvider } from './identity-providers/identity-provider.js';
 import {
@@ -72,7 +73,11 @@ class TopLevelSettings {
   @IsFunction()
   hostQueryRunner?: () => QueryRunner | undefined;
 
-  /** Reads the user id from a request, for {@link IdpTokenGuard}. Default: `request.user.sub`. */
+  /** How users connect accounts. */
+  @IsObject({ message: 'accountLinks must be an object' })
+  accountLinks: AccountLinksOptions = {};
+
+  /** Reads the user id from a request, for {@link IdpTokenGuard} and {@link AccountLinksController}. Default: `request.user.sub`. */
   @IsFunction()
   userId: UserIdResolver = subjectOfUser;
 
@@ -89,6 +94,7 @@ export interface TokensSettings {
   readonly keyring: Keyring;
   readonly identityProviders: ReadonlyMap<string, IdentityProvider>;
   readonly refresh: RefreshSettings;
+  readonly accountLinks: AccountLinksSettings;
   /** The realm, or null if the options name none. It prints without its secret. */
   readonly keycloak: KeycloakRealm | null;
   readonly preparedStatements: boolean;
@@ -127,6 +133,7 @@ export async function loadTokensSettings(plain: unknown): Promise<TokensSettings
 export function readTokensOptions(plain: unknown, keysFault?: string): TokensSettings {
   const options = instantiate(TopLevelSettings, plain);
   const refresh = instantiate(RefreshSettings, options.refresh);
+  const accountLinks = instantiate(AccountLinksSettings, options.accountLinks);
   const keycloak = options.keycloak && instantiate(KeycloakSettings, options.keycloak);
   const { providers, faults: providerFaults } = readIdentityProviders(Object(options.identityProviders) as object);
 
@@ -135,6 +142,7 @@ export function readTokensOptions(plain: unknown, keysFault?: string): TokensSet
     ...encryptionFaultsOf(options.encryption, keysFault),
     ...providerFaults,
     ...faultsOf(refresh, 'refresh'),
+    ...faultsOf(accountLinks, 'accountLinks'),
     ...(keycloak ? faultsOf(keycloak, 'keycloak') : []),
   ];
   if (faults.length > 0) {
@@ -151,6 +159,7 @@ export function readTokensOptions(plain: unknown, keysFault?: string): TokensSet
     userId,
     keyring: new Keyring(typeof keys === 'function' ? [] : keys),
     refresh,
+    accountLinks,
     keycloak: keycloak ? new KeycloakRealm(keycloak) : null,
     identityProviders: providers,
   };

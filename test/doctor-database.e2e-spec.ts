@@ -2,11 +2,20 @@ import { randomBytes } from 'node:crypto';
 
 import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
 
-import { runTokenMigrations, TokenManager } from '../src/index.js';
+import { AccountLinks, runTokenMigrations, TokenManager } from '../src/index.js';
 import { examine, findingOf } from './support/doctor.js';
 import { createTestDatabase, openDataSource, type TestDatabase } from './support/test-database.js';
 import { createTokensApp, newKey, TEST_KEY } from './support/tokens-app.js';
 import { until } from './support/until.js';
+
+const TABLES = [
+  'auth_tokens',
+  'offline_tokens',
+  'token_revocations',
+  'disconnected_accounts',
+  'token_keys',
+  'link_attempts',
+];
 
 let database: TestDatabase;
 const ends: (() => Promise<unknown>)[] = [];
@@ -134,11 +143,9 @@ describe('the doctor, about the tables', () => {
     const findings = await examine(empty, 'migrations', 'privileges');
     expect(findingOf(findings, 'migrations', 'fault').message).toMatch(/CreateTokenTables\d+, AddRefreshState\d+/);
     const { message, remedy } = findingOf(findings, 'drift', 'fault');
-    for (const table of ['auth_tokens', 'offline_tokens', 'token_revocations', 'disconnected_accounts', 'token_keys']) {
-      expect(message).toContain(`"${table}" is missing`);
-    }
+    for (const table of TABLES) expect(message).toContain(`"${table}" is missing`);
     expect(remedy).toContain('idp-tokens migrate');
-    expect(findingOf(findings, 'privileges', 'warning').message).toMatch(/^Only 0 of 5 tables exist/);
+    expect(findingOf(findings, 'privileges', 'warning').message).toMatch(/^Only 0 of 6 tables exist/);
     const others = await examine(empty, 'keys', 'sample', 'hot updates');
     expect(others.map(({ check, level }) => `${check} ${level}`)).toEqual([
       'keys warning',
@@ -155,7 +162,7 @@ describe('the doctor, about the tables', () => {
     await runTokenMigrations(opened);
     await opened.destroy();
     expect(findingOf(await examine({ ...database, dataSource }, 'migrations'), 'drift').level).toBe('ok');
-    await database.query('DROP INDEX other.idx_auth_tokens_keycloak_user_identity_provider');
+    await database.query('DROP INDEX other.idx_auth_tokens_keycloak_user_identity_provider_account');
     const findings = await examine({ ...database, dataSource }, 'migrations', 'privileges', 'hot updates');
     expect(findingOf(findings, 'drift', 'fault').message).toContain('"other"."app_auth_tokens"');
     expect(findingOf(findings, 'hot updates').message).toContain('"other"."app_auth_tokens"');
@@ -163,8 +170,14 @@ describe('the doctor, about the tables', () => {
 
   it.each([
     [
-      'DROP INDEX idx_auth_tokens_keycloak_user_identity_provider',
-      /index idx_auth_tokens_keycloak_user_identity_provider .* missing/,
+      'DROP INDEX idx_auth_tokens_keycloak_user_identity_provider_account',
+      /index idx_auth_tokens_keycloak_user_identity_provider_account .* missing/,
+    ],
+    [
+      `CREATE UNIQUE INDEX one ON auth_tokens (identity_provider, keycloak_user_id) INCLUDE (scopes);
+       INSERT INTO auth_tokens (keycloak_user_id, identity_provider, account, access_token, refresh_token,
+         access_token_expires_at, refresh_token_expires_at) VALUES ('named', 'acme', 'work', '', '', 0, 0)`,
+      /unique index one of .*"auth_tokens" refuses a second account of a user at a provider/,
     ],
     ['DROP INDEX idx_auth_tokens_keycloak_user_id', /index idx_auth_tokens_keycloak_user_id .* missing/],
     ['ALTER TABLE auth_tokens DROP COLUMN rejections', /column .*"auth_tokens"\.rejections is missing/],
@@ -183,6 +196,8 @@ describe('the doctor, about the tables', () => {
       /index idx_auth_tokens_keycloak_user_id .* not valid/,
     ],
     ['DROP TABLE disconnected_accounts', /table .*"disconnected_accounts" is missing/],
+    ['DROP TABLE link_attempts', /table .*"link_attempts" is missing/],
+    ['ALTER TABLE auth_tokens DROP COLUMN account CASCADE', /column .*"auth_tokens"\.account is missing/],
   ])('%s is a fault', async (sql, message) => {
     await database.query(sql);
     const findings = await examine(database, 'migrations');
@@ -195,6 +210,14 @@ describe('the doctor, about the tables', () => {
     ['ALTER TABLE auth_tokens RESET (fillfactor)', /fillfactor of .*"auth_tokens" is above 80/],
     ['ALTER TABLE offline_tokens SET (fillfactor = 90)', /fillfactor of .*"offline_tokens" is above 80/],
     ['ALTER TABLE auth_tokens DROP CONSTRAINT auth_tokens_status_check', /auth_tokens_status_check .* missing/],
+    [
+      'CREATE UNIQUE INDEX one ON auth_tokens (keycloak_user_id, identity_provider)',
+      /unique index one of .*"auth_tokens" refuses a second account of a user at a provider/,
+    ],
+    [
+      `CREATE UNIQUE INDEX "One" ON auth_tokens (keycloak_user_id text_pattern_ops, identity_provider DESC)`,
+      /unique index One of .*"auth_tokens" refuses a second account of a user at a provider/,
+    ],
   ])('%s is a warning', async (sql, message) => {
     await database.query(sql);
     expect(findingOf(await examine(database, 'migrations'), 'drift', 'warning').message).toMatch(message);
@@ -204,6 +227,9 @@ describe('the doctor, about the tables', () => {
     'ALTER TABLE auth_tokens ADD tenant text',
     `ALTER TABLE auth_tokens ADD tenant text NOT NULL DEFAULT 'none'`,
     'CREATE INDEX of_host ON auth_tokens (identity_provider)',
+    'CREATE INDEX of_host ON auth_tokens (keycloak_user_id, identity_provider)',
+    'CREATE UNIQUE INDEX of_host ON auth_tokens (identity_provider, keycloak_user_id, account)',
+    'CREATE UNIQUE INDEX of_host ON auth_tokens (keycloak_user_id, identity_provider, lower(account))',
     'ALTER TABLE auth_tokens SET (fillfactor = 60)',
     'ALTER TABLE auth_tokens ALTER access_token TYPE text',
   ])('%s is the right of the host', async (sql) => {
@@ -222,9 +248,8 @@ describe('the doctor, about the tables', () => {
     const { role, url } = await createRole();
     const privileges = async () => findingOf(await examine({ url }, 'privileges'), 'privileges');
     expect((await privileges()).message).toContain('SELECT, INSERT, UPDATE, DELETE ON "auth_tokens"');
-    await database.query(
-      `GRANT SELECT, INSERT, UPDATE, DELETE ON auth_tokens, offline_tokens, token_revocations, disconnected_accounts TO ${role}`,
-    );
+    const others = TABLES.filter((table) => table !== 'token_keys').join(', ');
+    await database.query(`GRANT SELECT, INSERT, UPDATE, DELETE ON ${others} TO ${role}`);
     await database.query(`GRANT SELECT, INSERT, UPDATE ON token_keys TO ${role}`);
     expect((await privileges()).level).toBe('ok');
     await database.query(`REVOKE DELETE ON token_revocations FROM ${role}`);
@@ -263,6 +288,7 @@ describe('the doctor, about the tables', () => {
   });
 
   it('warns of an index on a column that a refresh changes', async () => {
+    expect(findingOf(await examine(database, 'hot updates'), 'hot updates').level).toBe('ok');
     await database.query('CREATE INDEX of_host ON auth_tokens (status, identity_provider)');
     const { message } = findingOf(await examine(database, 'hot updates'), 'hot updates', 'warning');
     expect(message).toContain('of_host (status)');
@@ -307,7 +333,8 @@ describe('the doctor, about the keys', () => {
       { level: 'ok', message: 'Key "test" seals. The key ring has the keys of all 6 stored texts.' },
       {
         level: 'ok',
-        message: 'The rows of a sample open: 2 of auth_tokens, 2 of offline_tokens, 0 of token_revocations.',
+        message:
+          'The rows of a sample open: 2 of auth_tokens, 2 of offline_tokens, 0 of token_revocations, 0 of link_attempts.',
       },
     ]);
     await examine({ ...database, tokens: { encryption: { keys: [other, TEST_KEY] } } }, 'keys');
@@ -385,6 +412,43 @@ describe('the doctor, about the keys', () => {
       `1 of 3 sampled rows of auth_tokens do not open: row ${String(row?.id)} of user "second", provider "acme".`,
     );
     expect(JSON.stringify(findings)).not.toContain(String(row?.refresh_token).slice(0, 30));
+  });
+
+  it('opens the texts of a named account and of an open attempt in their own places alone', async () => {
+    const acme = {
+      clientId: 'client',
+      clientSecret: 'secret',
+      tokenEndpoint: 'http://127.0.0.1:9/token',
+      authorizationEndpoint: 'http://127.0.0.1:9/authorize',
+      redirectUri: 'https://host.example/callback',
+    };
+    const { app } = await createTokensApp({ databaseUrl: database.url, options: { identityProviders: { acme } } });
+    ends.push(() => app.close());
+    await app.get(TokenManager).storeIdpTokens('ada', 'acme', { accessToken: 'a' }, { account: 'work' });
+    await app.get(AccountLinks).begin('ada', 'acme', { account: 'work' });
+    await expect(examine(database, 'keys', 'sample')).resolves.toMatchObject([
+      { level: 'ok', message: expect.stringContaining('all 2 stored texts') },
+      { level: 'ok', message: expect.stringMatching(/: 1 of auth_tokens, .*, 1 of link_attempts\.$/) },
+    ]);
+    await database.query("UPDATE auth_tokens SET account = 'home'");
+    await database.query("UPDATE link_attempts SET keycloak_user_id = 'bob'");
+    await expect(examine(database, 'sample')).resolves.toMatchObject([
+      {
+        level: 'fault',
+        message: expect.stringMatching(
+          /^1 of 1 sampled rows of auth_tokens do not open: row 1 of user "ada", provider "acme", account "home"\.$/,
+        ),
+      },
+      {
+        level: 'fault',
+        message: expect.stringMatching(
+          /^1 of 1 sampled rows of link_attempts .*: row \S{43} of user "bob", provider "acme", account "work"\.$/,
+        ),
+      },
+    ]);
+    await database.query("UPDATE link_attempts SET expires_at = now() - interval '1 second'");
+    await database.query('DELETE FROM auth_tokens');
+    expect(findingOf(await examine(database, 'sample'), 'sample').level).toBe('ok');
   });
 
   it('looks at 100 rows of a large table at most, those written last among them', async () => {

@@ -40,10 +40,20 @@ describe('the doctor, about a provider', () => {
     const server = await startAuthorizationServer({ ...client, redirectUris: ['http://127.0.0.1:9/callback'] });
     ends.push(() => server.stop());
     const { tokenEndpoint } = server;
-    const [right, wrong, unknown] = await findingsOf({
+    const [right, wrong, unknown, discovered, elsewhere] = await findingsOf({
       right: { ...client, tokenEndpoint },
       wrong: { ...client, clientSecret: 'another secret, as long as this', tokenEndpoint },
       unknown: { ...client, clientId: 'nobody', tokenEndpoint },
+      discovered: { ...client, issuer: server.issuer },
+      elsewhere: { ...client, issuer: `${server.issuer}/elsewhere` },
+    });
+    expect(discovered).toMatchObject({
+      level: 'ok',
+      message: expect.stringMatching(/^http:\/\/127\.0\.0\.1:\d+\/ refuses a token that cannot exist by invalid_grant/),
+    });
+    expect(elsewhere).toMatchObject({
+      level: 'fault',
+      message: `${server.issuer}/elsewhere has no token endpoint (http_404).`,
     });
     expect(right).toMatchObject({
       check: 'provider right',

@@ -160,7 +160,7 @@ describe.each(['esm', 'commonjs'])('The application of the documents as %s', (fo
   it('serves the first token word by word, as getting started says, and refreshes it once', async () => {
     const app = await start(GETTING_STARTED);
     const guide = await readFile(GETTING_STARTED, 'utf8');
-    const [first, second] = [...guide.matchAll(/^curl .*$/gm)].map(([command]) => command);
+    const [first, begin, second] = [...guide.matchAll(/^curl .*$/gm)].map(([command]) => command);
 
     const before = await curl(app, first);
     const [head = '', , body = ''] =
@@ -171,9 +171,11 @@ describe.each(['esm', 'commonjs'])('The application of the documents as %s', (fo
     expect(before.headers.get('content-type')).toBe('application/problem+json; charset=utf-8');
     expect(await before.text()).toBe(body);
 
-    await connect(app);
+    expect(await connect(app, await curl(app, begin))).toBe('/connections');
+    const listed = await asAda(`${app}/connections`);
+    expect(await listed.json()).toMatchObject([{ idp: 'github', subject: '1815', name: 'ada-at-github' }]);
     const after = await curl(app, second);
-    expect(await after.json()).toEqual({ login: 'ada-at-github' });
+    expect(await after.json()).toEqual({ id: 1815, login: 'ada-at-github' });
 
     const [select = '', expire = ''] = [...guide.matchAll(/psql -U postgres -c '([^']+)'/g)].map(([, sql = '']) => sql);
     const [row] = await database.query(select);
@@ -191,16 +193,17 @@ describe.each(['esm', 'commonjs'])('The application of the documents as %s', (fo
 
   it('refuses an answer of GitHub that another user or nobody asked for', async () => {
     const app = await start(GETTING_STARTED);
-    const forged = await asAda(`${app}/github/callback?code=${github.code}&state=forged`);
-    expect(forged.status).toBe(400);
-    expect((await fetch(`${app}/github/connect`)).headers.get('www-authenticate')).toBe('Basic');
+    const callback = `${app}/connections/github/callback?code=${github.code}&state=forged`;
+    const forged = await asAda(callback);
+    expect([forged.status, await forged.json()]).toEqual([400, expect.objectContaining({ reason: 'unknown_attempt' })]);
+    const nobody = await fetch(callback);
+    expect([nobody.status, nobody.headers.get('www-authenticate')]).toEqual([401, 'Basic']);
   });
 
   it('runs as the README has it', async () => {
     const app = await start('README.md');
-    const connected = await fetch(`${app}/github/callback?code=${github.code}`);
-    expect(await connected.json()).toEqual({ connected: 'github' });
-    expect(await (await fetch(`${app}/github/user`)).json()).toEqual({ login: 'ada-at-github' });
+    expect(await connect(app, await fetch(`${app}/connections/github`, { method: 'POST' }))).toBe('/');
+    expect(await (await fetch(`${app}/github/user`)).json()).toEqual({ id: 1815, login: 'ada-at-github' });
   });
 
   /** Starts the application of a document, and returns its URL when it serves requests. */
@@ -234,16 +237,17 @@ describe.each(['esm', 'commonjs'])('The application of the documents as %s', (fo
     return url;
   }
 
-  /** What the browser does: it is sent to GitHub, and comes back with a code. */
-  async function connect(app: string): Promise<void> {
-    const response = await asAda(`${app}/github/connect`);
-    const authorization = new URL(response.headers.get('location') ?? '');
-    expect(authorization.origin + authorization.pathname).toBe('https://github.com/login/oauth/authorize');
-    const state = authorization.searchParams.get('state') ?? '';
-    const callback = await asAda(
-      `${app}/github/callback?${new URLSearchParams({ code: github.code, state }).toString()}`,
-    );
-    expect(await callback.json()).toEqual({ connected: 'github' });
+  /** What the browser does: it opens the URL at GitHub, and comes back with a code. Returns where it is led then. */
+  async function connect(app: string, begun: Response): Promise<string | null> {
+    expect(begun.status).toBe(201);
+    const { authorizationUrl } = (await begun.json()) as { authorizationUrl: string };
+    const { origin, pathname, searchParams } = new URL(authorizationUrl);
+    expect(origin + pathname).toBe('https://github.com/login/oauth/authorize');
+    expect(searchParams.get('redirect_uri')).toBe('http://localhost:3000/connections/github/callback');
+    const query = new URLSearchParams({ code: github.code, state: searchParams.get('state') ?? '' });
+    const callback = await asAda(`${app}/connections/github/callback?${query.toString()}`);
+    expect(callback.status).toBe(303);
+    return callback.headers.get('location');
   }
 });
 
@@ -279,9 +283,11 @@ describe('The transaction libraries of the documents', () => {
 /** Sends the request of a `curl` command of a document to the application. */
 function curl(app: string, command = ''): Promise<Response> {
   const [, user = ''] = / -u (\S+)/.exec(command) ?? [];
+  const [, form] = / -d (\S+)/.exec(command) ?? [];
   const [, path = ''] = / http:\/\/localhost:3000(\S+)$/.exec(command) ?? [];
   expect(path).not.toBe('');
-  return fetch(app + path, { headers: { authorization: `Basic ${btoa(user)}` } });
+  const headers = { authorization: `Basic ${btoa(user)}` };
+  return fetch(app + path, form ? { method: 'POST', body: new URLSearchParams(form), headers } : { headers });
 }
 
 function asAda(url: string): Promise<Response> {

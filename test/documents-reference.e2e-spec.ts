@@ -19,6 +19,8 @@ const errors: api.TokensError[] = [
   new api.TokensUsageError('…'),
   new api.InvalidTokenInputError('…'),
   new api.TokensNotFoundError(subject),
+  new api.AmbiguousAccountError(subject, ['home', 'work']),
+  new api.InsufficientScopeError(subject, ['repo']),
   new api.ReauthenticationRequiredError(subject, 'refresh_rejected'),
   new api.RefreshInProgressError(subject),
   new api.RefreshUnavailableError(subject, '…'),
@@ -32,6 +34,9 @@ const errors: api.TokensError[] = [
   new api.KeycloakMisconfiguredError('…'),
   new api.AuthenticationRequiredError(),
   new api.KeycloakSessionExpiredError('…'),
+  new api.LinkRefusedError('denied'),
+  new api.LinkRefusedError('other_user'),
+  new api.ProviderUnavailableError('github', '…'),
 ];
 
 /** Returns the names of the properties of an exported type. */
@@ -74,6 +79,7 @@ describe('The table of options', () => {
       ...below('encryption.keys[].', 'SealingKeyOptions'),
       'encryption.keys[].legacyFernetSecret',
       ...below('refresh.', 'RefreshOptions'),
+      ...below('accountLinks.', 'AccountLinksOptions'),
       ...below('keycloak.', 'KeycloakModuleOptions'),
     ];
     expect(rows.toSorted()).toEqual(options.toSorted());
@@ -123,7 +129,7 @@ describe('The tables of errors', () => {
       .map(([name, code, retryable]) => [inCode(name), inCode(code), retryable]);
     const known = new Map<string, string[]>();
     for (const error of errors) {
-      const isBoth = known.has(error.name);
+      const isBoth = errors.some(({ name, retryable }) => name === error.name && retryable !== error.retryable);
       known.set(error.name, [error.name, codeOf(error), isBoth ? 'yes or no' : error.retryable ? 'yes' : 'no']);
     }
     expect(classes.toSorted()).toEqual([...known.values()].toSorted());
@@ -140,16 +146,21 @@ describe('The tables of errors', () => {
       const { status, headers, problem } = answerToError(error);
       const challenge = headers['WWW-Authenticate'];
       const header = challenge ? `\`WWW-Authenticate: ${challenge}\`` : headers['Retry-After'] ? '`Retry-After`' : '';
-      const kind = codeOf(error) !== 'STORE_UNAVAILABLE' ? '' : error.retryable ? ', retryable' : ', otherwise';
+      const ofStore = error.retryable ? ', retryable' : ', otherwise';
+      const ofOthers = error instanceof api.LinkRefusedError && status === 403 ? `, \`${error.reason}\`` : '';
+      const kind = codeOf(error) === 'STORE_UNAVAILABLE' ? ofStore : ofOthers;
       return [`\`${codeOf(error)}\`${kind}`, String(status), header, problem.detail];
     });
     expect(rows.toSorted()).toEqual(answers.toSorted());
   });
 
-  it('have every reason to connect an account again', async () => {
-    const rows = (await tableRowsOf('docs/reference/errors.md')).map(([reason]) => inCode(reason));
-    const reasons = exported.find(({ name }) => name === 'ReauthenticationReason');
-    if (!reasons) throw new Error('ReauthenticationReason is not exported.');
+  it.each([
+    ['ReauthenticationReason', 'docs/reference/errors.md'],
+    ['LinkRefusalReason', 'docs/guides/connect-accounts.md'],
+  ])('have every %s', async (union, page) => {
+    const rows = (await tableRowsOf(page)).map(([reason]) => inCode(reason));
+    const reasons = exported.find(({ name }) => name === union);
+    if (!reasons) throw new Error(`${union} is not exported.`);
     const type = checker.getDeclaredTypeOfSymbol(checker.getAliasedSymbol(reasons));
     const names = (type.isUnion() ? type.types : []).map((each) => (each.isStringLiteral() ? each.value : ''));
     expect(names.length).toBeGreaterThan(0);
@@ -167,7 +178,7 @@ describe('The page of SQL tables', () => {
     );
     const state = sections.get('The state of the refresh') ?? [];
     const tables = schema.split(/^TABLE /m).slice(1);
-    expect(tables.length).toBe(5);
+    expect(tables.length).toBe(6);
     for (const table of tables) {
       const name = /^\w+/.exec(table)?.[0] ?? '';
       const own = sections.get(name) ?? [];

@@ -34,7 +34,9 @@ import { DataSource } from 'typeorm';
 
 import * as api from '../src/index.js';
 import {
+  AmbiguousAccountError,
   AuthenticationRequiredError,
+  InsufficientScopeError,
   IdpToken,
   IdpTokenGuard,
   InvalidTokenInputError,
@@ -43,7 +45,9 @@ import {
   KeycloakMisconfiguredError,
   KeycloakSessionExpiredError,
   KeycloakUnavailableError,
+  LinkRefusedError,
   ProviderMisconfiguredError,
+  ProviderUnavailableError,
   QueryRunnerInterceptor,
   QueryRunnerScope,
   ReauthenticationRequiredError,
@@ -186,6 +190,17 @@ const answers: Record<
     error: new TokensNotFoundError(subject),
     answer: { status: 403, title: 'Forbidden', idp: 'acme' },
   },
+  ERR_TOKENS_AMBIGUOUS_ACCOUNT: {
+    error: new AmbiguousAccountError(subject, ['home', 'work']),
+    answer: { status: 409, title: 'Conflict', idp: 'acme', accounts: ['home', 'work'] },
+  },
+  ERR_TOKENS_INSUFFICIENT_SCOPE: {
+    error: new InsufficientScopeError({ ...subject, account: 'work' }, ['repo', 'user']),
+    answer: {
+      ...{ status: 403, title: 'Forbidden', idp: 'acme', account: 'work' },
+      ...{ reason: 'not_granted', missing_scopes: ['repo', 'user'] },
+    },
+  },
   ERR_TOKENS_REAUTHENTICATION_REQUIRED: {
     error: new ReauthenticationRequiredError(subject, 'refresh_token_expired'),
     answer: { status: 403, title: 'Forbidden', idp: 'acme', reason: 'refresh_token_expired' },
@@ -235,6 +250,15 @@ const answers: Record<
     error: new KeycloakSessionExpiredError('Keycloak knows no such session.'),
     answer: { status: 401, title: 'Unauthorized' },
     challenge: 'Bearer error="invalid_token"',
+  },
+  ERR_TOKENS_LINK_REFUSED: {
+    error: new LinkRefusedError('other_user', { idp: 'acme', providerCode: NAMED_NOWHERE }),
+    answer: { status: 403, title: 'Forbidden', idp: 'acme', reason: 'other_user' },
+  },
+  ERR_TOKENS_PROVIDER_UNAVAILABLE: {
+    error: new ProviderUnavailableError('acme', 'the provider is down', 2500),
+    answer: { status: 503, title: 'Service Unavailable', idp: 'acme' },
+    retryAfter: '3',
   },
 };
 

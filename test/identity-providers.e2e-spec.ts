@@ -67,6 +67,8 @@ interface Scenario {
   standIn: ProviderStandInSettings;
   entry: (standIn: ProviderStandIn) => object;
   accessTokenExpiresIn: number;
+  /** The scopes that the answers name. */
+  scopes?: readonly string[];
   refreshTokenExpiresIn?: number;
   /** The error codes for an unknown refresh token and for an unknown application. */
   codes: [string, string];
@@ -81,7 +83,13 @@ const GITHUB = {
   codes: ['bad_refresh_token', 'incorrect_client_credentials'] as [string, string],
 };
 const GITLAB = { idp: 'gitlab', accessTokenExpiresIn: 7200, codes: RFC_CODES };
-const AZURE = { idp: 'azure_devops', accessTokenExpiresIn: 3599, codes: RFC_CODES, isReplayable: true };
+const AZURE = {
+  idp: 'azure_devops',
+  accessTokenExpiresIn: 3599,
+  scopes: ['vso.code'],
+  codes: RFC_CODES,
+  isReplayable: true,
+};
 const ACME = { idp: 'acme', accessTokenExpiresIn: 300, codes: RFC_CODES };
 
 const SCENARIOS: [string, Scenario][] = [
@@ -115,6 +123,7 @@ const SCENARIOS: [string, Scenario][] = [
       standIn: { kind: 'bitbucket', ...ODD },
       entry: ({ baseUrl }) => ({ baseUrl }),
       accessTokenExpiresIn: 7200,
+      scopes: ['account', 'repository'],
       codes: RFC_CODES,
       isReplayable: true,
     },
@@ -126,6 +135,7 @@ const SCENARIOS: [string, Scenario][] = [
       standIn: { kind: 'bitbucket_data_center', basePath: '/bitbucket' },
       entry: ({ baseUrl }) => ({ baseUrl }),
       accessTokenExpiresIn: 7200,
+      scopes: ['REPO_READ'],
       codes: RFC_CODES,
     },
   ],
@@ -204,6 +214,7 @@ describe.each(SCENARIOS)('%s', (_, scenario) => {
         refreshToken: expect.any(String),
         accessTokenExpiresIn: scenario.accessTokenExpiresIn,
         refreshTokenExpiresIn: scenario.refreshTokenExpiresIn,
+        scopes: scenario.scopes,
       });
       expect(standIn.liveAccessTokens).toContain(tokens.accessToken);
       expect(tokens.refreshToken).not.toBe(refreshToken);
@@ -262,7 +273,7 @@ describe('The lifetime of an access token', () => {
     standIn.answerNext(json({ access_token: 'gho_1', scope: 'repo', token_type: 'bearer' }));
     await expect(redeem(provider, standIn, 'ghr_1')).resolves.toEqual({
       kind: 'success',
-      tokens: { accessToken: 'gho_1' },
+      tokens: { accessToken: 'gho_1', scopes: ['repo'] },
     });
   });
 

@@ -152,6 +152,7 @@ describe('TokenKeyRotation.status', () => {
       auth_tokens: auth,
       offline_tokens: offline,
       token_revocations: revocations,
+      link_attempts: 0,
     });
     const known = { isSealing: false, isInRing: true, isRegistered: true, retiredAt: null };
     await expect(rotation.status()).resolves.toEqual({

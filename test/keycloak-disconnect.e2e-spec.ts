@@ -70,6 +70,14 @@ describe.each(OWNERS)('An account that its user disconnected, with the refresh o
     await expectDisconnected();
   });
 
+  it('is not replaced by the only named account, because imports are of the default account', async () => {
+    await host.manager.storeIdpTokens(ada(), 'acme', { accessToken: 'of work' }, { account: 'work' });
+    await expectConnected(keycloak.brokered.accessToken);
+    await host.manager.revokeIdpTokens(ada(), 'acme');
+    for (const call of automatic()) await expect(call()).rejects.toThrow(TokensNotFoundError);
+    await expect(host.manager.getIdpToken(ada(), 'acme')).resolves.toMatchObject({ accessToken: 'of work' });
+  });
+
   it('is connected again by an import that the host asks for, and by a login', async () => {
     await host.manager.revokeIdpTokens(ada(), 'acme');
     await keycloak.logInAtProvider(3600);

@@ -150,6 +150,10 @@ describe('the migrations', () => {
 
   it('revert to an empty database when no token is stored', async () => {
     await runTokenMigrations(dataSource);
+    await database.query(
+      `INSERT INTO link_attempts (state_hash, keycloak_user_id, identity_provider, scopes, code_verifier, expires_at)
+         VALUES ('h', 'ada', 'github', '', 'v', now())`,
+    );
     await undoAll();
     const tables = await database.query(
       "SELECT table_name FROM information_schema.tables WHERE table_schema = 'public' ORDER BY 1",
@@ -171,8 +175,11 @@ describe('the migrations', () => {
       'auth_tokens_pkey',
       'disconnected_accounts_pkey',
       'idx_auth_tokens_keycloak_user_id',
-      'idx_auth_tokens_keycloak_user_identity_provider',
+      'idx_auth_tokens_keycloak_user_identity_provider_account',
+      'idx_link_attempts_expires_at',
+      'idx_link_attempts_keycloak_user_id',
       'idx_token_revocations_next_attempt_at',
+      'link_attempts_pkey',
       'offline_tokens_pkey',
       'token_keys_pkey',
       'token_revocations_pkey',

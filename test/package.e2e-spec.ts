@@ -228,7 +228,7 @@ function runNode(script: string): ReturnType<Consumer['run']> {
 describe('The packed package', () => {
   it('holds the build and the documents, and nothing else', () => {
     const published =
-      /^(package\.json|README\.md|LICENSE|CHANGELOG\.md|SECURITY\.md|docs\/.+|examples\/.+\.ts|dist\/.+\.(js|js\.map|d\.ts)|dist\/cjs\/package\.json|dist\/cjs\/vendor\/\w+\/LICENSE\.md)$/;
+      /^(package\.json|README\.md|LICENSE|CHANGELOG\.md|SECURITY\.md|docs\/.+|examples\/.+\.ts|examples\/page\/.+\.(html|css|js|svg)|dist\/.+\.(js|js\.map|d\.ts)|dist\/cjs\/package\.json|dist\/cjs\/vendor\/\w+\/LICENSE\.md)$/;
     expect(packed.files.filter((path) => !published.test(path))).toEqual([]);
     expect(packed.files.filter((path) => /\bspec\b/.test(path))).toEqual([]);
     expect(packed.files).toEqual(

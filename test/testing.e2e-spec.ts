@@ -21,6 +21,7 @@ import request from 'supertest';
 import type { QueryRunner } from 'typeorm';
 
 import {
+  AccountLinks,
   AuthTokenStore,
   IdpToken,
   IdpTokenGuard,
@@ -495,6 +496,23 @@ describe('TestTokens', () => {
   });
 });
 
+describe('The account links of TokensTestingModule', () => {
+  it('list and end the connections of the options, and say that they link none', async () => {
+    const testing = await compile({ tokens: { ada: { github: 'access', acme: { accessToken: 'other' } } } });
+    const links = testing.get(AccountLinks);
+    await expect(links.list('ada')).resolves.toMatchObject([
+      { idp: 'acme', account: '', subject: null, state: 'active', hasRefreshToken: false },
+      { idp: 'github', account: '', subject: null, state: 'active', hasRefreshToken: true },
+    ]);
+    await expect(links.unlink('ada', 'github')).resolves.toBe(true);
+    await expect(links.list('ada')).resolves.toMatchObject([{ idp: 'acme' }]);
+    await expect(links.begin('ada', 'github')).rejects.toThrow(TokensUsageError);
+    await expect(links.finish('ada', {})).rejects.toThrow(
+      /AccountLinks\.finish does not work with TokensTestingModule/,
+    );
+  });
+});
+
 describe('The query runner of TokensTestingModule', () => {
   it('says that it executes no SQL', async () => {
     const testing = await compile();
@@ -543,7 +561,7 @@ describe('The tables of TokensTestingModule', () => {
     let added = 0;
     outbox.whenAdded(() => added++);
     const sealed = { accessToken: 'a' as SealedToken, refreshToken: '', clientId: null } as const;
-    await outbox.add({ keycloakUserId: 'ada', idp: 'acme', ...sealed });
+    await outbox.add({ keycloakUserId: 'ada', idp: 'acme', account: '', ...sealed });
     expect(added).toBe(1);
 
     await expect(claim()).resolves.toEqual([1]);
@@ -597,7 +615,7 @@ describe('The tables of TokensTestingModule', () => {
     });
     await Promise.all(waiting);
     expect(settled[2]).toBe('run');
-    const key = { keycloakUserId: 'ada', idp: 'acme' };
+    const key = { keycloakUserId: 'ada', idp: 'acme', account: '' };
     await expect(testing.get(DisconnectedAccountsTable).has(key)).resolves.toBe(false);
     expect(testing.get(TestTokens).stored('ada', 'acme')).toMatchObject({ accessToken: 'of the other transaction' });
     expect(testing.get(TestTokens).revoked).toEqual([]);

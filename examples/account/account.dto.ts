@@ -6,6 +6,9 @@ export class AccountDto {
   @ApiProperty({ example: 'alice' })
   readonly userId: string;
 
+  @ApiProperty({ description: 'The name of the account in this application; empty for the default account.' })
+  readonly account: string;
+
   @ApiProperty({ description: 'Id of the account at the provider.', example: 'alice-at-demo' })
   readonly accountId: string;
 
@@ -17,8 +20,19 @@ export class AccountDto {
 
   constructor(userId: string, accountId: string, token: IdpToken) {
     this.userId = userId;
+    this.account = token.account;
     this.accountId = accountId;
     this.tokenVersion = token.version;
     this.tokenExpiresAt = new Date(token.expiresAt * 1000).toISOString();
+  }
+}
+
+/** The email address of an account. */
+export class EmailDto {
+  @ApiProperty({ example: 'alice-at-demo@demo.example' })
+  readonly email: string;
+
+  constructor(email: string) {
+    this.email = email;
   }
 }

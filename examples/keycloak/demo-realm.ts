@@ -21,7 +21,7 @@ export interface DemoRealm {
   readonly options: KeycloakModuleOptions;
 }
 
-/** Returns the URL to which the identity provider sends users back. The identity provider must know it. */
+/** Returns the URL to which the identity provider sends users of Keycloak back. The identity provider must know it. */
 export function brokerRedirectUri(keycloakUrl: string): string {
   return `${keycloakUrl}/realms/${REALM}/broker/${IDP_ALIAS}/endpoint`;
 }
@@ -73,7 +73,7 @@ export function demoRealm(keycloakUrl: string, idp: IdpConfig, redirectUri: stri
           config: {
             issuer: idp.issuer,
             authorizationUrl: `${idp.issuer}/auth`,
-            tokenUrl: idp.tokenEndpoint,
+            tokenUrl: `${idp.issuer}/token`,
             userInfoUrl: `${idp.issuer}/me`,
             jwksUrl: `${idp.issuer}/jwks`,
             useJwksUrl: 'true',

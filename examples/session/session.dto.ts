@@ -13,3 +13,13 @@ export class SessionDto {
     this.expiresIn = expiresIn;
   }
 }
+
+/** Who is signed in. */
+export class SessionUserDto {
+  @ApiProperty({ type: String, nullable: true, description: 'Null if there is no session.', example: 'alice' })
+  readonly userId: string | null;
+
+  constructor(userId: string | null) {
+    this.userId = userId;
+  }
+}

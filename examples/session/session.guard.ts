@@ -2,6 +2,7 @@ import type { IncomingMessage } from 'node:http';
 
 import { type CanActivate, type ExecutionContext, Injectable, UnauthorizedException } from '@nestjs/common';
 
+import { sessionTokenOf } from './session-cookie.js';
 import { SessionTokens } from './session-tokens.service.js';
 
 /** A request that {@link SessionGuard} checks. The guard sets `user.sub`, which `IdpTokenGuard` reads by default. */
@@ -16,12 +17,12 @@ export class SessionGuard implements CanActivate {
 
   async canActivate(context: ExecutionContext): Promise<boolean> {
     const request = context.switchToHttp().getRequest<RequestWithUser>();
-    const sessionToken = /^Bearer (\S+)$/i.exec(request.headers.authorization ?? '')?.[1];
-    if (!sessionToken) throw new UnauthorizedException('Get a session token from POST /session and send it as Bearer.');
+    const sessionToken = sessionTokenOf(request);
+    if (!sessionToken) throw new UnauthorizedException('Sign in first, by POST /session.');
     try {
       request.user = { sub: await this.sessionTokens.verify(sessionToken) };
     } catch (error) {
-      throw new UnauthorizedException('The session is over. Get a new one from POST /session.', { cause: error });
+      throw new UnauthorizedException('The session is over. Sign in again, by POST /session.', { cause: error });
     }
     return true;
   }

@@ -7,6 +7,8 @@ export interface BrowserUser {
   login: string;
   /** Default: any text. The authorization server of the demo accepts every password. */
   password?: string;
+  /** The redirect URI of a request that was pushed, because its URL does not name it. @see RFC 9126 section 4 */
+  redirectUri?: string;
 }
 
 /**
@@ -17,7 +19,7 @@ export interface BrowserUser {
  */
 export async function authorize(authorizationUrl: string | URL, user: BrowserUser): Promise<URL> {
   const start = new URL(authorizationUrl);
-  const redirectUri = start.searchParams.get('redirect_uri');
+  const redirectUri = user.redirectUri ?? start.searchParams.get('redirect_uri');
   if (!redirectUri) throw new Error(`${start.pathname} names no redirect_uri.`);
   const jars = new Map<string, CookieJar>();
   let request: PageRequest = { url: start };

@@ -39,9 +39,12 @@ export async function providerConfiguration(settings: ProviderSettings): Promise
     ],
     rotateRefreshToken: true,
     pkce: { required: () => true },
-    scopes: ['openid', 'profile', 'offline_access'],
-    claims: { openid: ['sub'], profile: ['name'] },
-    findAccount: (_ctx, login) => ({ accountId: login, claims: () => ({ sub: login, name: login }) }),
+    scopes: ['openid', 'profile', 'email', 'offline_access'],
+    claims: { openid: ['sub'], profile: ['name', 'preferred_username'], email: ['email'] },
+    findAccount: (_ctx, login) => ({
+      accountId: login,
+      claims: () => ({ sub: login, name: login, preferred_username: login, email: `${login}@demo.example` }),
+    }),
     features: {
       devInteractions: { enabled: true },
       revocation: { enabled: true, allowedPolicy: (_ctx, client, token) => token.clientId === client.clientId },

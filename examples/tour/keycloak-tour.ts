@@ -1,12 +1,12 @@
 import { setTimeout as delay } from 'node:timers/promises';
 
 import { TokenManager } from 'nestjs-idp-tokens';
-import { DataSource } from 'typeorm';
 
+import { StoredRows } from '../account/stored-rows.service.js';
 import type { Demo } from '../start.js';
 import { AppClient } from './app-client.js';
 import type { StepList } from './step-list.js';
-import { describeStoredRow } from './stored-row.js';
+import { describeRow } from './stored-row.js';
 import { TourFailure } from './tour-failure.js';
 
 const LOGIN = 'alice';
@@ -31,7 +31,8 @@ export async function takeKeycloakTour(demo: Demo, steps: StepList, signal: Abor
   });
   const row = await steps.run('Read the imported row', async (note) => {
     note('the tokens as PostgreSQL has them');
-    return describeStoredRow(app.get(DataSource), user);
+    const [imported = {}] = await app.get(StoredRows).find(user);
+    return describeRow(imported);
   });
   console.log(`\n${row}\n`);
 
@@ -43,7 +44,7 @@ export async function takeKeycloakTour(demo: Demo, steps: StepList, signal: Abor
 
   const before = await authorizationServer.countRequests();
   await steps.run(`Call GET /keycloak/me ${CALLS} times`, async (note) => {
-    const answers = await Promise.all(Array.from({ length: CALLS }, () => client.getKeycloakAccount()));
+    const answers = await Promise.all(Array.from({ length: CALLS }, () => client.send('GET', '/keycloak/me')));
     const others = answers.filter(({ status }) => status !== 200);
     if (others.length > 0) throw new TourFailure(`${others.length} of ${CALLS} requests were not answered with 200.`);
     note(`${answers.length} answers 200, bearer tokens verified by Keycloak's keys`);

@@ -1,18 +1,11 @@
-import type { DataSource } from 'typeorm';
+import type { StoredRow } from '../account/stored-rows.service.js';
 
 const SHOWN = 28;
 
-/** Returns the stored tokens of a user as PostgreSQL has them, with one column per line. Sealed texts are shortened. */
-export async function describeStoredRow(dataSource: DataSource, userId: string): Promise<string> {
-  const rows = await dataSource.query<Record<string, string>[]>(
-    `SELECT keycloak_user_id, identity_provider, access_token, refresh_token, access_token_expires_at,
-            refresh_token_expires_at, token_version, status
-     FROM auth_tokens WHERE keycloak_user_id = $1`,
-    [userId],
-  );
-  return rows
-    .flatMap((row) => Object.entries(row))
-    .map(([column, value]) => `       ${column.padEnd(26)}${shorten(value)}`)
+/** Returns a row of a table with one column per line. Sealed texts are shortened. */
+export function describeRow(row: StoredRow): string {
+  return Object.entries(row)
+    .map(([column, value]) => `       ${column.padEnd(26)}${shorten(value ?? 'null')}`)
     .join('\n');
 }
 

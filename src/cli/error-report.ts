@@ -1,5 +1,6 @@
 import { describeForeignError, foreignErrorName } from '../foreign-error.js';
-import { TokensConfigurationError, TokensError, TokenStoreUnavailableError } from '../tokens.errors.js';
+import { TokensError } from '../tokens-error.js';
+import { TokensConfigurationError, TokenStoreUnavailableError } from '../tokens.errors.js';
 import { CliError } from './cli.errors.js';
 import { ExitCode } from './exit-code.js';
 

@@ -2,7 +2,7 @@ import type { Writable } from 'node:stream';
 
 import { exitCodeOf, reportOf, stackOf } from './error-report.js';
 import { ExitCode } from './exit-code.js';
-import { DEFAULT_COLUMNS, wrap } from './text-layout.js';
+import { DEFAULT_COLUMNS, printable, wrap } from './text-layout.js';
 
 /** What a command found or did. */
 export interface CommandOutcome {
@@ -35,7 +35,7 @@ export class Output {
   /** Writes the outcome of a command, and returns the exit code. */
   finish(command: string, { ok, exitCode, result, text }: CommandOutcome): ExitCode {
     if (this.isJson) this.#print({ command, ok, result });
-    else this.stdout.write(`${text(this.#columnsOf(this.stdout))}\n`);
+    else this.stdout.write(`${printable(text(this.#columnsOf(this.stdout)))}\n`);
     return exitCode ?? (ok ? ExitCode.done : ExitCode.failed);
   }
 
@@ -58,7 +58,7 @@ export class Output {
 
   /** Writes lines for the operator to standard error. */
   note(text: string): void {
-    this.stderr.write(`${wrap(text, this.#columnsOf(this.stderr), '  ')}\n`);
+    this.stderr.write(`${wrap(printable(text), this.#columnsOf(this.stderr), '  ')}\n`);
   }
 
   #print(value: object): void {

@@ -23,6 +23,11 @@ export function nameOfState(state: RowState): string {
   return NAMES[state];
 }
 
+/** Returns the provider in words, and the account if it is not the default one. */
+export function nameOfConnection({ idp, account }: { readonly idp: string; readonly account?: string }): string {
+  return account ? `${idp} (${account})` : idp;
+}
+
 /** Returns the overview of the tables, with the leeways of the configured providers. */
 export function overviewOf(
   { dataSource, get }: OpenTokens,

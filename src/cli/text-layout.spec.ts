@@ -1,6 +1,6 @@
 import { describe, expect, it } from '@jest/globals';
 
-import { renderFields, renderTable, wrap } from './text-layout.js';
+import { printable, renderFields, renderTable, wrap } from './text-layout.js';
 
 describe('The layout', () => {
   it('wraps at blanks, and inside of a word that is too long', () => {
@@ -25,6 +25,11 @@ describe('The layout', () => {
     const lines = renderTable(table, 20).split('\n');
     expect(lines.filter((line) => line.length > 20)).toEqual([]);
     expect(lines[0]).toContain('name:');
+  });
+
+  it('shows what would move the cursor or turn the text, and keeps line feeds and letters', () => {
+    expect(printable('a\u001b[2Jb\r\u009bc\td\u202ee\nf')).toBe('a\\u001b[2Jb\\u000d\\u009bc\\u0009d\\u202ee\nf');
+    expect(printable('Zoë "山" 👩‍💻')).toBe('Zoë "山" 👩‍💻');
   });
 
   it('never loses a character of a value', () => {

@@ -2,6 +2,17 @@
 export const DEFAULT_COLUMNS = 80;
 const GAP = '  ';
 
+/** Characters that move the cursor of a terminal or turn the direction of a text. Line feeds are not among them. */
+const CONTROLS = /(?!\n)[\p{Cc}\u202a-\u202e\u2066-\u2069]/gu;
+
+/**
+ * Returns a text with the codes of its control characters in their place. The name of an account is from a provider,
+ * and must not act on the terminal of the operator.
+ */
+export function printable(text: string): string {
+  return text.replace(CONTROLS, (each) => `\\u${each.charCodeAt(0).toString(16).padStart(4, '0')}`);
+}
+
 /** Wraps a text at blanks, and within a word that is longer than a line. Lines after the first one are indented. */
 export function wrap(text: string, columns: number, indent = ''): string {
   return text

@@ -1,6 +1,7 @@
 import { STATUS_CODES } from 'node:http';
 
-import type { TokensError, TokensErrorCode } from '../tokens.errors.js';
+import type { TokensError, TokensErrorCode } from '../tokens-error.js';
+import { property } from './request-of-call.js';
 
 /** What a caller may learn of an error. */
 interface Answer {
@@ -11,6 +12,8 @@ interface Answer {
   readonly challenge?: string;
   /** The answer that replaces this one if trying again does not help. */
   readonly ifLasting?: Answer;
+  /** The answer that replaces this one for a `reason` of the error. */
+  readonly ofReason?: Readonly<Record<string, Answer>>;
 }
 
 /** The answer to each error. */
@@ -20,6 +23,11 @@ const ANSWERS: Record<TokensErrorCode, Answer> = {
   ERR_TOKENS_AUTHENTICATION_REQUIRED: { status: 401, detail: 'Log in first.', challenge: 'Bearer' },
   ERR_TOKENS_INVALID_INPUT: { status: 400, detail: 'The user or the tokens of this request cannot be used.' },
   ERR_TOKENS_NOT_FOUND: { status: 403, detail: 'Connect the account at the identity provider first.' },
+  ERR_TOKENS_AMBIGUOUS_ACCOUNT: { status: 409, detail: 'Name one of your accounts at the identity provider.' },
+  ERR_TOKENS_INSUFFICIENT_SCOPE: {
+    status: 403,
+    detail: 'Connect the account at the identity provider again, with more scopes.',
+  },
   ERR_TOKENS_REAUTHENTICATION_REQUIRED: { status: 403, detail: 'Connect the account at the identity provider again.' },
   ERR_TOKENS_REFRESH_IN_PROGRESS: { status: 503, detail: 'The tokens are being refreshed. Try again shortly.' },
   ERR_TOKENS_REFRESH_UNAVAILABLE: { status: 503, detail: 'The identity provider cannot be reached. Try again later.' },
@@ -39,43 +47,66 @@ const ANSWERS: Record<TokensErrorCode, Answer> = {
     detail: 'The session has ended. Log in again.',
     challenge: 'Bearer error="invalid_token"',
   },
+  ERR_TOKENS_LINK_REFUSED: {
+    status: 400,
+    detail: 'The account was not linked. Begin again.',
+    ofReason: { other_user: { status: 403, detail: 'Another user began to link this account.' } },
+  },
+  ERR_TOKENS_PROVIDER_UNAVAILABLE: {
+    status: 503,
+    detail: 'The identity provider cannot be reached. Begin again later.',
+  },
 };
+
+/** What a client may learn of an error beside its detail. A member that the error does not have is undefined. */
+export interface ErrorMembers {
+  readonly code: TokensErrorCode;
+  readonly idp: unknown;
+  /** Undefined for the default account. */
+  readonly account: unknown;
+  readonly reason: unknown;
+  /** The accounts of which the client names one. */
+  readonly accounts: unknown;
+  readonly missing_scopes: unknown;
+}
 
 /** What a client gets of an error: a status, headers and problem details, which contain no message of the error. */
 export interface AnswerToError {
   readonly status: number;
   readonly headers: Readonly<Record<string, string>>;
+  readonly members: ErrorMembers;
   /** @see RFC 9457 section 3.1 */
-  readonly problem: {
+  readonly problem: ErrorMembers & {
     readonly type: 'about:blank';
     readonly title: string | undefined;
     readonly status: number;
     readonly detail: string;
-    readonly code: TokensErrorCode;
-    readonly idp: unknown;
-    readonly reason: unknown;
   };
 }
 
 /** Returns the answer to an error. `Retry-After` is in seconds. */
 export function answerToError(error: TokensError): AnswerToError {
-  const { ifLasting, ...transient } = ANSWERS[error.code];
-  const { status, detail, challenge } = error.retryable ? transient : (ifLasting ?? transient);
+  const reason = property(error, 'reason');
+  const { ifLasting, ofReason, ...transient } = ANSWERS[error.code];
+  const special =
+    (typeof reason === 'string' ? ofReason?.[reason] : undefined) ?? (error.retryable ? undefined : ifLasting);
+  const { status, detail, challenge } = special ?? transient;
+  const members: ErrorMembers = {
+    code: error.code,
+    idp: ofSubject(error, 'idp'),
+    account: ofSubject(error, 'account') || undefined,
+    reason,
+    accounts: property(error, 'accounts'),
+    missing_scopes: property(error, 'missingScopes'),
+  };
   return {
     status,
     headers: {
       ...(error.retryable && { 'Retry-After': retryAfterSeconds(error) }),
       ...(challenge !== undefined && { 'WWW-Authenticate': challenge }),
     },
-    problem: {
-      type: 'about:blank',
-      title: STATUS_CODES[status],
-      status,
-      detail,
-      code: error.code,
-      idp: idpOf(error),
-      reason: 'reason' in error ? error.reason : undefined,
-    },
+    members,
+    problem: { type: 'about:blank', title: STATUS_CODES[status], status, detail, ...members },
   };
 }
 
@@ -84,8 +115,8 @@ function retryAfterSeconds(error: TokensError): string {
   return String(Math.max(1, Math.ceil(retryAfterMs / 1000)));
 }
 
-function idpOf(error: TokensError): unknown {
-  if ('idp' in error) return error.idp;
-  const subject: unknown = 'subject' in error ? error.subject : undefined;
-  return typeof subject === 'object' && subject !== null && 'idp' in subject ? subject.idp : undefined;
+/** Returns a part of the key that an error is about. */
+function ofSubject(error: TokensError, part: 'idp' | 'account'): unknown {
+  const own = property(error, part);
+  return own === undefined ? property(property(error, 'subject'), part) : own;
 }

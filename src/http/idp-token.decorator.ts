@@ -15,17 +15,19 @@ export type IdpToken = UsableIdpToken;
  * the `info` of a GraphQL resolver, the first argument of other calls. No `ValidationPipe` validates or copies the token, also with
  * `validateCustomDecorators`.
  *
+ * The name is that of the provider, or the `as` of the requirement.
+ *
  * @throws {@link TokensUsageError} when the handler does not require a token of this provider, and when the call has no
  * such argument or shares it with another call, because the token could be one of another user
  */
-export const IdpToken: (idp: string, ...pipes: (Type<PipeTransform> | PipeTransform)[]) => ParameterDecorator =
+export const IdpToken: (name: string, ...pipes: (Type<PipeTransform> | PipeTransform)[]) => ParameterDecorator =
   createParamDecorator(tokenOf, [hideTypeFromPipes]);
 
-function tokenOf(idp: string, context: ExecutionContext): UsableIdpToken {
-  const token = findIdpToken(context, idp);
+function tokenOf(name: string, context: ExecutionContext): UsableIdpToken {
+  const token = findIdpToken(context, name);
   if (token) return token;
   throw new TokensUsageError(
-    `@IdpToken('${idp}') needs @RequireIdpToken('${idp}') and @UseGuards(IdpTokenGuard) on the same handler.`,
+    `@IdpToken('${name}') needs @RequireIdpToken('${name}') and @UseGuards(IdpTokenGuard) on the same handler.`,
   );
 }
 

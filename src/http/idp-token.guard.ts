@@ -8,15 +8,16 @@ import {
 } from '@nestjs/common';
 import { Reflector } from '@nestjs/core';
 
+import type { IdpToken } from '../refresh/idp-token.js';
 import { TokenManager } from '../token-manager/token-manager.js';
 import { HttpSettings, subjectOfUser } from './http.options.js';
 import { checkedRequest, requestOfCall } from './request-of-call.js';
 import { putIdpTokens } from './request-with-idp-tokens.js';
-import { REQUIRED_IDPS } from './require-idp-token.decorator.js';
+import { type IdpTokenRequirement, nameOf, REQUIRED_IDPS } from './require-idp-token.decorator.js';
 
 /**
- * Puts fresh tokens of the authenticated user on the request as `request.idpTokens`, one for each provider that {@link
- * RequireIdpToken} names. Use it after the guard that authenticates the user. It works on Express and on Fastify, for
+ * Puts fresh tokens of the authenticated user on the request as `request.idpTokens`, one for each requirement of {@link
+ * RequireIdpToken}. Use it after the guard that authenticates the user. It works on Express and on Fastify, for
  * routes and for GraphQL resolvers. It refuses all other calls, because their arguments are what the caller wrote. For
  * those, a subclass overrides {@link getRequest}. A singleton.
  *
@@ -37,7 +38,7 @@ export class IdpTokenGuard implements CanActivate {
   ) {}
 
   async canActivate(context: ExecutionContext): Promise<boolean> {
-    const idps = this.reflector.getAllAndOverride<string[] | undefined>(REQUIRED_IDPS, [
+    const idps = this.reflector.getAllAndOverride<(string | IdpTokenRequirement)[] | undefined>(REQUIRED_IDPS, [
       context.getHandler(),
       context.getClass(),
     ]);
@@ -54,15 +55,25 @@ export class IdpTokenGuard implements CanActivate {
     }
     const [only] = idps; // the usual case needs no list of promises
     if (only !== undefined && idps.length === 1) {
-      putIdpTokens(context, request, { [only]: await this.tokenManager.getIdpToken(userId, only) });
+      putIdpTokens(context, request, { [nameOf(only)]: await this.#tokenOf(userId, only, request) });
       return true;
     }
-    const tokens = idps.map(async (idp) => [idp, await this.tokenManager.getIdpToken(userId, idp)] as const);
+    const tokens = idps.map(async (each) => [nameOf(each), await this.#tokenOf(userId, each, request)] as const);
     // Waits for all of them first, so that no statement outlives the answer, and the answer does not depend on which
     // one fails first.
     await Promise.allSettled(tokens);
     putIdpTokens(context, request, Object.fromEntries(await Promise.all(tokens)));
     return true;
+  }
+
+  async #tokenOf(userId: string, required: string | IdpTokenRequirement, request: object): Promise<IdpToken> {
+    if (typeof required === 'string') return this.tokenManager.getIdpToken(userId, required);
+    const { idp, account, scopes, requireKnownScopes } = required;
+    return this.tokenManager.getIdpToken(userId, idp, {
+      account: typeof account === 'function' ? account(request) : account,
+      scopes,
+      requireKnownScopes,
+    });
   }
 
   /**

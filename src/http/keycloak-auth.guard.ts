@@ -2,7 +2,7 @@ import { type CanActivate, type ExecutionContext, Injectable } from '@nestjs/com
 
 import { KeycloakTokenVerifier } from '../keycloak/keycloak-token-verifier.js';
 import type { AccessTokenClaims } from '../keycloak/token-claims.js';
-import { TokensError } from '../tokens.errors.js';
+import { TokensError } from '../tokens-error.js';
 import { answerToError } from './answer-to-error.js';
 import { bearerToken } from './bearer-token.js';
 import { challengeAt401 } from './challenge-at-401.js';

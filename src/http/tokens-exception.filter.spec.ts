@@ -6,7 +6,8 @@ import { HttpAdapterHost } from '@nestjs/core';
 import { ExecutionContextHost } from '@nestjs/core/helpers/execution-context-host.js';
 import { lastValueFrom, type Observable } from 'rxjs';
 
-import { ProviderMisconfiguredError, ReauthenticationRequiredError, type TokensError } from '../tokens.errors.js';
+import { type TokensError } from '../tokens-error.js';
+import { ProviderMisconfiguredError, ReauthenticationRequiredError } from '../tokens.errors.js';
 import { TokensExceptionFilter } from './tokens-exception.filter.js';
 
 Logger.overrideLogger(false);

@@ -2,17 +2,18 @@ import { type ArgumentsHost, Catch, type ExceptionFilter, Logger } from '@nestjs
 import { HttpAdapterHost } from '@nestjs/core';
 import { type Observable, throwError } from 'rxjs';
 
-import { TokensError } from '../tokens.errors.js';
+import { TokensError } from '../tokens-error.js';
 import { type AnswerToError, answerToError } from './answer-to-error.js';
 import { findResponse, property } from './request-of-call.js';
 
 /**
  * Answers every {@link TokensError} with `application/problem+json`: `type`, `title`, `status`, `detail`, `code`, and
- * also `idp` and `reason` if the error has them. The answer has `Retry-After` if trying again helps, and
- * `WWW-Authenticate` if a login helps, with the error `invalid_token` if the request had a bearer token. The message of
- * the error is for the operator. The filter logs it for statuses from 500 on, and never sends it.
+ * also `idp`, `reason`, `account`, `accounts` and `missing_scopes` if the error has them. The answer has `Retry-After`
+ * if trying again helps, and `WWW-Authenticate` if a login helps, with the error `invalid_token` if the request had a
+ * bearer token. The message of the error is for the operator. The filter logs it for statuses from 500 on, and never
+ * sends it.
  *
- * Outside of HTTP the caller gets the `detail` as the message, with `code`, `idp` and `reason` beside it:
+ * Outside of HTTP the caller gets the `detail` as the message, with `code` and the other members beside it:
  *
  * - A GraphQL resolver, and every other handler whose library formats errors by itself: the filter throws an error with
  *   these `extensions`. Its `cause` is the {@link TokensError}. This includes calls without a response to which NestJS
@@ -67,16 +68,16 @@ export class TokensExceptionFilter implements ExceptionFilter<TokensError> {
 class PublicError extends Error {
   readonly extensions: object;
 
-  constructor({ problem: { detail, status, code, idp, reason } }: AnswerToError, cause: TokensError) {
+  constructor({ status, problem: { detail }, members }: AnswerToError, cause: TokensError) {
     super(detail, { cause });
     this.name = cause.name;
-    this.extensions = { code, status, idp, reason };
+    this.extensions = { ...members, status };
   }
 }
 
 /** The form in which NestJS reports errors to the senders of messages. */
-function messageOf({ problem: { detail, code, idp, reason } }: AnswerToError): object {
-  return { status: 'error', message: detail, code, idp, reason };
+function messageOf({ problem: { detail }, members }: AnswerToError): object {
+  return { ...members, status: 'error', message: detail };
 }
 
 /** Sends the event `exception`, as NestJS does. A client of `ws` has a `readyState`, and its `emit` sends nothing. */

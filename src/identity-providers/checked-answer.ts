@@ -1,4 +1,4 @@
-import { lifetime, nonEmptyText } from '../oauth-http/answer-fields.js';
+import { lifetime, nonEmptyText, scopesIn } from '../oauth-http/answer-fields.js';
 import { MAX_RETRY_AFTER_MS } from '../oauth-http/retry-after.js';
 import { within } from '../within.js';
 import { QUESTION_TIMEOUT_MS } from './access-token-question.js';
@@ -99,6 +99,7 @@ function success(tokens: unknown): RefreshAnswer {
       refreshToken: nonEmptyText(given.refreshToken),
       accessTokenExpiresIn: lifetime(given.accessTokenExpiresIn),
       refreshTokenExpiresIn: lifetime(given.refreshTokenExpiresIn),
+      ...scopesIn({ scopes: given.scopes }),
     },
   };
 }

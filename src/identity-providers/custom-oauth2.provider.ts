@@ -1,4 +1,4 @@
-import { IsNotEmpty, IsOptional, IsString } from 'class-validator';
+import { IsNotEmpty, IsOptional, IsString, ValidateIf } from 'class-validator';
 
 import { IsEndpoint } from '../oauth-http/endpoint-url.js';
 import { providerKind } from './provider-kind.js';
@@ -8,11 +8,15 @@ import { describedProvider, ProviderSettings } from './provider.options.js';
 export class OAuth2Settings extends ProviderSettings {
   declare kind?: never;
 
-  /** The URL to which the module sends refresh tokens. @see RFC 6749 section 3.2 */
+  /**
+   * The URL to which the module sends refresh tokens. An entry with an `issuer` needs none, because the issuer names it.
+   * @see RFC 6749 section 3.2
+   */
+  @ValidateIf(({ tokenEndpoint, issuer }: OAuth2Settings) => tokenEndpoint !== undefined || issuer === undefined)
   @IsEndpoint()
-  tokenEndpoint!: string;
+  tokenEndpoint?: string;
 
-  /** @see RFC 7009 */
+  /** Default: the one that the `issuer` names. @see RFC 7009 */
   @IsOptional()
   @IsEndpoint()
   revocationEndpoint?: string;
@@ -27,11 +31,17 @@ export class OAuth2Settings extends ProviderSettings {
 }
 
 /** A provider that the options describe. Its refresh tokens count as single-use if its policy has no replay window. */
-export const customOAuth2 = providerKind(OAuth2Settings, (options) =>
-  describedProvider(options, {
-    clientAuthentication: 'client_secret_basic',
-    tokenEndpoint: options.tokenEndpoint,
-    revocation: options.revocationEndpoint,
-    refreshParameters: options.scope ? { scope: options.scope } : undefined,
-  }),
+export const customOAuth2 = providerKind(
+  OAuth2Settings,
+  (options) =>
+    describedProvider(options, {
+      clientAuthentication: 'client_secret_basic',
+      tokenEndpoint: options.tokenEndpoint,
+      revocation: options.revocationEndpoint,
+      refreshParameters: options.scope ? { scope: options.scope } : undefined,
+    }),
+  ({ redirectUri, authorizationEndpoint, issuer }) =>
+    redirectUri !== undefined && authorizationEndpoint === undefined && issuer === undefined
+      ? ['authorizationEndpoint is missing: name it or the issuer, because the entry has a redirectUri']
+      : [],
 );

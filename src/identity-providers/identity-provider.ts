@@ -1,3 +1,5 @@
+import type { ImpliedScopes } from '../scopes.js';
+import type { CodeFlow } from './code-flow.js';
 import type { RefreshPolicy } from './refresh-policy.js';
 
 /** Tokens in plaintext as a provider issued them. Lifetimes count from the sending of the request. */
@@ -9,6 +11,10 @@ export interface IssuedTokens {
   readonly accessTokenExpiresIn?: number;
   /** Seconds; absent = the provider says nothing about it, so the expiry of a new refresh token is unknown. */
   readonly refreshTokenExpiresIn?: number;
+  /**
+   * The scopes of the access token. Absent if the provider says nothing about them. @see RFC 6749 section 5.1
+   */
+  readonly scopes?: readonly string[];
 }
 
 /**
@@ -65,6 +71,18 @@ export interface IdentityProvider {
   readonly assumedLifetimeSeconds?: number;
 
   /**
+   * The scopes that a scope of this provider contains, such as `{ repo: ['public_repo'] }`. Those that they contain
+   * count too. Default: none.
+   */
+  readonly impliedScopes?: ImpliedScopes;
+
+  /**
+   * Whether a token whose scopes are not known lacks every scope that a caller requires. Default: false, so that the
+   * pairs of an adopted database pass.
+   */
+  readonly requireKnownScopes?: boolean;
+
+  /**
    * Sends the refresh token to the provider once, and returns the outcome. It must not reject, must not send the token
    * a second time, and must settle soon after `policy.exchangeTimeoutMs`. The caller decides about concurrency and
    * retries.
@@ -84,6 +102,13 @@ export interface IdentityProvider {
    * Leave it out if the provider cannot answer this question.
    */
   isAccessTokenAlive?(accessToken: string): Promise<AccessTokenLife>;
+
+  /**
+   * The code flow by which {@link AccountLinks} connects accounts. {@link OAuth2Provider} makes it.
+   *
+   * @internal
+   */
+  readonly codeFlow?: CodeFlow;
 }
 
 /** Returns whether an entry of the options is a provider object. */

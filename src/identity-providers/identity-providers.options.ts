@@ -97,7 +97,28 @@ export function readIdentityProviders(entries: object): { providers: Map<string,
     if ('provider' in reading) providers.set(idp, reading.provider);
     else faults.push(...reading.faults);
   }
-  return { providers, faults };
+  return { providers, faults: [...faults, ...sharedRedirectUris(providers)] };
+}
+
+/**
+ * Lists the redirect URIs that two providers have. Each needs its own, because it tells which provider answers. With one
+ * URI a malicious provider could send the browser on to another one, and get the code of that one.
+ *
+ * @see RFC 9700 section 4.4.2
+ */
+function sharedRedirectUris(providers: ReadonlyMap<string, IdentityProvider>): string[] {
+  const names = new Map<string, string>();
+  const faults: string[] = [];
+  for (const [idp, { codeFlow }] of providers) {
+    if (!codeFlow) continue;
+    const other = names.get(codeFlow.redirectUri);
+    if (other === undefined) names.set(codeFlow.redirectUri, idp);
+    else
+      faults.push(
+        `identityProviders.${idp}.redirectUri must differ from that of "${other}", because it tells who answers`,
+      );
+  }
+  return faults;
 }
 
 function readEntry(idp: string, entry: unknown, path: string): ProviderReading {

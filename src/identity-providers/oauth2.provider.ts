@@ -1,6 +1,7 @@
 import { oauthErrorCode, parseFields } from '../oauth-http/answer-fields.js';
 import { exchange, type HttpRequest } from '../oauth-http/http-exchange.js';
 import { retryAfter } from '../oauth-http/retry-after.js';
+import type { ImpliedScopes } from '../scopes.js';
 import { SecretHolder } from '../sealing/secret-holder.js';
 import { TokensConfigurationError } from '../tokens.errors.js';
 import {
@@ -16,6 +17,7 @@ import {
   type ClientCredentials,
   needsClientSecret,
 } from './client-authentication.js';
+import type { AccountQuestion, CodeFlow, ReadAccount } from './code-flow.js';
 import type {
   AccessTokenLife,
   IdentityProvider,
@@ -24,6 +26,7 @@ import type {
   TokenPair,
 } from './identity-provider.js';
 import { completePolicy, type RefreshPolicy } from './refresh-policy.js';
+import { DiscoveredServer, DiscoveryError, type ServerMetadata } from './server-metadata.js';
 import { type AnswerRules, classifyTokenAnswer } from './token-answer.js';
 
 /** The format of the requests to a provider: the form of RFC 6749, or JSON with the same parameters. */
@@ -31,7 +34,22 @@ export type RequestFormat = 'form' | 'json';
 
 /** Everything in which OAuth 2.0 providers differ. */
 export interface OAuth2ProviderProfile extends ClientCredentials, AnswerRules {
-  readonly tokenEndpoint: string;
+  /** Absent = the `issuer` names it. */
+  readonly tokenEndpoint?: string;
+  /** The issuer, which names the endpoints that are absent. @see RFC 8414 */
+  readonly issuer?: string;
+  /** The URL to which the provider sends the browser back; absent = the module connects no accounts there. */
+  readonly redirectUri?: string;
+  /** The endpoint to which the module sends the browser. */
+  readonly authorizationEndpoint?: string;
+  /** The scopes of every authorization request. Default: none. */
+  readonly scopes?: readonly string[];
+  /** Parameters of every authorization request in addition to those of the protocol. */
+  readonly authorizationParameters?: Readonly<Record<string, string>>;
+  /** The question whose an access token is; absent = the ID token or `readAccount` tells it, or nothing does. */
+  readonly accountQuestion?: AccountQuestion;
+  /** Reads the account from the claims of the ID token, or from the token answer if there is none. */
+  readonly readAccount?: ReadAccount;
   /** The endpoint of RFC 7009, or the provider's own request; absent = the provider cannot revoke tokens. */
   readonly revocation?: string | ((tokens: TokenPair) => HttpRequest);
   /** The status by which the provider says that it does not know the token, or no longer knows it. */
@@ -47,6 +65,10 @@ export interface OAuth2ProviderProfile extends ClientCredentials, AnswerRules {
   readonly refreshParameters?: Readonly<Record<string, string>>;
   /** The lifetime of an access token without an expiry, in seconds; absent = such a token does not expire. */
   readonly assumedLifetimeSeconds?: number;
+  /** The scopes that a scope contains; absent = none contains another one. */
+  readonly impliedScopes?: ImpliedScopes;
+  /** Whether scopes that are not known count as missing. Default: false. */
+  readonly requireKnownScopes?: boolean;
   /** Default: {@link completePolicy} without overrides. */
   readonly policy?: RefreshPolicy;
 }
@@ -69,8 +91,13 @@ export class OAuth2Provider extends SecretHolder implements IdentityProvider {
   readonly clientId: string;
   readonly policy: RefreshPolicy;
   readonly assumedLifetimeSeconds?: number;
+  readonly impliedScopes?: ImpliedScopes;
+  readonly requireKnownScopes?: boolean;
   readonly #profile: OAuth2ProviderProfile;
   readonly #authenticate: AuthenticateClient;
+  readonly #discovered: DiscoveredServer | undefined;
+  /** @internal */
+  declare readonly codeFlow?: CodeFlow;
   declare readonly revoke?: (tokens: TokenPair) => Promise<RevocationAnswer>;
   declare readonly isAccessTokenAlive?: (accessToken: string) => Promise<AccessTokenLife>;
 
@@ -80,19 +107,27 @@ export class OAuth2Provider extends SecretHolder implements IdentityProvider {
     const faults = clientAssertionFaults(profile);
     if (needsClientSecret(profile.clientAuthentication) && !profile.clientSecret)
       faults.push('clientSecret is missing');
+    if (!profile.tokenEndpoint && !profile.issuer) faults.push('tokenEndpoint is missing');
     if (faults.length > 0)
       throw new TokensConfigurationError(`The profile of a provider is wrong: ${faults.join('; ')}.`);
     this.#profile = profile;
     this.#authenticate = authenticatorOf(profile);
     this.clientId = profile.clientId;
     this.assumedLifetimeSeconds = profile.assumedLifetimeSeconds;
+    this.impliedScopes = profile.impliedScopes;
+    this.requireKnownScopes = profile.requireKnownScopes;
     this.policy = profile.policy ?? completePolicy();
-    const { revocation, question } = profile;
-    if (revocation) {
-      this.revoke = async (tokens) =>
-        this.#revoke(
-          typeof revocation === 'string' ? await this.#tokenRevocation(revocation, tokens) : revocation(tokens),
-        );
+    this.#discovered = profile.issuer ? new DiscoveredServer(profile.issuer) : undefined;
+    const { revocation, question, redirectUri } = profile;
+    if (redirectUri) this.codeFlow = this.#codeFlow(redirectUri);
+    if (revocation || this.#discovered) {
+      this.revoke = async (tokens) => {
+        if (typeof revocation === 'function') return this.#revoke(revocation(tokens));
+        const endpoint = revocation ?? (await this.#discoveredEndpoint('revocation_endpoint'));
+        if (endpoint === undefined) return { kind: 'refused', code: 'NO_REVOCATION_ENDPOINT' };
+        if (typeof endpoint !== 'string') return { ...endpoint, kind: 'unavailable' };
+        return this.#revoke(await this.#tokenRevocation(endpoint, tokens));
+      };
     }
     if (question) {
       const asked = typeof question === 'string' ? this.#introspection(question) : question;
@@ -103,7 +138,11 @@ export class OAuth2Provider extends SecretHolder implements IdentityProvider {
 
   /** @see RFC 6749 section 6 */
   async refresh(refreshToken: string): Promise<RefreshAnswer> {
-    const { tokenEndpoint, refreshParameters, assumedLifetimeSeconds } = this.#profile;
+    const { refreshParameters, assumedLifetimeSeconds } = this.#profile;
+    const startedAt = performance.now();
+    const tokenEndpoint = this.#profile.tokenEndpoint ?? (await this.#discoveredEndpoint('token_endpoint'));
+    if (tokenEndpoint === undefined) return { kind: 'configuration', code: 'NO_TOKEN_ENDPOINT' };
+    if (typeof tokenEndpoint !== 'string') return tokenEndpoint;
     const parameters = { ...refreshParameters, grant_type: 'refresh_token', refresh_token: refreshToken };
     let request: HttpRequest;
     try {
@@ -111,14 +150,55 @@ export class OAuth2Provider extends SecretHolder implements IdentityProvider {
     } catch {
       return { kind: 'configuration', code: 'CLIENT_ASSERTION_FAILED' }; // nothing was sent
     }
-    const answer = classifyTokenAnswer(await exchange(request, this.policy.exchangeTimeoutMs), this.#profile);
+    const timeoutMs = Math.max(1, startedAt + this.policy.exchangeTimeoutMs - performance.now());
+    const answer = classifyTokenAnswer(await exchange(request, timeoutMs), this.#profile);
     if (answer.kind !== 'success' || answer.tokens.accessTokenExpiresIn || !assumedLifetimeSeconds) return answer;
     return { kind: 'success', tokens: { ...answer.tokens, accessTokenExpiresIn: assumedLifetimeSeconds } };
   }
 
   toJSON(): object {
-    const { tokenEndpoint, clientId, clientAuthentication } = this.#profile;
-    return { tokenEndpoint, clientId, clientAuthentication, policy: this.policy };
+    const { tokenEndpoint, issuer, clientId, clientAuthentication } = this.#profile;
+    return { tokenEndpoint, issuer, clientId, clientAuthentication, policy: this.policy };
+  }
+
+  #codeFlow(redirectUri: string): CodeFlow {
+    const { clientId, scopes = [], authorizationParameters = {}, accountQuestion, readAccount } = this.#profile;
+    const { requestFormat } = this.#profile;
+    let known: { readonly from: ServerMetadata | undefined; readonly server: ServerMetadata } | undefined;
+    return {
+      ...{ clientId, redirectUri, scopes, accountQuestion, readAccount, requestFormat },
+      parameters: authorizationParameters,
+      hasIssuer: this.#discovered !== undefined,
+      answerRules: this.#profile,
+      authenticate: this.#authenticate,
+      timeoutMs: this.policy.exchangeTimeoutMs,
+      server: async () => {
+        const { tokenEndpoint, authorizationEndpoint } = this.#profile;
+        const from = await this.#discovered?.metadata();
+        // The same object each time, because oauth4webapi remembers the keys of a server by its metadata.
+        if (known && known.from === from) return known.server;
+        const server = {
+          ...(from ?? { issuer: new URL(tokenEndpoint ?? redirectUri).origin }),
+          ...(tokenEndpoint && { token_endpoint: tokenEndpoint }),
+          ...(authorizationEndpoint && { authorization_endpoint: authorizationEndpoint }),
+        };
+        known = { from, server };
+        return server;
+      },
+    };
+  }
+
+  /** Returns an endpoint that the issuer names; undefined if it names none, or the failure of the question. */
+  async #discoveredEndpoint(
+    name: 'token_endpoint' | 'revocation_endpoint',
+  ): Promise<string | undefined | { kind: 'configuration' | 'not-redeemed'; code: string; retryAfterMs?: number }> {
+    try {
+      return (await this.#discovered?.metadata())?.[name];
+    } catch (error) {
+      if (!(error instanceof DiscoveryError)) throw error;
+      const { kind, code, retryAfterMs } = error;
+      return kind === 'configuration' ? { kind, code } : { kind: 'not-redeemed', code, retryAfterMs };
+    }
   }
 
   /**

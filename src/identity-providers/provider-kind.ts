@@ -1,7 +1,9 @@
 import { nonEmptyText } from '../oauth-http/answer-fields.js';
 import { faultsOf, instantiate } from '../options-validation.js';
 import { clientAssertionFaults } from './client-authentication.js';
+import { codeFlowFaults } from './code-flow.options.js';
 import type { IdentityProvider } from './identity-provider.js';
+import { areImpliedScopes } from './implied-scopes.js';
 import type { ProviderSettings } from './provider.options.js';
 import { completePolicy, policyFault, type RefreshPolicy, RefreshPolicySettings } from './refresh-policy.js';
 
@@ -13,17 +15,20 @@ export type ProviderKind = (entry: unknown, path: string) => ProviderReading;
 
 /**
  * Defines a kind of provider by the class with the rules of its options and a function that makes a provider of them.
+ *
+ * @param faultsTogetherOf returns what the rules of the single options of this kind cannot check
  */
 export function providerKind<Options extends ProviderSettings>(
   optionsClass: new () => Options,
   create: (options: Options) => IdentityProvider,
+  faultsTogetherOf: (options: Options) => string[] = () => [],
 ): ProviderKind {
   return (entry, path) => {
     const options = instantiate(optionsClass, entry);
     const policy = instantiate(RefreshPolicySettings, options.policy);
     const policyFaults = faultsOf(policy, `${path}.policy`);
-    const assertionFaults = clientAssertionFaults(options).map((fault) => `${path}.${fault}`);
-    const faults = [...faultsOf(options, path), ...assertionFaults, ...policyFaults];
+    const others = [...clientAssertionFaults(options), ...codeFlowFaults(options), ...faultsTogetherOf(options)];
+    const faults = [...faultsOf(options, path), ...others.map((fault) => `${path}.${fault}`), ...policyFaults];
     if (faults.length === 0) return checkedProvider(create(options), path);
     // There is no provider, because the options have faults. The faults of the whole policy are reported with them.
     if (policyFaults.length > 0) return { faults };
@@ -41,7 +46,12 @@ export function checkedProvider(provider: IdentityProvider, path: string): Provi
 }
 
 function memberFaults(
-  { clientId, isAccessTokenAlive, assumedLifetimeSeconds }: Partial<Record<keyof IdentityProvider, unknown>>,
+  {
+    clientId,
+    isAccessTokenAlive,
+    assumedLifetimeSeconds,
+    impliedScopes,
+  }: Partial<Record<keyof IdentityProvider, unknown>>,
   path: string,
 ): string[] {
   const faults: string[] = [];
@@ -56,6 +66,9 @@ function memberFaults(
     !(Number.isFinite(assumedLifetimeSeconds) && Number(assumedLifetimeSeconds) >= 1)
   ) {
     faults.push(`${path}.assumedLifetimeSeconds must be a number of seconds from 1 on, or be left out`);
+  }
+  if (impliedScopes !== undefined && !areImpliedScopes(impliedScopes)) {
+    faults.push(`${path}.impliedScopes must have a list of scopes for each scope, or be left out`);
   }
   return faults;
 }

@@ -1,5 +1,6 @@
 import {
   Allow,
+  IsBoolean,
   IsIn,
   IsInt,
   IsNotEmpty,
@@ -12,8 +13,10 @@ import {
   ValidateIf,
 } from 'class-validator';
 
+import { bearerRequest } from '../oauth-http/authorization.js';
 import { IsBaseUrl, IsEndpoint } from '../oauth-http/endpoint-url.js';
 import { IsFunction, isPlainObject } from '../options-validation.js';
+import type { ImpliedScopes } from '../scopes.js';
 import { type AccessTokenQuestion, userinfoQuestion } from './access-token-question.js';
 import {
   CLIENT_AUTHENTICATIONS,
@@ -21,6 +24,9 @@ import {
   type ClientAuthentication,
   needsClientSecret,
 } from './client-authentication.js';
+import { readUsualAccount } from './code-flow.js';
+import { CodeFlowSettings } from './code-flow.options.js';
+import { IsImpliedScopes, mergedImpliedScopes } from './implied-scopes.js';
 import { OAuth2Provider, type OAuth2ProviderProfile, type RequestFormat } from './oauth2.provider.js';
 import { completePolicy, type RefreshPolicy } from './refresh-policy.js';
 import type { ReadAnswer } from './token-answer.js';
@@ -43,7 +49,7 @@ const NOT_ABOUT_THE_GRANT =
   /^(http_(408|429|502|503|504)|server_error|temporarily_unavailable|slow_down|invalid_client)$/;
 
 /** The options of every identity provider. */
-export class ProviderSettings {
+export class ProviderSettings extends CodeFlowSettings {
   /** The kind of provider. Default: the name of the entry if it is a known name, otherwise any OAuth 2.0 provider. */
   @IsOptional()
   @IsString()
@@ -131,6 +137,19 @@ export class ProviderSettings {
   @IsFunction({ isAsyncAllowed: false })
   readAnswer?: ReadAnswer;
 
+  /**
+   * The scopes that a scope contains, such as `{ 'user:write': ['user:read'] }`. Those that they contain count too. They
+   * count beside what the module knows of the provider.
+   */
+  @IsOptional()
+  @IsImpliedScopes()
+  impliedScopes?: ImpliedScopes;
+
+  /** Whether scopes that are not known count as missing where a call or a handler requires some. Default: false. */
+  @IsOptional()
+  @IsBoolean()
+  requireKnownScopes?: boolean;
+
   /** Overrides the provider's refresh policy, field by field. */
   @IsOptional()
   @IsObject()
@@ -201,7 +220,15 @@ export function unlessMoved<T>(
 /** What the module knows of a provider. The options of its entry take precedence. */
 export interface KnownFacts extends Pick<
   OAuth2ProviderProfile,
-  'tokenEndpoint' | 'clientAuthentication' | 'revocation' | 'unknownTokenStatus' | 'refreshParameters'
+  | 'tokenEndpoint'
+  | 'clientAuthentication'
+  | 'revocation'
+  | 'unknownTokenStatus'
+  | 'refreshParameters'
+  | 'authorizationEndpoint'
+  | 'scopes'
+  | 'accountQuestion'
+  | 'impliedScopes'
 > {
   /** The provider's own question about an access token. */
   readonly question?: AccessTokenQuestion;
@@ -211,7 +238,8 @@ export interface KnownFacts extends Pick<
 
 /** Makes a provider from the options of its entry and from what the module knows of it. */
 export function describedProvider(options: ProviderSettings, known: KnownFacts): OAuth2Provider {
-  const { introspectionEndpoint, userinfoEndpoint, refreshParameters } = options;
+  const { introspectionEndpoint, userinfoEndpoint, refreshParameters, accountEndpoint, readAccount } = options;
+  const { redirectUri, issuer, authorizationParameters } = options;
   const { clientId, clientSecret, clientAssertion, requestFormat, terminalErrorCodes, readAnswer } = options;
   return new OAuth2Provider({
     ...known,
@@ -224,6 +252,14 @@ export function describedProvider(options: ProviderSettings, known: KnownFacts):
     readAnswer,
     question: introspectionEndpoint ?? (userinfoEndpoint ? userinfoQuestion(userinfoEndpoint) : known.question),
     refreshParameters: { ...known.refreshParameters, ...refreshParameters },
+    ...{ redirectUri, issuer, authorizationParameters, readAccount },
+    scopes: options.scopes ?? known.scopes,
+    authorizationEndpoint: options.authorizationEndpoint ?? known.authorizationEndpoint,
+    accountQuestion: accountEndpoint
+      ? { request: (token) => bearerRequest(accountEndpoint, token), read: readAccount ?? readUsualAccount }
+      : known.accountQuestion && { ...known.accountQuestion, ...(readAccount && { read: readAccount }) },
+    impliedScopes: mergedImpliedScopes(known.impliedScopes, options.impliedScopes),
+    requireKnownScopes: options.requireKnownScopes,
     assumedLifetimeSeconds: options.assumedLifetimeSeconds ?? known.assumedLifetimeSeconds,
     policy: completePolicy(options.policy, known.policy),
   });

@@ -1,11 +1,18 @@
-import { type Fields, lifetime, nonEmptyText, oauthErrorCode, parseFields } from '../oauth-http/answer-fields.js';
+import {
+  type Fields,
+  lifetime,
+  nonEmptyText,
+  oauthErrorCode,
+  parseFields,
+  scopesIn,
+} from '../oauth-http/answer-fields.js';
 import type { HttpOutcome } from '../oauth-http/http-exchange.js';
 import { retryAfter } from '../oauth-http/retry-after.js';
 import type { IssuedTokens, RefreshAnswer } from './identity-provider.js';
 
 /**
  * Puts the fields of a token answer into the form of RFC 6749: `access_token`, `refresh_token`, `expires_in`,
- * `refresh_token_expires_in`, or `error`. It gets the fields of every answer that has some, failures too.
+ * `refresh_token_expires_in`, `scope`, or `error`. It gets the fields of every answer that has some, failures too.
  */
 export type ReadAnswer = (fields: Record<string, unknown>) => Record<string, unknown>;
 
@@ -73,6 +80,12 @@ export function classifyTokenAnswer(outcome: HttpOutcome, rules: AnswerRules = {
   return TERMINAL.has(error) ? { kind: 'terminal', code: error } : refusal(error);
 }
 
+/** Returns the fields of an answer in the form of RFC 6749; undefined if it has none, or if they cannot be read. */
+export function answerFields(body: string, { readAnswer }: AnswerRules): Fields | undefined {
+  const fields = fieldsOf(body, readAnswer);
+  return fields === UNREAD ? undefined : fields;
+}
+
 const UNREAD = Symbol('UNREAD');
 
 /** Returns the fields as `readAnswer` returns them; undefined for a body without fields. */
@@ -112,5 +125,6 @@ function issuedTokens(fields: Fields): IssuedTokens | undefined {
     refreshToken: nonEmptyText(fields.refresh_token),
     accessTokenExpiresIn: lifetime(fields.expires_in),
     refreshTokenExpiresIn: lifetime(fields.refresh_token_expires_in ?? fields.refresh_expires_in),
+    ...scopesIn(fields),
   };
 }

@@ -7,7 +7,7 @@ import type { TokenLocation } from '../sealing/sealed-token.js';
 import { TokenCipher } from '../sealing/token-cipher.js';
 import type { TextsOfRow, TextsToReplace } from '../storage/sealed-texts/sealed-texts.statements.js';
 import type { SealedTable } from '../storage/sealed-texts/sealed-texts.table.js';
-import { authTokenLocation, offlineTokenLocation } from '../storage/token-locations.js';
+import { authTokenLocation, codeVerifierLocation, offlineTokenLocation } from '../storage/token-locations.js';
 import { TokenDecryptionError } from '../tokens.errors.js';
 
 /** A stored text that does not open. Nothing changes it. */
@@ -18,10 +18,20 @@ export interface UnreadableText {
   readonly keycloakUserId: string;
   /** Empty for an offline token. */
   readonly idp: string;
-  readonly column: 'access_token' | 'refresh_token' | 'offline_token';
+  /** Absent for the default account, and for an offline token. */
+  readonly account?: string;
+  readonly column: 'access_token' | 'refresh_token' | 'offline_token' | 'code_verifier';
   /** The key that the text names; null if it names none. */
   readonly keyId: string | null;
 }
+
+/** The first column of each table that has a text. Only pairs have a second one. */
+const FIRST_COLUMN: Readonly<Record<SealedTable, UnreadableText['column']>> = {
+  auth_tokens: 'access_token',
+  offline_tokens: 'offline_token',
+  token_revocations: 'access_token',
+  link_attempts: 'code_verifier',
+};
 
 /** What became of the texts of one row. */
 export interface SealedRow {
@@ -79,7 +89,8 @@ export class TextSealer {
 
 /** A pair keeps the place of auth_tokens when it moves to token_revocations. */
 function locationOf(row: TextsOfRow, column: UnreadableText['column']): TokenLocation {
-  return column === 'offline_token' ? offlineTokenLocation(row.keycloakUserId) : authTokenLocation(row, column);
+  if (column === 'offline_token') return offlineTokenLocation(row.keycloakUserId);
+  return column === 'code_verifier' ? codeVerifierLocation(row, row.id) : authTokenLocation(row, column);
 }
 
 /** Works on each text of a row. The result is null where there is no text, and where the text does not open. */
@@ -95,11 +106,12 @@ function workOnTexts(
       return work(text, column);
     } catch (error) {
       if (!(error instanceof TokenDecryptionError)) throw error;
-      const { id, keycloakUserId, idp } = row;
-      unreadable.push({ table, id, keycloakUserId, idp, column, keyId: error.keyId ?? null });
+      const { id, keycloakUserId, idp, account } = row;
+      const key = { keycloakUserId, idp, ...(account && { account }) };
+      unreadable.push({ table, id, ...key, column, keyId: error.keyId ?? null });
       return null;
     }
   };
-  const first = resultOf(row.first, table === 'offline_tokens' ? 'offline_token' : 'access_token');
+  const first = resultOf(row.first, FIRST_COLUMN[table]);
   return { results: [first, resultOf(row.second, 'refresh_token')], unreadable };
 }

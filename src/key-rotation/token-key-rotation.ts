@@ -73,7 +73,7 @@ export interface RetireOptions {
 
 type Counts = ReadonlyMap<string | null, Record<SealedTable, number>>;
 
-const NO_TEXTS: TextsByTable = { auth_tokens: 0, offline_tokens: 0, token_revocations: 0 };
+const NO_TEXTS: TextsByTable = { auth_tokens: 0, offline_tokens: 0, token_revocations: 0, link_attempts: 0 };
 /** The time between two looks at open transactions, in milliseconds. */
 const LOOK_AGAIN_MS = 100;
 
@@ -92,7 +92,10 @@ export class TokenKeyRotation {
     private readonly settings: DatabaseSettings,
   ) {}
 
-  /** Counts the stored texts by their keys. It reads each table once, which takes seconds for a million rows. */
+  /**
+   * Counts the stored texts by their keys. An expired attempt to link an account does not count. It reads each table
+   * once, which takes seconds for a million rows.
+   */
   async status(): Promise<KeyRotationStatus> {
     const registered = await this.keys.list();
     const counts = await this.#count();
@@ -116,9 +119,10 @@ export class TokenKeyRotation {
 
   /**
    * Seals every stored text anew that another key than the first one has sealed, Fernet texts included. A text is
-   * replaced only if the row still has it. Versions, leases and times stay, so a refresh and a revocation under way end
-   * as if nothing had happened. Rows that are locked are looked at again later. Several calls may run at once, and a
-   * second call goes on where the first one ended, because it skips what is done.
+   * replaced only if the row still has it. Versions, leases and times stay, so a refresh, a revocation and an attempt
+   * to link an account that are under way end as if nothing had happened. Rows that are locked are looked at again
+   * later. Several calls may run at once, and a second call goes on where the first one ended, because it skips what is
+   * done.
    *
    * A text that does not open is named in the result and stays as it is. A text that names the first key is not opened.
    *

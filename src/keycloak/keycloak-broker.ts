@@ -1,7 +1,7 @@
 import { Injectable } from '@nestjs/common';
 
 import type { TokenPair } from '../identity-providers/identity-provider.js';
-import { isPage, lifetime, nonEmptyText, parseFields } from '../oauth-http/answer-fields.js';
+import { isPage, lifetime, nonEmptyText, parseFields, scopesIn } from '../oauth-http/answer-fields.js';
 import type { TokenKey } from '../token-key.js';
 import {
   KeycloakMisconfiguredError,
@@ -20,6 +20,8 @@ export interface BrokeredTokens extends TokenPair {
   readonly issuedAt: number;
   readonly accessTokenExpiresAt: number;
   readonly refreshTokenExpiresAt: number;
+  /** Absent if Keycloak says nothing about them. */
+  readonly scopes?: readonly string[];
 }
 
 const NOTHING_STORED = [
@@ -99,5 +101,6 @@ function readTokens(body: string, askedAt: number): BrokeredTokens {
     refreshToken: nonEmptyText(fields.refresh_token) ?? '',
     accessTokenExpiresAt: expiresAt ?? (expiresIn ? askedAt + expiresIn : 0),
     refreshTokenExpiresAt: refreshExpiresIn ? (issuedAt || askedAt) + refreshExpiresIn : 0,
+    ...scopesIn(fields),
   };
 }

@@ -3,6 +3,7 @@ import * as oauth from 'oauth4webapi';
 
 import { type Fields, isPage, parseFields } from '../oauth-http/answer-fields.js';
 import { exchange, type HttpOutcome, type HttpRequest } from '../oauth-http/http-exchange.js';
+import { type BuiltRequest, sentBy } from '../oauth-http/oauth-request.js';
 import { KeycloakMisconfiguredError, TokensConfigurationError } from '../tokens.errors.js';
 import {
   answerOf,
@@ -214,11 +215,11 @@ export class KeycloakClient {
 
   /** Sends the request that oauth4webapi builds. */
   async #ask(
-    build: (http: ReturnType<typeof sentBy>) => Promise<Response>,
+    build: (http: object) => Promise<Response>,
     deadline = this.#newDeadline(),
   ): Promise<KeycloakAnswer | KeycloakFailure> {
     let answer: KeycloakAnswer | KeycloakFailure | undefined;
-    const send = async (url: string, { method, headers, body }: FetchInit): Promise<Response> => {
+    const send = async (url: string, { method, headers, body }: BuiltRequest): Promise<Response> => {
       answer = await this.#send({ url, method, headers, body: body?.toString() }, deadline);
       return new Response(); // ignored, because it cannot say whether Keycloak served the request
     };
@@ -248,18 +249,6 @@ export class KeycloakClient {
     const { clientId, url } = this.realm;
     return errorOf(refusalOf(answer, place, clientId), url, url);
   }
-}
-
-interface FetchInit {
-  readonly method: 'GET' | 'POST';
-  readonly headers: Record<string, string>;
-  readonly body?: URLSearchParams | null;
-}
-
-/** Makes oauth4webapi send its request by this function. */
-function sentBy(send: (url: string, init: FetchInit) => Promise<Response>, isUnencrypted: boolean) {
-  // eslint-disable-next-line @typescript-eslint/no-deprecated -- deprecated only as a warning; oauth4webapi refuses http without it
-  return { [oauth.customFetch]: send, [oauth.allowInsecureRequests]: isUnencrypted };
 }
 
 /**

@@ -7,7 +7,7 @@ import type { IdpToken } from '../refresh/idp-token.js';
 import { AuthTokensTable } from '../storage/auth-tokens/auth-tokens.table.js';
 import { DisconnectedAccountsTable } from '../storage/disconnected-accounts/disconnected-accounts.table.js';
 import { checkKey, checkToken } from '../token-input.js';
-import type { TokenKey } from '../token-key.js';
+import type { AccountKey } from '../token-key.js';
 import {
   InvalidTokenInputError,
   KeycloakMisconfiguredError,
@@ -23,7 +23,7 @@ import { OfflineSessions } from './offline-sessions.js';
 import { assertUnbound, claimsOf, clientOf, subjectIn } from './token-claims.js';
 
 /**
- * Returns tokens of identity providers to a caller that has a Keycloak token, or the user's id at a provider. If no
+ * Returns tokens of default accounts to a caller that has a Keycloak token, or the user's id at a provider. If no
  * token is stored, it first imports the one of Keycloak's broker, unless the user disconnected the account. With the
  * refresh owner `keycloak` it also imports for a stale one. It redeems an offline token only for an import.
  */
@@ -103,7 +103,7 @@ export class KeycloakIdpTokens {
     });
   }
 
-  #keyOf(keycloakUserId: string, idp: string): TokenKey {
+  #keyOf(keycloakUserId: string, idp: string): AccountKey {
     const key = checkKey({ keycloakUserId, idp });
     this.providers.get(idp);
     return key;
@@ -132,25 +132,25 @@ export class KeycloakIdpTokens {
    *
    * @param credential gets the Keycloak access token for the import
    */
-  async #tokenOf(key: TokenKey, credential: ImportCredential): Promise<IdpToken> {
-    if (await this.imports.isNeeded(key)) {
-      if (await this.#isDisconnected(key)) throw new TokensNotFoundError(key);
+  async #tokenOf(key: AccountKey, credential: ImportCredential): Promise<IdpToken> {
+    if ((await this.imports.isNeeded(key)) && !(await this.#isDisconnected(key))) {
       try {
         await this.imports.importAutomatically(key, credential);
       } catch (error) {
         if (!isFaultOfKeycloak(error) || !(await this.#isValid(key))) throw error;
       }
     }
-    return this.reader.read(key.keycloakUserId, key.idp, {});
+    // Imports are of the default account. Another account must not take its place, also if the user has no other.
+    return this.reader.read(key.keycloakUserId, key.idp, { account: '' });
   }
 
-  async #isValid(key: TokenKey): Promise<boolean> {
+  async #isValid(key: AccountKey): Promise<boolean> {
     const row = await this.table.load(key);
     return row !== null && row.state !== 'ended' && row.accessTokenValidForSeconds > 0;
   }
 
   /** Returns whether the user disconnected the account and no pair was stored since. */
-  async #isDisconnected(key: TokenKey): Promise<boolean> {
+  async #isDisconnected(key: AccountKey): Promise<boolean> {
     return (await this.disconnected.has(key)) && (await this.table.load(key)) === null;
   }
 }

@@ -5,13 +5,14 @@ import { Injectable } from '@nestjs/common';
 import { IdentityProviderRegistry } from '../identity-providers/identity-provider.registry.js';
 import { QueryRunnerScope } from '../postgres/query-runner-scope.js';
 import { TokenFreshness } from '../refresh/token-freshness.js';
+import { scopeText } from '../scopes.js';
 import type { SealedToken } from '../sealing/sealed-token.js';
 import { TokenCipher } from '../sealing/token-cipher.js';
 import { AuthTokensTable } from '../storage/auth-tokens/auth-tokens.table.js';
 import { authTokenLocation } from '../storage/token-locations.js';
 import { TokenRevocationsTable } from '../storage/token-revocations/token-revocations.table.js';
 import { checkToken } from '../token-input.js';
-import { keyName, type TokenKey } from '../token-key.js';
+import { type AccountKey, keyName } from '../token-key.js';
 import { InvalidTokenInputError, TokenDecryptionError } from '../tokens.errors.js';
 import { type BrokeredTokens, KeycloakBroker } from './keycloak-broker.js';
 import { KeycloakClient } from './keycloak-client.js';
@@ -68,7 +69,7 @@ export class KeycloakImports {
   ) {}
 
   /** Returns whether a caller can be served only after an import, because the module cannot refresh the stored token. */
-  async isNeeded(key: TokenKey): Promise<boolean> {
+  async isNeeded(key: AccountKey): Promise<boolean> {
     return (await this.#look(key)).isNeeded;
   }
 
@@ -78,7 +79,7 @@ export class KeycloakImports {
    * @param isExplicit whether the host asked for this import
    * @see {@link TokenManager.importIdpTokens}
    */
-  async import(key: TokenKey, accessToken: string, isExplicit: boolean): Promise<boolean> {
+  async import(key: AccountKey, accessToken: string, isExplicit: boolean): Promise<boolean> {
     const { keycloakUserId, idp } = key;
     checkToken(accessToken, 'The Keycloak access token');
     // This check comes before the request to the broker, because the broker may redeem a single-use token for it.
@@ -105,6 +106,7 @@ export class KeycloakImports {
         refreshToken: isRefreshedHere && tokens.refreshToken ? sealed(tokens.refreshToken, 'refresh_token') : '',
         accessTokenExpiresAt: tokens.accessTokenExpiresAt,
         refreshTokenExpiresAt: isRefreshedHere ? tokens.refreshTokenExpiresAt : 0,
+        scopes: tokens.scopes ? scopeText(tokens.scopes) : null,
         issuedAt: tokens.issuedAt,
         mayDropRefreshToken: !isRefreshedHere,
         isExplicit,
@@ -126,7 +128,7 @@ export class KeycloakImports {
    * An import with an offline token is left out for half a minute after one that changed nothing. A caller with an
    * access token is there in person and may have connected the account a moment ago, so the module asks the broker.
    */
-  async importAutomatically(key: TokenKey, credential: ImportCredential): Promise<void> {
+  async importAutomatically(key: AccountKey, credential: ImportCredential): Promise<void> {
     const isInTransaction = this.scope.transaction() !== undefined;
     if (isInTransaction && (await this.table.isUncommitted(key, await this.table.load(key)))) {
       await this.import(key, await credential.accessToken(), false);
@@ -148,7 +150,7 @@ export class KeycloakImports {
     await started.result;
   }
 
-  #start(key: TokenKey, credential: ImportCredential, id: unknown): ImportUnderWay {
+  #start(key: AccountKey, credential: ImportCredential, id: unknown): ImportUnderWay {
     const name = keyName(key);
     const look = () => this.scope.detached(() => this.#look(key));
     const accessToken = (async () => {
@@ -188,7 +190,7 @@ export class KeycloakImports {
   }
 
   /** Returns whether an import is needed, and a text that changes with everything that the need depends on. */
-  async #look(key: TokenKey): Promise<{ isNeeded: boolean; rowState: string }> {
+  async #look(key: AccountKey): Promise<{ isNeeded: boolean; rowState: string }> {
     const row = await this.table.load(key);
     if (row === null) return { isNeeded: true, rowState: '' };
     const isEnded = row.state === 'ended';
@@ -197,7 +199,7 @@ export class KeycloakImports {
     return { isNeeded, rowState: [row.version, isEnded, row.accessTokenValidForSeconds > 0].join() };
   }
 
-  async #isStored(key: TokenKey, accessToken: string): Promise<boolean> {
+  async #isStored(key: AccountKey, accessToken: string): Promise<boolean> {
     const row = await this.table.load(key);
     // An import makes a row usable again whose text does not open.
     return row !== null && this.#isSame(key, 'access_token', row.tokens.accessToken, accessToken);
@@ -206,7 +208,7 @@ export class KeycloakImports {
   /**
    * Returns whether a token of the pair waits for its revocation. The provider then ends the grant of the pair soon.
    */
-  async #isToBeRevoked(key: TokenKey, { accessToken, refreshToken }: BrokeredTokens): Promise<boolean> {
+  async #isToBeRevoked(key: AccountKey, { accessToken, refreshToken }: BrokeredTokens): Promise<boolean> {
     const pending = await this.revocations.findPending(key);
     return pending.some(
       (each) =>
@@ -216,7 +218,7 @@ export class KeycloakImports {
   }
 
   /** Returns whether a sealed text has this token. A text that does not open has another one. */
-  #isSame(key: TokenKey, column: Column, sealed: SealedToken | '', token: string): boolean {
+  #isSame(key: AccountKey, column: Column, sealed: SealedToken | '', token: string): boolean {
     if (sealed === '' || token === '') return false;
     try {
       return this.cipher.open(sealed, authTokenLocation(key, column)) === token;

@@ -1,6 +1,7 @@
 import * as oauth from 'oauth4webapi';
 
 import { parseFields } from '../oauth-http/answer-fields.js';
+import { hasCredentials, isEndpointOf } from '../oauth-http/endpoint-url.js';
 import { KeycloakMisconfiguredError } from '../tokens.errors.js';
 import { type KeycloakAnswer, unavailable, UNREADABLE } from './keycloak-failure.js';
 import type { KeycloakRealm } from './keycloak-realm.js';
@@ -50,7 +51,7 @@ export async function metadataOf(
   const endpoints: Partial<Record<(typeof ENDPOINTS)[number], string>> = {};
   for (const name of ENDPOINTS) {
     const endpoint = reachable(server[name], url, issuer);
-    if (isAllowed(endpoint, url)) {
+    if (isEndpointOf(endpoint, url)) {
       endpoints[name] = endpoint;
       continue;
     }
@@ -108,16 +109,4 @@ function isSameSegment(one: string, other = ''): boolean {
   } catch {
     return one === other;
   }
-}
-
-/** Returns whether a URL contains a user or a password. Fetch refuses such a URL, and quotes it in its error. */
-function hasCredentials({ username, password }: URL): boolean {
-  return username !== '' || password !== '';
-}
-
-function isAllowed(endpoint: unknown, realmUrl: string): endpoint is string {
-  if (typeof endpoint !== 'string' || !URL.canParse(endpoint)) return false;
-  const url = new URL(endpoint);
-  if (hasCredentials(url)) return false;
-  return url.protocol === 'https:' || (url.protocol === 'http:' && url.origin === new URL(realmUrl).origin);
 }

@@ -1,7 +1,8 @@
 import { Injectable, Logger } from '@nestjs/common';
 import { createRemoteJWKSet, customFetch, errors, jwtVerify } from 'jose';
 
-import { KeycloakSessionExpiredError, KeycloakUnavailableError, TokensError } from '../tokens.errors.js';
+import { TokensError } from '../tokens-error.js';
+import { KeycloakSessionExpiredError, KeycloakUnavailableError } from '../tokens.errors.js';
 import { KeycloakClient } from './keycloak-client.js';
 import { type AccessTokenClaims, assertUnbound } from './token-claims.js';
 import { ALGORITHMS, verifyingKeysIn } from './verifying-keys.js';

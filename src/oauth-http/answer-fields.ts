@@ -1,3 +1,5 @@
+import { MAX_SCOPES_LENGTH, scopeList } from '../scopes.js';
+
 /** About 300 years. No token is valid so long, and a bigint can store the expiry in epoch seconds. */
 const MAX_LIFETIME_SECONDS = 1e10;
 
@@ -54,4 +56,21 @@ export function lifetime(value: unknown): number | undefined {
   return typeof seconds === 'number' && Number.isFinite(seconds) && seconds >= 1
     ? Math.min(Math.floor(seconds), MAX_LIFETIME_SECONDS)
     : undefined;
+}
+
+/**
+ * Returns the scopes that an answer names. Returns nothing if the answer names none, or none that can be stored. An empty
+ * text names none, because it is no scope of RFC 6749, and a GitHub App answers so. Twitch has a list, which can be
+ * empty. Bitbucket has the name `scopes`.
+ *
+ * @see RFC 6749 section 3.3
+ */
+export function scopesIn({ scope, scopes }: Fields): { readonly scopes?: readonly string[] } {
+  const named = scope ?? scopes;
+  const texts: unknown[] = Array.isArray(named) ? named : [named];
+  if (named === '' || !texts.every((text) => typeof text === 'string')) return {};
+  const list = scopeList(texts);
+  const text = list.join(' ');
+  const isStorable = text.length <= MAX_SCOPES_LENGTH && !text.includes('\0') && text.isWellFormed();
+  return isStorable ? { scopes: list } : {};
 }

@@ -31,3 +31,21 @@ export function IsEndpoint(): PropertyDecorator {
 export function endpoint(baseUrl: string, path: string): string {
   return baseUrl.replace(/\/+$/, '') + path;
 }
+
+/** Returns whether a URL contains a user or a password. Fetch refuses such a URL, and quotes it in its error. */
+export function hasCredentials({ username, password }: URL): boolean {
+  return username !== '' || password !== '';
+}
+
+/**
+ * Returns whether the module may send tokens and the client secret to an endpoint that a server names in its metadata:
+ * an https URL without credentials, or an http URL of the server that the options name by http.
+ *
+ * @param configured the URL of the server in the options
+ */
+export function isEndpointOf(endpoint: unknown, configured: string): endpoint is string {
+  if (typeof endpoint !== 'string' || !URL.canParse(endpoint)) return false;
+  const url = new URL(endpoint);
+  if (hasCredentials(url)) return false;
+  return url.protocol === 'https:' || (url.protocol === 'http:' && url.origin === new URL(configured).origin);
+}

@@ -1,4 +1,5 @@
-import { TokensConfigurationError, TokensError, TokenStoreUnavailableError } from '../tokens.errors.js';
+import { TokensError } from '../tokens-error.js';
+import { TokensConfigurationError, TokenStoreUnavailableError } from '../tokens.errors.js';
 
 /** What the operator can do about an SQLSTATE or a class of them. */
 const REMEDIES: Record<string, string> = {

@@ -7,6 +7,7 @@ import {
   ADOPTED_OFFLINE_TOKENS,
   AUTH_TOKENS,
   FILLFACTOR,
+  INDEX_WITHOUT_ACCOUNT,
   OFFLINE_TOKENS,
   OWN_TABLES,
   serves,
@@ -16,7 +17,7 @@ import {
 export interface SchemaGap {
   /** A clause without a full stop. */
   readonly gap: string;
-  /** Whether every statement of the module works in spite of it. */
+  /** Whether the statements of the module work in spite of it with what the tables have. */
   readonly isHarmless: boolean;
 }
 
@@ -31,13 +32,42 @@ const LEASED_TABLES = [AUTH_TOKENS, OFFLINE_TOKENS];
 export async function schemaGaps(queryRunner: QueryRunner): Promise<SchemaGap[]> {
   const gaps: SchemaGap[] = [];
   for (const shape of [
-    merged(ADOPTED_AUTH_TOKENS, AUTH_TOKENS),
+    merged(withoutReplacedIndex(ADOPTED_AUTH_TOKENS), AUTH_TOKENS),
     merged(ADOPTED_OFFLINE_TOKENS, OFFLINE_TOKENS),
     ...OWN_TABLES,
   ]) {
     gaps.push(...(await gapsOf(queryRunner, shape)));
   }
-  return gaps;
+  return [...gaps, ...(await oneAccountGaps(queryRunner))];
+}
+
+function withoutReplacedIndex(shape: TableShape): TableShape {
+  const indexes = Object.entries(shape.indexes).filter(([name]) => name !== INDEX_WITHOUT_ACCOUNT.name);
+  return { ...shape, indexes: Object.fromEntries(indexes) };
+}
+
+/**
+ * The unique indexes that refuse a second account of a user at a provider, if the table has accounts. They harm only a
+ * host that names accounts.
+ */
+async function oneAccountGaps(queryRunner: QueryRunner): Promise<SchemaGap[]> {
+  const path = tablePath(queryRunner, AUTH_TOKENS.name);
+  const indexes = (await queryRunner.query(
+    `SELECT index.relname AS name FROM pg_index JOIN pg_class AS index ON index.oid = indexrelid
+     WHERE indrelid = to_regclass($1) AND indisunique AND ARRAY(
+         SELECT coalesce(attname::text, '') FROM unnest((indkey::int2[])[0:indnkeyatts - 1]) AS number
+           LEFT JOIN pg_attribute ON attrelid = indrelid AND attnum = number ORDER BY 1)
+         = ARRAY(SELECT unnest(string_to_array($2, ', ')) ORDER BY 1)
+       AND EXISTS (SELECT FROM pg_attribute WHERE attrelid = indrelid AND attname = 'account' AND NOT attisdropped)
+     ORDER BY index.relname`,
+    [path, INDEX_WITHOUT_ACCOUNT.columns],
+  )) as { name: string }[];
+  if (indexes.length === 0) return [];
+  const named = (await queryRunner.query(`SELECT FROM ${path} WHERE account <> '' LIMIT 1`)) as unknown[];
+  return indexes.map(({ name }) => ({
+    gap: `the unique index ${name} of ${path} refuses a second account of a user at a provider`,
+    isHarmless: named.length === 0,
+  }));
 }
 
 function merged(adopted: TableShape, added: TableShape): TableShape {

@@ -13,6 +13,8 @@ export class IdpToken extends SecretHolder {
     readonly expiresAt: number,
     /** Token version. Pass it as `rejectedVersion` when the API of the provider refuses the token. */
     readonly version: string,
+    /** The account of the user at the provider; '' is the default account. */
+    readonly account = '',
   ) {
     super();
     this.#accessToken = accessToken;
@@ -24,6 +26,7 @@ export class IdpToken extends SecretHolder {
   }
 
   toJSON(): object {
-    return { accessToken: '[redacted]', expiresAt: this.expiresAt, version: this.version };
+    const { expiresAt, version, account } = this;
+    return { accessToken: '[redacted]', expiresAt, version, ...(account && { account }) };
   }
 }

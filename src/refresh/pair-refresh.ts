@@ -4,9 +4,9 @@ import { type AuthTokensRow, secondsUntil, withAssumedLifetime } from '../storag
 import type { AuthTokensTable } from '../storage/auth-tokens/auth-tokens.table.js';
 import type { Lease } from '../storage/leases/lease.js';
 import { freshlyStored } from '../storage/leases/leased-row.js';
-import type { SealedTokens } from '../storage/stored-tokens.js';
+import type { ScopedTokens } from '../storage/stored-tokens.js';
 import type { TokenRevocationsTable } from '../storage/token-revocations/token-revocations.table.js';
-import { keyName, type TokenKey } from '../token-key.js';
+import { accountInWords, type AccountKey, keyName } from '../token-key.js';
 import {
   ProviderMisconfiguredError,
   ReauthenticationRequiredError,
@@ -18,9 +18,9 @@ import type { NewTokens, ExchangeOutcome, RefreshKind, RefreshTarget } from './r
 
 /** The refresh of a token pair in `auth_tokens`. */
 export interface PairRefresh extends RefreshKind {
-  readonly key: TokenKey;
+  readonly key: AccountKey;
   readonly row: AuthTokensRow;
-  readonly tokens: SealedTokens;
+  readonly tokens: ScopedTokens;
   readonly issued: undefined;
 }
 
@@ -48,14 +48,14 @@ export interface PairRefreshContext {
 
 /** Returns the target for the refresh of a pair. */
 export function pairTarget(
-  key: TokenKey,
+  key: AccountKey,
   redeemer: Redeemer,
   { table, revocations, policy, provider }: PairRefreshContext,
 ): RefreshTarget<PairRefresh> {
   const { clientId } = redeemer;
   return {
     name: `auth_tokens:${keyName(key)}`,
-    subject: `tokens of user "${key.keycloakUserId}" at identity provider "${key.idp}"`,
+    subject: `tokens of user "${key.keycloakUserId}" at identity provider "${key.idp}"${accountInWords(key)}`,
     key,
     leases: table.leases,
     rules: { policy, clientId, canAskWitness: redeemer.askWitness !== undefined },
@@ -73,11 +73,12 @@ export function pairTarget(
 }
 
 function committedRow({ rowId, successor }: NewTokens<PairRefresh>, now: number): AuthTokensRow {
-  const { accessToken, refreshToken, accessTokenExpiresAt, refreshTokenExpiresAt, issuedAt, version } = successor;
+  const { accessToken, refreshToken, accessTokenExpiresAt, refreshTokenExpiresAt, scopes, issuedAt, version } =
+    successor;
   const { redeemedVersion: parentVersion, clientId, rejections } = successor;
   return {
     ...freshlyStored({ id: rowId, version, parentVersion, clientId, rejections, issuedSecondsAgo: now - issuedAt }),
-    tokens: { accessToken, refreshToken, accessTokenExpiresAt, refreshTokenExpiresAt, version },
+    tokens: { accessToken, refreshToken, accessTokenExpiresAt, refreshTokenExpiresAt, scopes, version },
     issuedAt,
     accessTokenExpiresAt,
     hasRefreshToken: refreshToken !== '',
@@ -87,7 +88,7 @@ function committedRow({ rowId, successor }: NewTokens<PairRefresh>, now: number)
   };
 }
 
-function errorOf(key: TokenKey, refusal: Refusal, clientId = ''): Error {
+function errorOf(key: AccountKey, refusal: Refusal, clientId = ''): Error {
   switch (refusal.reason) {
     case 'in_progress':
       return new RefreshInProgressError(key);

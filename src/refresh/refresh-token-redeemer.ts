@@ -2,12 +2,13 @@ import { Injectable } from '@nestjs/common';
 
 import { accessTokenLifeAt, refreshAt } from '../identity-providers/checked-answer.js';
 import type { AccessTokenLife, IdentityProvider, IssuedTokens } from '../identity-providers/identity-provider.js';
+import { scopeText } from '../scopes.js';
 import { TokenCipher } from '../sealing/token-cipher.js';
 import type { AuthTokensRow } from '../storage/auth-tokens/auth-tokens-row.js';
 import type { Lease } from '../storage/leases/lease.js';
-import type { SealedTokens } from '../storage/stored-tokens.js';
+import type { ScopedTokens } from '../storage/stored-tokens.js';
 import { authTokenLocation } from '../storage/token-locations.js';
-import type { TokenKey } from '../token-key.js';
+import type { AccountKey } from '../token-key.js';
 import type { PairRefresh, Redeemer } from './pair-refresh.js';
 import type { ExchangeOutcome } from './refresh-target.js';
 
@@ -20,7 +21,7 @@ export class RefreshTokenRedeemer {
    * Returns a redeemer for one row. It opens the refresh token before it sends anything, and has the plaintext only
    * during the exchange.
    */
-  redeemerFor(key: TokenKey, provider: IdentityProvider): Redeemer {
+  redeemerFor(key: AccountKey, provider: IdentityProvider): Redeemer {
     return {
       source: 'provider',
       clientId: provider.clientId,
@@ -30,7 +31,7 @@ export class RefreshTokenRedeemer {
   }
 
   async #redeem(
-    key: TokenKey,
+    key: AccountKey,
     provider: IdentityProvider,
     lease: Lease<AuthTokensRow>,
   ): Promise<ExchangeOutcome<PairRefresh>> {
@@ -47,7 +48,7 @@ export class RefreshTokenRedeemer {
     return { kind: 'success', tokens, issued: undefined };
   }
 
-  async #ask(key: TokenKey, provider: IdentityProvider, { tokens }: AuthTokensRow): Promise<AccessTokenLife> {
+  async #ask(key: AccountKey, provider: IdentityProvider, { tokens }: AuthTokensRow): Promise<AccessTokenLife> {
     let accessToken: string;
     try {
       accessToken = this.cipher.open(tokens.accessToken, authTokenLocation(key, 'access_token'));
@@ -60,16 +61,17 @@ export class RefreshTokenRedeemer {
   /**
    * Seals the new tokens. If the provider omits the refresh token, the old one stays valid and is sealed again, with its
    * expiry. The expiry of a new refresh token is unknown if the provider does not name it, because the expiry of the
-   * old one says nothing about it.
+   * old one says nothing about it. The scopes of the answer are those of the new access token, and can be fewer. An
+   * answer without scopes keeps them.
    *
-   * @see RFC 6749 section 6
+   * @see RFC 6749 section 5.1 and 6
    */
   #seal(
-    key: TokenKey,
-    old: { refreshToken: string; refreshTokenExpiresAt: number },
+    key: AccountKey,
+    old: { refreshToken: string; refreshTokenExpiresAt: number; scopes: string | null },
     issued: IssuedTokens,
     sentAt: number,
-  ): SealedTokens {
+  ): ScopedTokens {
     const { accessToken, refreshToken = old.refreshToken, accessTokenExpiresIn, refreshTokenExpiresIn } = issued;
     const unnamedExpiry = refreshToken === old.refreshToken ? old.refreshTokenExpiresAt : 0;
     return {
@@ -77,6 +79,7 @@ export class RefreshTokenRedeemer {
       refreshToken: this.cipher.seal(refreshToken, authTokenLocation(key, 'refresh_token')),
       accessTokenExpiresAt: accessTokenExpiresIn ? sentAt + accessTokenExpiresIn : 0,
       refreshTokenExpiresAt: refreshTokenExpiresIn ? sentAt + refreshTokenExpiresIn : unnamedExpiry,
+      scopes: issued.scopes ? scopeText(issued.scopes) : old.scopes,
     };
   }
 }

@@ -60,8 +60,8 @@ export function isFresh(
  * Returns a factor from 0.75 to 1.25 that never changes for a row. FNV-1a is enough, because only an even spread
  * matters.
  */
-function spread({ keycloakUserId, idp }: TokenKey): number {
-  return 0.75 + (hash(idp, hash(keycloakUserId)) >>> 0) / 2 ** 33;
+function spread({ keycloakUserId, idp, account = '' }: TokenKey): number {
+  return 0.75 + (hash(account, hash(idp, hash(keycloakUserId))) >>> 0) / 2 ** 33;
 }
 
 function hash(text: string, start = 0x811c9dc5): number {

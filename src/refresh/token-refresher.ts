@@ -4,7 +4,7 @@ import { IdentityProviderRegistry } from '../identity-providers/identity-provide
 import type { AuthTokensRow } from '../storage/auth-tokens/auth-tokens-row.js';
 import { AuthTokensTable } from '../storage/auth-tokens/auth-tokens.table.js';
 import { TokenRevocationsTable } from '../storage/token-revocations/token-revocations.table.js';
-import type { TokenKey } from '../token-key.js';
+import type { AccountKey } from '../token-key.js';
 import { within } from '../within.js';
 import { type PairRefresh, pairTarget, type Redeemer } from './pair-refresh.js';
 import { decide, isUsable, type RefreshDemand } from './refresh-decision.js';
@@ -12,6 +12,7 @@ import { RefreshDrain } from './refresh-drain.js';
 import { RefreshFlights } from './refresh-flights.js';
 import { inProgress, type RefreshTarget } from './refresh-target.js';
 import { RefreshSettings } from './refresh.options.js';
+import type { ScopeRequirement } from './scope-requirement.js';
 import { type TokenDemand, TokenFreshness } from './token-freshness.js';
 import { unlessAborted } from './unless-aborted.js';
 
@@ -36,18 +37,26 @@ export class TokenRefresher {
 
   /**
    * Returns the row with a token that meets the demand, after a refresh if the token is stale; null when there is no
-   * row. While no refresh succeeds, it returns a token that still works, with its real expiry.
+   * row. While no refresh succeeds, it returns a token that still works, with its real expiry. It starts no refresh of a
+   * row that lacks required scopes.
    *
+   * @throws {@link InsufficientScopeError} when the row lacks required scopes
    * @throws {@link ReauthenticationRequiredError} | {@link RefreshInProgressError} | {@link RefreshUnavailableError} |
    * {@link ProviderMisconfiguredError} | {@link TokenStoreUnavailableError}, or what a callback threw
    */
-  async load(key: TokenKey, redeemer: Redeemer, request: FreshTokenRequest = {}): Promise<AuthTokensRow | null> {
+  async load(
+    key: AccountKey,
+    redeemer: Redeemer,
+    request: FreshTokenRequest = {},
+    required?: ScopeRequirement,
+  ): Promise<AuthTokensRow | null> {
     const { signal } = request;
     const deadline = performance.now() + this.settings.waitTimeoutMs;
     const target = this.#target(key, redeemer);
     let row = await unlessAborted(() => this.table.load(key), signal);
     for (;;) {
       if (!row) return null;
+      required?.check(key, row.tokens.scopes); // a refresh never widens what the user granted
       const demand = this.#demandOf(row, key, request);
       const step = decide(this.#asSeenHere(row, target.name), demand, target.rules, performance.now());
       if (step.kind === 'serve') return row;
@@ -91,7 +100,7 @@ export class TokenRefresher {
     }
   }
 
-  #demandOf(row: AuthTokensRow, key: TokenKey, request: FreshTokenRequest): RefreshDemand {
+  #demandOf(row: AuthTokensRow, key: AccountKey, request: FreshTokenRequest): RefreshDemand {
     const isMet = this.freshness.isFresh(row, key, request, performance.now() - row.readAt);
     return { isMet, isRejected: row.version === request.rejectedVersion };
   }
@@ -122,7 +131,7 @@ export class TokenRefresher {
     return isUnheld && this.flights.has(name, row.version) ? { ...row, state: 'leased' } : row;
   }
 
-  #target(key: TokenKey, redeemer: Redeemer): RefreshTarget<PairRefresh> {
+  #target(key: AccountKey, redeemer: Redeemer): RefreshTarget<PairRefresh> {
     const { table, revocations, providers } = this;
     const policy = providers.policyOf(key.idp);
     return pairTarget(key, redeemer, { table, revocations, policy, provider: providers.find(key.idp) });

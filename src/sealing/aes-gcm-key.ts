@@ -54,10 +54,10 @@ export class AesGcmKey implements SealingKey {
     }
   }
 
-  #rowKey({ keycloakUserId, idp }: TokenLocation): Uint8Array {
+  #rowKey({ keycloakUserId, idp, account }: TokenLocation): Uint8Array {
     // HKDF of Node.js takes at most 1,024 bytes of info, and names can be longer.
     const info = createHash('sha256')
-      .update(bytesOf([this.id, keycloakUserId, idp]))
+      .update(bytesOf([this.id, keycloakUserId, idp, ...(account ? [account] : [])]))
       .digest();
     return new Uint8Array(hkdfSync('sha256', this.#secret, Buffer.alloc(0), info, KEY_BYTES));
   }

@@ -10,7 +10,7 @@ export type SealedToken = string & { readonly [sealed]: true };
 
 /**
  * The place of a sealed text. The text is authenticated together with its place. So a text that was copied to another
- * row, user, provider or column does not open there.
+ * row, user, provider, account or column does not open there.
  */
 export interface TokenLocation extends TokenKey {
   readonly table: string;

@@ -16,7 +16,13 @@ export interface SealingKey {
   open(body: string, location: TokenLocation): string | undefined;
 }
 
-/** The fields that are authenticated with a text: where it is, and which key sealed it. */
-export function authenticatedFields(keyId: string, { table, column, keycloakUserId, idp }: TokenLocation): string[] {
-  return [FORMAT, keyId, table, column, keycloakUserId, idp];
+/**
+ * The fields that are authenticated with a text: where it is, and which key sealed it. The default account adds no
+ * field, so that the texts open that were sealed before there were accounts.
+ */
+export function authenticatedFields(keyId: string, location: TokenLocation): string[] {
+  const { table, column, keycloakUserId, idp, account } = location;
+  const fields = [FORMAT, keyId, table, column, keycloakUserId, idp];
+  if (account) fields.push(account);
+  return fields;
 }

@@ -60,6 +60,17 @@ function printed(value: unknown): string {
 
 describe.each(ALGORITHMS)('With $name', ({ key: KEY, sealed: SEALED, nonceBytes }) => {
   const VECTOR = { sealed: SEALED, plaintext: PLAINTEXT };
+
+  it('opens what was sealed before there were accounts in the place of the default account, and nowhere else', () => {
+    const cipher = cipherWith(KEY);
+    expect(cipher.open(SEALED, { ...HERE, account: '' })).toBe(PLAINTEXT);
+    expect(() => cipher.open(SEALED, { ...HERE, account: 'work' })).toThrow(/"github", account "work", does not open/);
+    const ofWork = cipher.seal(PLAINTEXT, { ...HERE, account: 'work' });
+    expect(cipher.open(ofWork, { ...HERE, account: 'work' })).toBe(PLAINTEXT);
+    for (const account of [undefined, '', 'wor', 'home']) {
+      expect(() => cipher.open(ofWork, { ...HERE, account })).toThrow(/does not open/);
+    }
+  });
   const cipher = cipherWith(KEY);
 
   /** The error of a text that does not open. The test fails if the text opens. */

@@ -1,5 +1,6 @@
 import { Injectable } from '@nestjs/common';
 
+import { accountInWords } from '../token-key.js';
 import { TokenDecryptionError } from '../tokens.errors.js';
 import { KEY_ID } from './encryption.options.js';
 import { openFernet } from './fernet.js';
@@ -30,7 +31,7 @@ export class TokenCipher {
    * Opens a text that was sealed for this place, or a Fernet text of an adopted database.
    *
    * @throws {@link TokenDecryptionError} when the key is not in the key ring (the error has its `keyId`), when the text
-   * was altered, cut, or sealed for another row, user, provider or column, or when it is no sealed text
+   * was altered, cut, or sealed for another row, user, provider, account or column, or when it is no sealed text
    */
   open(text: string, location: TokenLocation): string {
     const keyIdEnd = text.indexOf('.', PREFIX.length);
@@ -65,8 +66,10 @@ export class TokenCipher {
   }
 }
 
-function place({ table, column, keycloakUserId, idp }: TokenLocation): string {
-  return `${table}.${column} of user "${keycloakUserId}"${idp && `, identity provider "${idp}",`}`;
+function place(location: TokenLocation): string {
+  const { table, column, keycloakUserId, idp } = location;
+  const provider = idp && `, identity provider "${idp}"${accountInWords(location)},`;
+  return `${table}.${column} of user "${keycloakUserId}"${provider}`;
 }
 
 function unreadable(location: TokenLocation, fault: string, keyId?: string): TokenDecryptionError {

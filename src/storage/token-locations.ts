@@ -6,7 +6,13 @@ import type { TokenKey } from '../token-key.js';
  * so a new name of a table or a column makes the stored texts unreadable.
  */
 export function authTokenLocation(key: TokenKey, column: 'access_token' | 'refresh_token'): TokenLocation {
-  return { table: 'auth_tokens', column, keycloakUserId: key.keycloakUserId, idp: key.idp };
+  const { keycloakUserId, idp, account } = key;
+  return { table: 'auth_tokens', column, keycloakUserId, idp, account };
+}
+
+/** Returns the place of the sealed code verifier of an attempt to link an account. It opens only in its own attempt. */
+export function codeVerifierLocation({ keycloakUserId, idp }: TokenKey, stateHash: string): TokenLocation {
+  return { table: 'link_attempts', column: `code_verifier ${stateHash}`, keycloakUserId, idp };
 }
 
 export function offlineTokenLocation(userId: string): TokenLocation {

@@ -2,6 +2,7 @@ import { Injectable } from '@nestjs/common';
 
 import { IdentityProviderRegistry } from '../identity-providers/identity-provider.registry.js';
 import { randomId } from '../postgres/random-id.js';
+import type { AccountConnection } from '../storage/auth-tokens/auth-tokens-link.statements.js';
 import {
   type AccessTokenRow,
   type AuthTokensRow,
@@ -10,19 +11,24 @@ import {
 } from '../storage/auth-tokens/auth-tokens-row.js';
 import type { ImportRules, Reactivation } from '../storage/auth-tokens/auth-tokens-write.statements.js';
 import type { AuthTokensTable } from '../storage/auth-tokens/auth-tokens.table.js';
-import { ACCESS_TOKEN_DEAD } from '../storage/leases/leased.entity.js';
-import type { SealedTokens, StoredTokens } from '../storage/stored-tokens.js';
-import { keyName, type TokenKey } from '../token-key.js';
+import type { RowTokens, ScopedTokens } from '../storage/stored-tokens.js';
+import { type AccountKey, keyName } from '../token-key.js';
+import { TokensUsageError } from '../tokens.errors.js';
+import {
+  compare,
+  connectionOf,
+  isNewer,
+  lacksRefreshToken,
+  reactivatedPair,
+  readAccessToken,
+  rowTokens,
+  type Pair,
+} from './memory-auth-tokens-row.js';
 import { MemoryDisconnectedAccountsTable } from './memory-disconnected-accounts.table.js';
-import { CLEARED, MemoryLeases, type MemoryLeasedRow, readLeasedRow } from './memory-leases.js';
+import { CLEARED, MemoryLeases, readLeasedRow } from './memory-leases.js';
 import { MemoryRows } from './memory-rows.js';
 import { MemoryTokenRevocationsTable } from './memory-token-revocations.table.js';
 import { type MemoryTransaction, MemoryTransactions } from './memory-transactions.js';
-
-interface Pair extends MemoryLeasedRow {
-  readonly key: TokenKey;
-  readonly tokens: SealedTokens;
-}
 
 /** An error for the calls on one pair. */
 interface Failure {
@@ -36,7 +42,7 @@ interface Failure {
 @Injectable()
 export class MemoryAuthTokensTable implements Omit<Pick<AuthTokensTable, keyof AuthTokensTable>, 'leases'> {
   readonly isReading = false;
-  readonly leases: MemoryLeases<TokenKey, SealedTokens, Pair, AuthTokensRow>;
+  readonly leases: MemoryLeases<AccountKey, ScopedTokens, Pair, AuthTokensRow>;
   readonly #rows: MemoryRows<Pair>;
   readonly #failures = new Map<string, Failure>();
   #ids = 0;
@@ -51,52 +57,72 @@ export class MemoryAuthTokensTable implements Omit<Pick<AuthTokensTable, keyof A
     this.leases = new MemoryLeases(this.#rows, {
       nameOf: keyName,
       read: (pair) => this.#read(pair),
-      replaceTokens: (pair, { accessToken, refreshToken, accessTokenExpiresAt, refreshTokenExpiresAt }) => ({
+      replaceTokens: (pair, { accessToken, refreshToken, accessTokenExpiresAt, refreshTokenExpiresAt, scopes }) => ({
         ...pair,
-        tokens: { accessToken, refreshToken, accessTokenExpiresAt, refreshTokenExpiresAt },
+        tokens: { accessToken, refreshToken, accessTokenExpiresAt, refreshTokenExpiresAt, scopes },
       }),
       dropRefreshToken: (pair) => ({ ...pair, tokens: { ...pair.tokens, refreshToken: '', refreshTokenExpiresAt: 0 } }),
     });
   }
 
   /** Makes the calls on a pair reject, the next one or all of them; null ends this. */
-  failWith(key: TokenKey, failure: Failure | null): void {
+  failWith(key: AccountKey, failure: Failure | null): void {
     if (failure) this.#failures.set(keyName(key), failure);
     else this.#failures.delete(keyName(key));
   }
 
-  /** Returns the committed pair; null if there is none. */
-  committed(key: TokenKey): StoredTokens | null {
-    const pair = this.#rows.committed.get(keyName(key));
-    return pair ? storedTokens(pair) : null;
+  /** A link needs a provider, so no call reaches the method. */
+  link(): Promise<never> {
+    throw new TokensUsageError('The tables in memory store no links, because a test has no provider.');
   }
 
-  async findAccessToken(key: TokenKey): Promise<AccessTokenRow | null> {
+  async connectionsOf(keycloakUserId: string): Promise<AccountConnection[]> {
+    const pairs = (await this.#rows.findAll()).filter(({ key }) => key.keycloakUserId === keycloakUserId);
+    const byName = (one: Pair, other: Pair) =>
+      compare(one.key.idp, other.key.idp) || compare(one.key.account, other.key.account);
+    return pairs.sort(byName).map(connectionOf);
+  }
+
+  /** Returns the committed pair; null if there is none. */
+  committed(key: AccountKey): RowTokens | null {
+    const pair = this.#rows.committed.get(keyName(key));
+    return pair ? rowTokens(pair) : null;
+  }
+
+  async findAccessToken(key: AccountKey): Promise<AccessTokenRow | null> {
     const pair = await this.#find(key);
     return pair && !pair.isEnded && pair.openLeases === 0 ? this.#completed(pair, readAccessToken(pair)) : null;
   }
 
-  async load(key: TokenKey): Promise<AuthTokensRow | null> {
+  async load(key: AccountKey): Promise<AuthTokensRow | null> {
     const pair = await this.#find(key);
     return pair ? this.#read(pair) : null;
   }
 
-  loadCommitted(key: TokenKey): Promise<AuthTokensRow | null> {
+  loadCommitted(key: AccountKey): Promise<AuthTokensRow | null> {
     const pair = this.#rows.committed.get(keyName(key));
     return Promise.resolve(pair ? this.#read(pair) : null);
   }
 
-  async store(key: TokenKey, pair: SealedTokens, clientId: string | null, keepsRefreshToken: boolean): Promise<void> {
+  async accountsOf(user: Omit<AccountKey, 'account'>): Promise<string[]> {
+    await this.transactions.joinToRead();
+    return (await this.#rows.findAll())
+      .filter(({ key }) => key.keycloakUserId === user.keycloakUserId && key.idp === user.idp)
+      .map(({ key }) => key.account)
+      .sort();
+  }
+
+  async store(key: AccountKey, pair: ScopedTokens, clientId: string | null, keepsRefreshToken: boolean): Promise<void> {
     await this.#write(key, (stored) => {
       if (!stored || !keepsRefreshToken || !lacksRefreshToken(pair, stored, clientId)) {
-        return this.#stored(key, pair, clientId, { id: stored?.id });
+        return this.#stored(key, pair, clientId, stored);
       }
-      const { accessToken, accessTokenExpiresAt } = pair;
+      const { accessToken, accessTokenExpiresAt, scopes } = pair;
       return {
         ...stored,
         // An exchange under way stores its successor by the version.
         ...(stored.openLeases > 0 ? {} : { ...CLEARED, version: randomId() }),
-        tokens: { ...stored.tokens, accessToken, accessTokenExpiresAt },
+        tokens: { ...stored.tokens, accessToken, accessTokenExpiresAt, scopes },
         wasRejected: false,
         rejections: 0,
         // The exchange began earlier, but the clock can have the same millisecond, or be the fake of a test.
@@ -106,32 +132,33 @@ export class MemoryAuthTokensTable implements Omit<Pick<AuthTokensTable, keyof A
     });
   }
 
-  async import(key: TokenKey, pair: SealedTokens & ImportRules, clientId: string | null): Promise<boolean> {
-    const { accessToken, refreshToken, accessTokenExpiresAt, refreshTokenExpiresAt, issuedAt, isExplicit } = pair;
-    const tokens = { accessToken, refreshToken, accessTokenExpiresAt, refreshTokenExpiresAt };
+  async import(key: AccountKey, pair: ScopedTokens & ImportRules, clientId: string | null): Promise<boolean> {
+    const { accessToken, refreshToken, accessTokenExpiresAt, refreshTokenExpiresAt, scopes, issuedAt, isExplicit } =
+      pair;
+    const tokens = { accessToken, refreshToken, accessTokenExpiresAt, refreshTokenExpiresAt, scopes };
     let isImported = false;
     await this.transactions.statement(async () => {
       await this.#write(key, (stored) => {
         const mayInsert = isExplicit || !this.disconnected.mayBeNoted(key);
         isImported = stored ? isNewer(pair, stored, clientId) : mayInsert;
         if (!isImported) return stored;
-        return this.#stored(key, tokens, clientId, { id: stored?.id, issuedAt: issuedAt * 1000 || Date.now() });
+        return this.#stored(key, tokens, clientId, stored, issuedAt * 1000 || Date.now());
       });
       if (isExplicit) await this.disconnected.forget(key);
     });
     return isImported;
   }
 
-  async delete(key: TokenKey): Promise<StoredTokens | null> {
+  async delete(key: AccountKey): Promise<RowTokens | null> {
     return this.transactions.statement(async () => {
       const deleted = await this.#delete(key);
       if (!deleted) return null;
       await this.disconnected.forget(key);
-      return storedTokens(deleted);
+      return rowTokens(deleted);
     });
   }
 
-  async deleteForRevocation(key: TokenKey, isRevocable: boolean): Promise<boolean> {
+  async deleteForRevocation(key: AccountKey, isRevocable: boolean): Promise<boolean> {
     return this.transactions.statement(async () => {
       this.#failIfAsked(key, await this.transactions.join());
       await this.#rows.unlocked(keyName(key));
@@ -145,13 +172,14 @@ export class MemoryAuthTokensTable implements Omit<Pick<AuthTokensTable, keyof A
     });
   }
 
-  async reactivate({ idp, userIds, endedAfter, errorCode }: Reactivation): Promise<number> {
+  async reactivate({ idp, userIds, accounts, endedAfter, errorCode }: Reactivation): Promise<number> {
     const isChosen = (pair: Pair | undefined): pair is Pair =>
       pair !== undefined &&
       pair.isEnded &&
       pair.key.idp === idp &&
       pair.tokens.refreshToken !== '' &&
       (!userIds || userIds.includes(pair.key.keycloakUserId)) &&
+      (!accounts || accounts.includes(pair.key.account)) &&
       (!endedAfter || pair.updatedAt >= endedAfter.getTime()) &&
       (errorCode === null || pair.lastErrorCode === errorCode);
     let reactivated = 0;
@@ -166,21 +194,21 @@ export class MemoryAuthTokensTable implements Omit<Pick<AuthTokensTable, keyof A
     return reactivated;
   }
 
-  isUncommitted(key: TokenKey): Promise<boolean> {
+  isUncommitted(key: AccountKey): Promise<boolean> {
     return Promise.resolve(this.#rows.isUncommitted(keyName(key)));
   }
 
-  async #find(key: TokenKey): Promise<Pair | null> {
+  async #find(key: AccountKey): Promise<Pair | null> {
     this.#failIfAsked(key, await this.transactions.joinToRead());
     return (await this.#rows.find(keyName(key))) ?? null;
   }
 
-  async #write(key: TokenKey, change: (pair: Pair | undefined) => Pair | undefined): Promise<void> {
+  async #write(key: AccountKey, change: (pair: Pair | undefined) => Pair | undefined): Promise<void> {
     this.#failIfAsked(key, await this.transactions.join());
     await this.#rows.write(keyName(key), change);
   }
 
-  async #delete(key: TokenKey): Promise<Pair | null> {
+  async #delete(key: AccountKey): Promise<Pair | null> {
     const deleted: Pair[] = [];
     await this.#write(key, (pair) => {
       if (pair) deleted.push(pair);
@@ -189,7 +217,7 @@ export class MemoryAuthTokensTable implements Omit<Pick<AuthTokensTable, keyof A
     return deleted[0] ?? null;
   }
 
-  #failIfAsked(key: TokenKey, transaction: MemoryTransaction | undefined): void {
+  #failIfAsked(key: AccountKey, transaction: MemoryTransaction | undefined): void {
     const failure = this.#failures.get(keyName(key));
     if (!failure) return;
     if (failure.isOnce) this.failWith(key, null);
@@ -198,13 +226,16 @@ export class MemoryAuthTokensTable implements Omit<Pick<AuthTokensTable, keyof A
   }
 
   #stored(
-    key: TokenKey,
-    tokens: SealedTokens,
+    key: AccountKey,
+    tokens: ScopedTokens,
     clientId: string | null,
-    { id = String(++this.#ids), issuedAt = Date.now() }: { readonly id?: string; readonly issuedAt?: number },
+    stored: Pair | undefined,
+    issuedAt = Date.now(),
   ): Pair {
+    const now = Date.now();
+    const { id = String(++this.#ids), createdAt = now } = stored ?? {};
     const names = { id, version: randomId(), parentVersion: null, clientId };
-    return { ...CLEARED, ...names, key, tokens, rejections: 0, issuedAt, updatedAt: Date.now() };
+    return { ...CLEARED, ...names, key, tokens, rejections: 0, issuedAt, createdAt, updatedAt: now };
   }
 
   #read(pair: Pair): AuthTokensRow {
@@ -213,7 +244,7 @@ export class MemoryAuthTokensTable implements Omit<Pick<AuthTokensTable, keyof A
     return this.#completed(pair, {
       ...readAccessToken(pair, now),
       ...readLeasedRow(pair, now),
-      tokens: storedTokens(pair),
+      tokens: rowTokens(pair),
       hasRefreshToken: refreshToken !== '',
       refreshTokenValidForSeconds: secondsUntil(refreshTokenExpiresAt, now / 1000),
     });
@@ -222,55 +253,4 @@ export class MemoryAuthTokensTable implements Omit<Pick<AuthTokensTable, keyof A
   #completed<Row extends AccessTokenRow>({ key }: Pair, row: Row): Row {
     return withAssumedLifetime(row, this.providers.assumedLifetimeOf(key.idp));
   }
-}
-
-/** Returns the part of a row that a lookup of the access token returns in PostgreSQL. */
-function readAccessToken(pair: Pair, now = Date.now()): AccessTokenRow {
-  const { accessTokenExpiresAt } = pair.tokens;
-  const issuedAt = pair.issuedAt / 1000;
-  return {
-    tokens: storedTokens(pair),
-    issuedAt,
-    issuedSecondsAgo: now / 1000 - issuedAt,
-    accessTokenExpiresAt,
-    accessTokenValidForSeconds: secondsUntil(accessTokenExpiresAt, now / 1000),
-    accessTokenLifetimeSeconds: secondsUntil(accessTokenExpiresAt, issuedAt),
-  };
-}
-
-function storedTokens({ tokens, version }: Pair): StoredTokens {
-  return { ...tokens, version };
-}
-
-/** Whether the new pair has no refresh token, and the stored one has a refresh token that may be alive. */
-function lacksRefreshToken(pair: SealedTokens, stored: Pair, clientId: string | null): boolean {
-  const isOfThisClient = stored.clientId === null || clientId === null || stored.clientId === clientId;
-  return pair.refreshToken === '' && stored.tokens.refreshToken !== '' && !stored.isEnded && isOfThisClient;
-}
-
-/** Whether an import may replace the stored pair. */
-function isNewer(pair: SealedTokens & ImportRules, stored: Pair, clientId: string | null): boolean {
-  if (!pair.mayDropRefreshToken && lacksRefreshToken(pair, stored, clientId)) return false;
-  const isOfLogin = stored.parentVersion === null;
-  const issuedAt = pair.issuedAt * 1000;
-  if (issuedAt === 0) return isOfLogin || stored.isEnded;
-  return issuedAt > stored.issuedAt || (issuedAt === stored.issuedAt && isOfLogin);
-}
-
-/** Returns the pair with its grant active again. The provider decides if a dead access token had ended the grant. */
-function reactivatedPair(pair: Pair): Pair {
-  const now = Date.now();
-  const active: Pair = {
-    ...pair,
-    ...{ isEnded: false, quarantinedUntil: 0, retryAt: 0, rejections: 0, updatedAt: now },
-    ...{ failureCount: 0, failureKind: null, lastErrorCode: null },
-  };
-  if (pair.lastErrorCode !== ACCESS_TOKEN_DEAD) return active;
-  const { openLeases, firstLeasedAt } = pair;
-  return {
-    ...active,
-    openLeases: Math.max(openLeases, 1),
-    firstLeasedAt: firstLeasedAt || now,
-    wasRejected: true,
-  };
 }

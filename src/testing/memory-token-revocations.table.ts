@@ -7,7 +7,7 @@ import type {
   RevocationClaim,
 } from '../storage/token-revocations/token-revocations.statements.js';
 import type { TokenRevocationsTable } from '../storage/token-revocations/token-revocations.table.js';
-import type { TokenKey } from '../token-key.js';
+import { type AccountKey, keyName } from '../token-key.js';
 import { MemoryRows } from './memory-rows.js';
 import { MemoryTransactions } from './memory-transactions.js';
 
@@ -90,10 +90,10 @@ export class MemoryTokenRevocationsTable implements Pick<TokenRevocationsTable, 
     await this.#rows.writeDetached(id, () => undefined);
   }
 
-  async findPending({ keycloakUserId, idp }: TokenKey): Promise<PendingTokens[]> {
+  async findPending(key: AccountKey): Promise<PendingTokens[]> {
     const pending = (await this.#rows.findAll())
       .map(({ revocation }) => revocation)
-      .filter((each) => each.keycloakUserId === keycloakUserId && each.idp === idp);
+      .filter((each) => keyName(each) === keyName(key));
     return pending.map(({ accessToken, refreshToken }) => ({ accessToken, refreshToken }));
   }
 }

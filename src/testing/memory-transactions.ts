@@ -5,7 +5,8 @@ import { DatabaseSettings } from '../postgres/database.options.js';
 import { noAnswer, translateDriverError } from '../postgres/driver-error.js';
 import { QueryRunnerScope } from '../postgres/query-runner-scope.js';
 import { transactionLost } from '../postgres/transaction.js';
-import { TokensError, TokenStoreUnavailableError } from '../tokens.errors.js';
+import { TokensError } from '../tokens-error.js';
+import { TokenStoreUnavailableError } from '../tokens.errors.js';
 import { within } from '../within.js';
 
 /** How long the module tries a statement with NOWAIT whose row is locked, in milliseconds. */

@@ -6,11 +6,12 @@ import { nonEmptyText } from '../oauth-http/answer-fields.js';
 import type { Redeemer, PairRefresh } from '../refresh/pair-refresh.js';
 import type { ExchangeOutcome } from '../refresh/refresh-target.js';
 import { RefreshTokenRedeemer } from '../refresh/refresh-token-redeemer.js';
+import { scopeText } from '../scopes.js';
 import { TokenCipher } from '../sealing/token-cipher.js';
 import type { AuthTokensRow } from '../storage/auth-tokens/auth-tokens-row.js';
 import type { Lease } from '../storage/leases/lease.js';
 import { authTokenLocation } from '../storage/token-locations.js';
-import type { TokenKey } from '../token-key.js';
+import type { AccountKey } from '../token-key.js';
 import { type IdpTokens, sealIdpTokens } from '../token-manager/idp-tokens.js';
 import { type RefusedRefresh, TESTING_OPTIONS, type TokensTestingOptions } from './testing.options.js';
 
@@ -26,19 +27,19 @@ export class RedeemerForTesting extends RefreshTokenRedeemer {
     super(sealing);
   }
 
-  override redeemerFor(key: TokenKey): Redeemer {
+  override redeemerFor(key: AccountKey): Redeemer {
     return { source: 'provider', redeem: (lease) => this.#answer(key, lease) };
   }
 
-  async #answer(key: TokenKey, { row }: Lease<AuthTokensRow>): Promise<ExchangeOutcome<PairRefresh>> {
+  async #answer(key: AccountKey, { row }: Lease<AuthTokensRow>): Promise<ExchangeOutcome<PairRefresh>> {
     try {
-      const { accessToken, refreshToken, refreshTokenExpiresAt } = row.tokens;
+      const { accessToken, refreshToken, refreshTokenExpiresAt, scopes } = row.tokens;
       const open = (text: string, column: 'access_token' | 'refresh_token') =>
         this.sealing.open(text, authTokenLocation(key, column));
       const redeemed = open(refreshToken, 'refresh_token');
       const { refresh } = this.options;
       const answer = refresh
-        ? await refresh(key.keycloakUserId, key.idp, redeemed)
+        ? await refresh(key.keycloakUserId, key.idp, redeemed, ...(key.account ? [key.account] : []))
         : successorOf(open(accessToken, 'access_token'), redeemed);
       if (!isPair(answer)) return await refusalOf(answer);
       const issued = sealIdpTokens(this.sealing, key, { ...answer, refreshToken: nonEmptyText(answer.refreshToken) });
@@ -51,6 +52,7 @@ export class RedeemerForTesting extends RefreshTokenRedeemer {
           refreshToken: issued.refreshToken || refreshToken,
           accessTokenExpiresAt: issued.accessTokenExpiresAt,
           refreshTokenExpiresAt: issued.refreshTokenExpiresAt || (isKept ? refreshTokenExpiresAt : 0),
+          scopes: issued.scopes ? scopeText(issued.scopes) : scopes,
         },
         issued: undefined,
       };

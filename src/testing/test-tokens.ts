@@ -1,10 +1,12 @@
 import { Injectable } from '@nestjs/common';
 
 import { OfflineTokenVault } from '../keycloak/offline-token-vault.js';
+import { scopeList } from '../scopes.js';
 import { TokenCipher } from '../sealing/token-cipher.js';
 import { authTokenLocation } from '../storage/token-locations.js';
 import { checkKey, checkUserId } from '../token-input.js';
-import type { TokenKey } from '../token-key.js';
+import type { AccountKey } from '../token-key.js';
+import type { OfAccount } from '../token-manager/token-manager.js';
 import { TokenDecryptionError } from '../tokens.errors.js';
 import { MemoryAuthTokensTable } from './memory-auth-tokens.table.js';
 import { MemoryOfflineTokensTable } from './memory-offline-tokens.table.js';
@@ -17,6 +19,8 @@ export interface StoredPair {
   readonly accessTokenExpiresAt: number;
   readonly refreshTokenExpiresAt: number;
   readonly version: string;
+  /** Sorted; absent if they are not known. */
+  readonly scopes?: readonly string[];
 }
 
 /** A pair in plaintext that the host had revoked. */
@@ -25,6 +29,8 @@ export interface RevokedPair {
   readonly idp: string;
   readonly accessToken: string;
   readonly refreshToken: string;
+  /** Absent for the default account. */
+  readonly account?: string;
 }
 
 /**
@@ -46,10 +52,12 @@ export class TestTokens {
    *
    * @throws {@link InvalidTokenInputError} for arguments that cannot name a pair
    */
-  stored(userId: string, idp: string): StoredPair | null {
-    const key = checkKey({ keycloakUserId: userId, idp });
+  stored(userId: string, idp: string, { account }: OfAccount = {}): StoredPair | null {
+    const key = checkKey({ keycloakUserId: userId, idp, account });
     const stored = this.table.committed(key);
-    return stored && { ...stored, ...this.#opened(key, stored) };
+    if (!stored) return null;
+    const { scopes, ...pair } = stored;
+    return { ...pair, ...(scopes !== null && { scopes: scopeList(scopes) }), ...this.#opened(key, stored) };
   }
 
   /**
@@ -70,6 +78,7 @@ export class TestTokens {
     return this.revocations.committed.map((pair) => ({
       userId: pair.keycloakUserId,
       idp: pair.idp,
+      ...(pair.account && { account: pair.account }),
       ...this.#opened(pair, pair),
     }));
   }
@@ -84,16 +93,21 @@ export class TestTokens {
    * @param options with `once`, only the next call rejects
    * @throws {@link InvalidTokenInputError} for arguments that cannot name a pair
    */
-  fail(userId: string, idp: string, error: Error, { once = false }: { readonly once?: boolean } = {}): void {
-    this.table.failWith(checkKey({ keycloakUserId: userId, idp }), { error, isOnce: once });
+  fail(
+    userId: string,
+    idp: string,
+    error: Error,
+    { once = false, account }: OfAccount & { readonly once?: boolean } = {},
+  ): void {
+    this.table.failWith(checkKey({ keycloakUserId: userId, idp, account }), { error, isOnce: once });
   }
 
   /** Ends what {@link fail} began. The stored tokens are as they were. */
-  recover(userId: string, idp: string): void {
-    this.table.failWith(checkKey({ keycloakUserId: userId, idp }), null);
+  recover(userId: string, idp: string, { account }: OfAccount = {}): void {
+    this.table.failWith(checkKey({ keycloakUserId: userId, idp, account }), null);
   }
 
-  #opened(key: TokenKey, { accessToken, refreshToken }: { accessToken: string; refreshToken: string }) {
+  #opened(key: AccountKey, { accessToken, refreshToken }: { accessToken: string; refreshToken: string }) {
     const open = (text: string, column: 'access_token' | 'refresh_token') =>
       opened(text, () => this.cipher.open(text, authTokenLocation(key, column)));
     return {

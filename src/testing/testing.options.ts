@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto';
 
 import type { QueryRunner } from 'typeorm';
 
+import { AccountLinksSettings } from '../account-links/account-links.options.js';
 import { subjectOfUser, type UserIdResolver } from '../http/http.options.js';
 import type { IdentityProvider, RefreshAnswer } from '../identity-providers/identity-provider.js';
 import { isProviderName, readIdentityProviders } from '../identity-providers/identity-providers.options.js';
@@ -16,20 +17,30 @@ import type { TokensSettings } from '../tokens.options.js';
 /** An answer of a provider by which it issues no tokens, such as `{ kind: 'terminal', code: 'invalid_grant' }`. */
 export type RefusedRefresh = Exclude<RefreshAnswer, { readonly kind: 'success' }>;
 
-/** Answers a refresh in place of the provider. If it throws, the callers get what it threw. */
+/** Answers a refresh in place of the provider. `account` is absent for the default account. If it throws, the callers get what it threw. */
 export type RefreshForTesting = (
   userId: string,
   idp: string,
   refreshToken: string,
+  account?: string,
 ) => IdpTokens | RefusedRefresh | Promise<IdpTokens | RefusedRefresh>;
+
+/** An access token that does not expire, or tokens as {@link TokenManager.storeIdpTokens} takes them. */
+export type TokensForTesting = string | IdpTokens;
+
+/** The tokens of a user at one provider, by account; '' is the default account. */
+export interface AccountsForTesting {
+  readonly accounts: Readonly<Record<string, TokensForTesting>>;
+}
 
 /** Options of {@link TokensTestingModule}. */
 export interface TokensTestingOptions {
   /**
-   * The stored tokens, by user id and idp. A text is an access token that does not expire, and has a refresh token.
-   * Default: none.
+   * The stored tokens, by user id and idp. A text is an access token that does not expire, and has a refresh token. For
+   * several accounts of a user at a provider, `accounts` has the tokens by account. Default: none.
    */
-  readonly tokens?: Readonly<Record<string, Readonly<Record<string, string | IdpTokens>>>> | undefined;
+  readonly tokens?:
+    Readonly<Record<string, Readonly<Record<string, TokensForTesting | AccountsForTesting>>>> | undefined;
   /** The names of the configured providers. Default: every name is configured. */
   readonly providers?: readonly string[] | undefined;
   /** Whether every module of the application can inject the exports without importing the module. Default: false. */
@@ -70,6 +81,7 @@ export function testingSettings(options: TokensTestingOptions): TokensSettings {
       ? new Map(providers.map((idp) => [idp, providerForTesting(idp)]))
       : new EveryIdentityProvider(),
     refresh: new RefreshSettings(),
+    accountLinks: new AccountLinksSettings(),
     keycloak: null,
     preparedStatements: true,
     connectionTimeoutMs: 10_000,
@@ -97,7 +109,8 @@ const NEEDED: ReadonlyMap<string, object> = new Map<string, object>([
 ]);
 
 /**
- * Returns a provider with the rules of the provider of this name: its refresh policy and its assumed lifetime. It can
+ * Returns a provider with the rules of the provider of this name: its refresh policy, its assumed lifetime and the
+ * scopes that others contain. It can
  * revoke, so that every pair is noted for revocation. The module sends it nothing.
  */
 function providerForTesting(idp: string): IdentityProvider {
@@ -107,9 +120,9 @@ function providerForTesting(idp: string): IdentityProvider {
   const provider = providers.get(idp);
   if (!provider)
     throw new TokensConfigurationError(`The options of TokensTestingModule are wrong: ${faults.join('; ')}.`);
-  const { policy, clientId, assumedLifetimeSeconds } = provider;
+  const { policy, clientId, assumedLifetimeSeconds, impliedScopes } = provider;
   return {
-    ...{ policy, clientId, assumedLifetimeSeconds },
+    ...{ policy, clientId, assumedLifetimeSeconds, impliedScopes },
     refresh: () => Promise.resolve({ kind: 'configuration', code: 'TESTING' }),
     revoke: () => Promise.resolve({ kind: 'revoked' }),
   };

@@ -1,5 +1,6 @@
 import { type DynamicModule, Module, type Provider } from '@nestjs/common';
 
+import { AccountLinks } from '../account-links/account-links.js';
 import { IdentityProviderRegistry } from '../identity-providers/identity-provider.registry.js';
 import { KeyRingCheck } from '../key-rotation/key-ring-check.js';
 import { TokenKeyRotation } from '../key-rotation/token-key-rotation.js';
@@ -20,6 +21,7 @@ import { sealIdpTokens } from '../token-manager/idp-tokens.js';
 import { TokenRevoker } from '../token-manager/token-revoker.js';
 import { TokensModule } from '../tokens.module.js';
 import { TOKENS_SETTINGS } from '../tokens.options.js';
+import { AccountLinksForTesting } from './account-links-for-testing.js';
 import { MemoryAuthTokensTable } from './memory-auth-tokens.table.js';
 import { MemoryDisconnectedAccountsTable } from './memory-disconnected-accounts.table.js';
 import { MemoryOfflineTokensTable } from './memory-offline-tokens.table.js';
@@ -29,7 +31,13 @@ import { MemoryTransactions } from './memory-transactions.js';
 import { RedeemerForTesting } from './redeemer-for-testing.js';
 import { rotationForTesting } from './rotation-for-testing.js';
 import { TestTokens } from './test-tokens.js';
-import { TESTING_OPTIONS, testingSettings, type TokensTestingOptions } from './testing.options.js';
+import {
+  type AccountsForTesting,
+  TESTING_OPTIONS,
+  testingSettings,
+  type TokensForTesting,
+  type TokensTestingOptions,
+} from './testing.options.js';
 import { verifierForTesting } from './verifier-for-testing.js';
 
 /**
@@ -46,7 +54,7 @@ export class TokensTestingModule {
    * The query runner that {@link QueryRunnerScope.run} gives to its work executes no SQL. {@link QueryRunnerScope.join}
    * accepts a runner of every data source. The tokens in memory then commit or roll back with the transaction of that
    * runner. Calls that need a Keycloak realm throw {@link TokensConfigurationError}. Calls of
-   * {@link TokenKeyRotation} throw {@link TokensUsageError}.
+   * {@link TokenKeyRotation}, and `begin` and `finish` of {@link AccountLinks}, throw {@link TokensUsageError}.
    *
    * @throws {@link InvalidTokenInputError} | {@link UnsupportedProviderError} when the module boots, for tokens that
    * `storeIdpTokens` would refuse
@@ -54,6 +62,10 @@ export class TokensTestingModule {
   static forRoot(options: TokensTestingOptions = {}): DynamicModule {
     return { module: TokensModule, global: options.isGlobal, providers: replacements(options), exports: [TestTokens] };
   }
+}
+
+function accountsOf(given: TokensForTesting | AccountsForTesting): Readonly<Record<string, TokensForTesting>> {
+  return typeof given === 'object' && 'accounts' in given ? given.accounts : { '': given };
 }
 
 /** Nest takes the last provider of a token, and those of a dynamic module after those of its class. */
@@ -81,6 +93,7 @@ function replacements(options: TokensTestingOptions): Provider[] {
       useValue: { run: () => Promise.resolve(undefined), presentFaults: () => Promise.resolve([]) },
     },
     { provide: TokenKeyRotation, useValue: rotationForTesting() },
+    { provide: AccountLinks, useClass: AccountLinksForTesting },
     { provide: KeycloakTokenVerifier, useValue: verifierForTesting(options.bearerTokens ?? {}) },
     {
       provide: AuthTokenStore,
@@ -94,11 +107,13 @@ function replacements(options: TokensTestingOptions): Provider[] {
       ) => {
         const store = new AuthTokenStore(table, refresher, providers);
         for (const [keycloakUserId, pairs] of Object.entries(options.tokens ?? {})) {
-          for (const [idp, pair] of Object.entries(pairs)) {
-            const key = checkKey({ keycloakUserId, idp });
+          for (const [idp, given] of Object.entries(pairs)) {
             providers.get(idp);
-            const tokens = typeof pair === 'string' ? { accessToken: pair, refreshToken: `${pair}-refresh` } : pair;
-            await store.storeTokens(key, sealIdpTokens(cipher, key, tokens));
+            for (const [account, pair] of Object.entries(accountsOf(given))) {
+              const key = checkKey({ keycloakUserId, idp, account });
+              const tokens = typeof pair === 'string' ? { accessToken: pair, refreshToken: `${pair}-refresh` } : pair;
+              await store.storeTokens(key, sealIdpTokens(cipher, key, tokens));
+            }
           }
         }
         return store;

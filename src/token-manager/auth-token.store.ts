@@ -3,11 +3,20 @@ import { Injectable } from '@nestjs/common';
 import { IdentityProviderRegistry } from '../identity-providers/identity-provider.registry.js';
 import type { Redeemer } from '../refresh/pair-refresh.js';
 import { TokenRefresher } from '../refresh/token-refresher.js';
+import { scopeList, type Scopes } from '../scopes.js';
 import type { SealedToken } from '../sealing/sealed-token.js';
 import { AuthTokensTable } from '../storage/auth-tokens/auth-tokens.table.js';
-import type { SealedTokens, StoredTokens } from '../storage/stored-tokens.js';
-import { asText, checkExpiry, checkKey, checkPresent, checkSealed, EPOCH_SECONDS_LIMIT } from '../token-input.js';
-import type { TokenKey } from '../token-key.js';
+import type { RowTokens, ScopedTokens, SealedTokens, StoredTokens } from '../storage/stored-tokens.js';
+import {
+  asText,
+  checkExpiry,
+  checkKey,
+  checkPresent,
+  checkScopes,
+  checkSealed,
+  EPOCH_SECONDS_LIMIT,
+} from '../token-input.js';
+import type { AccountKey, TokenKey } from '../token-key.js';
 
 /** A sealed pair to store. */
 export interface TokensToStore extends Omit<SealedTokens, 'refreshToken'> {
@@ -16,13 +25,17 @@ export interface TokensToStore extends Omit<SealedTokens, 'refreshToken'> {
    * drops the stored one. Pass `null` if the pair can be of another account of the user at the provider.
    */
   readonly refreshToken?: SealedTokens['refreshToken'] | null | undefined;
+  /** The scopes of the access token. Absent, null or an empty text = not known. */
+  readonly scopes?: Scopes | null | undefined;
 }
 
 /**
- * The sealed pair that a refresh callback returns. If `refreshToken` is empty, the redeemed one is kept. @see RFC 6749
- * section 6
+ * The sealed pair that a refresh callback returns. If `refreshToken` is empty, the redeemed one is kept. If `scopes` is
+ * absent, the stored scopes are kept. @see RFC 6749 section 6
  */
-export type RefreshedTokens = SealedTokens;
+export interface RefreshedTokens extends SealedTokens {
+  readonly scopes?: Scopes | null | undefined;
+}
 
 /**
  * Decides about a stale pair and refreshes it. Receives the idp, the sealed refresh token and both expiries in epoch
@@ -41,7 +54,7 @@ export type CheckExpirationAndRefresh = (
 const VALIDITY_MARGIN_SECONDS = 30;
 
 /**
- * Stores sealed token pairs, one for each user and identity provider, and coordinates their refresh. It takes and
+ * Stores sealed token pairs, one for each user, identity provider and account, and coordinates their refresh. It takes and
  * returns sealed texts. {@link TokenManager} seals them, opens them and calls the providers.
  *
  * Reads and writes join the transaction of the surrounding {@link QueryRunnerScope}. All methods may be called
@@ -60,8 +73,8 @@ export class AuthTokenStore {
    * Inserts or replaces the pair of a user at a provider, in one atomic statement. It stores the texts as they are
    * given. A grant that had ended is active again.
    *
-   * A pair without a refresh token replaces the access token only, and the row keeps its refresh token. The old refresh token is dropped if its grant has ended, if it was issued to another
-   * client, or if `refreshToken` is `null`.
+   * A pair without a refresh token replaces the access token only, and the row keeps its refresh token. The old refresh
+   * token is dropped if its grant has ended, if it was issued to another client, or if `refreshToken` is `null`.
    *
    * @throws {@link InvalidTokenInputError} for an empty access token, and for an expiry that is no whole epoch second
    */
@@ -78,6 +91,7 @@ export class AuthTokenStore {
       refreshToken: refreshToken ?? '',
       accessTokenExpiresAt,
       refreshTokenExpiresAt,
+      scopes: checkScopes(tokens.scopes, 'The scopes'),
     } as const;
     const clientId = this.providers.find(row.idp)?.clientId ?? null;
     await this.table.store(row, pair, clientId, refreshToken !== null);
@@ -97,11 +111,11 @@ export class AuthTokenStore {
    * {@link ProviderMisconfiguredError} with a callback only
    */
   async loadTokens(key: TokenKey, checkExpirationAndRefresh?: CheckExpirationAndRefresh): Promise<StoredTokens | null> {
-    const { keycloakUserId, idp } = checkKey(key);
+    const checked = checkKey(key);
     const row = checkExpirationAndRefresh
-      ? await this.refresher.load({ keycloakUserId, idp }, callbackRedeemer(checkExpirationAndRefresh, idp))
-      : await this.table.load({ keycloakUserId, idp });
-    return row && row.tokens;
+      ? await this.refresher.load(checked, callbackRedeemer(checkExpirationAndRefresh, checked.idp))
+      : await this.table.load(checked);
+    return row && storedTokens(row.tokens);
   }
 
   /** Returns whether the stored access token is valid for another 30 s; false if there is none. */
@@ -126,22 +140,27 @@ export class AuthTokenStore {
    * refresh is under way, its new pair is revoked, because no caller gets it.
    */
   async deleteTokens(key: TokenKey): Promise<StoredTokens | null> {
-    return this.table.delete(checkKey(key));
+    const deleted = await this.table.delete(checkKey(key));
+    return deleted && storedTokens(deleted);
   }
 
-  /** Returns a handle for one user and provider, with the methods of this store. */
-  getInstance(keycloakUserId: string | number, idp: string): UserAuthTokens {
-    return new UserAuthTokens(this, checkKey({ keycloakUserId: asText(keycloakUserId), idp }));
+  /**
+   * Returns a handle for one user, provider and account, with the methods of this store.
+   *
+   * @param account the account of the user at the provider; by default the default account
+   */
+  getInstance(keycloakUserId: string | number, idp: string, account?: string): UserAuthTokens {
+    return new UserAuthTokens(this, checkKey({ keycloakUserId: asText(keycloakUserId), idp, account }));
   }
 }
 
 /**
- * The methods of {@link AuthTokenStore} for one user and one identity provider. The object has no state but the key.
+ * The methods of {@link AuthTokenStore} for one user, identity provider and account. The object has no state but the key.
  */
 export class UserAuthTokens {
   constructor(
     private readonly store: AuthTokenStore,
-    private readonly key: TokenKey,
+    private readonly key: AccountKey,
   ) {}
 
   /** The user of this handle. */
@@ -152,6 +171,11 @@ export class UserAuthTokens {
   /** The identity provider of this handle. */
   get idp(): string {
     return this.key.idp;
+  }
+
+  /** The account of this handle; '' is the default account. */
+  get account(): string {
+    return this.key.account;
   }
 
   /** @see {@link AuthTokenStore.storeTokens} */
@@ -210,14 +234,28 @@ function callbackRedeemer(checkExpirationAndRefresh: CheckExpirationAndRefresh, 
 /**
  * Makes the pair of a callback fit the columns. It refuses nothing, because the old refresh token may be spent by now.
  */
-function storable(refreshed: SealedTokens, old: StoredTokens): SealedTokens {
+function storable(refreshed: RefreshedTokens, old: RowTokens): ScopedTokens {
   return {
     accessToken: refreshed.accessToken,
     refreshToken: refreshed.refreshToken || old.refreshToken,
     accessTokenExpiresAt: wholeSeconds(refreshed.accessTokenExpiresAt),
     refreshTokenExpiresAt:
       wholeSeconds(refreshed.refreshTokenExpiresAt) || (refreshed.refreshToken ? 0 : old.refreshTokenExpiresAt),
+    scopes: storableScopes(refreshed.scopes) ?? old.scopes,
   };
+}
+
+function storableScopes(scopes: unknown): string | null {
+  try {
+    return checkScopes(scopes, 'The scopes');
+  } catch {
+    return null;
+  }
+}
+
+/** Returns a pair of a row in the form of the public API. Scopes that are not known are absent. */
+function storedTokens({ scopes, ...pair }: RowTokens): StoredTokens {
+  return scopes === null ? pair : { ...pair, scopes: scopeList(scopes) };
 }
 
 function isAbsent(refreshToken: TokensToStore['refreshToken']): boolean {

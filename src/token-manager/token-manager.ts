@@ -5,9 +5,8 @@ import { KeycloakClient } from '../keycloak/keycloak-client.js';
 import { KeycloakIdpTokens } from '../keycloak/keycloak-idp-tokens.js';
 import { OfflineSessions } from '../keycloak/offline-sessions.js';
 import { OfflineTokenVault } from '../keycloak/offline-token-vault.js';
-import { IdpTokenReader } from '../refresh/idp-token-reader.js';
+import { type IdpTokenRequest, IdpTokenReader } from '../refresh/idp-token-reader.js';
 import type { IdpToken } from '../refresh/idp-token.js';
-import type { FreshTokenRequest } from '../refresh/token-refresher.js';
 import { TokenCipher } from '../sealing/token-cipher.js';
 import { AuthTokensTable } from '../storage/auth-tokens/auth-tokens.table.js';
 import { OfflineTokensTable } from '../storage/offline-tokens/offline-tokens.table.js';
@@ -18,7 +17,13 @@ import { type IdpTokens, sealIdpTokens } from './idp-tokens.js';
 import { TokenRevoker } from './token-revoker.js';
 
 /** The demands on a token that {@link TokenManager.getIdpToken} takes. */
-export type GetIdpTokenOptions = FreshTokenRequest;
+export type GetIdpTokenOptions = IdpTokenRequest;
+
+/** Names the account of a user who has several at a provider. */
+export interface OfAccount {
+  /** Default: '', the default account. */
+  readonly account?: string | undefined;
+}
 
 /**
  * Stores the tokens of the application's users and returns them in plaintext. It seals what it stores, opens what it
@@ -51,8 +56,8 @@ export class TokenManager {
    *
    * @throws {@link UnsupportedProviderError} when the provider is not configured
    */
-  async storeIdpTokens(userId: string, idp: string, tokens: IdpTokens): Promise<void> {
-    const key = checkKey({ keycloakUserId: userId, idp });
+  async storeIdpTokens(userId: string, idp: string, tokens: IdpTokens, { account }: OfAccount = {}): Promise<void> {
+    const key = checkKey({ keycloakUserId: userId, idp, account });
     this.providers.get(idp);
     await this.authTokens.storeTokens(key, sealIdpTokens(this.cipher, key, tokens));
   }
@@ -65,6 +70,8 @@ export class TokenManager {
    *
    * @throws {@link UnsupportedProviderError} when the provider is not configured
    * @throws {@link TokensNotFoundError} when the user has not connected the account
+   * @throws {@link AmbiguousAccountError} when the call names no account, and the user has several and no default account
+   * @throws {@link InsufficientScopeError} when the token lacks scopes of `options.scopes`
    * @throws {@link ReauthenticationRequiredError} when only the user can make the tokens usable again
    * @throws {@link RefreshInProgressError} | {@link RefreshUnavailableError} when trying again later can help
    * @throws {@link ProviderMisconfiguredError} when the provider refuses this application
@@ -76,9 +83,12 @@ export class TokenManager {
   }
 
   /**
-   * Deletes the tokens of a user at a provider, and has them revoked there. The deletion joins the surrounding
+   * Deletes the tokens of one account of a user at a provider, and has them revoked there. Without `account` this is the
+   * default account, also if there is none and another one. The deletion joins the surrounding
    * transaction. After its commit one of the processes that run the module sends the revocation. The process sends it
-   * again while the provider is down. If the provider cannot revoke tokens, they are only deleted. A refresh under way
+   * again while the provider is down. If the provider cannot revoke tokens, they are only deleted.
+   * So are they if the user has connected the same account at the provider under another name, because a revocation
+   * could end those tokens too. A refresh under way
    * does not restore the tokens. Its new pair is revoked too.
    *
    * With `keycloak` in the options the account stays disconnected, also if there were no tokens, until
@@ -88,8 +98,8 @@ export class TokenManager {
    * @returns whether there were tokens to delete
    * @throws {@link UnsupportedProviderError} when the provider is not configured
    */
-  async revokeIdpTokens(userId: string, idp: string): Promise<boolean> {
-    const key = checkKey({ keycloakUserId: userId, idp });
+  async revokeIdpTokens(userId: string, idp: string, { account }: OfAccount = {}): Promise<boolean> {
+    const key = checkKey({ keycloakUserId: userId, idp, account });
     const isRevocable = this.providers.get(idp).revoke !== undefined;
     const isDeleted = await this.table.deleteForRevocation(key, isRevocable);
     if (isDeleted && isRevocable) this.revoker.wakeAfterCommit();
@@ -130,9 +140,10 @@ export class TokenManager {
   }
 
   /**
-   * As {@link getIdpToken} for the user of a Keycloak access token. If no token is stored here, it first imports the
-   * one of Keycloak's broker. With `refreshOwner: 'keycloak'` it also does this for a stale one. If this import fails, it
-   * returns the stored token until that expires. It imports nothing for an account that the user disconnected.
+   * As {@link getIdpToken} for the default account of the user of a Keycloak access token. If no token is stored here,
+   * it first imports the one of Keycloak's broker. With `refreshOwner: 'keycloak'` it also does this for a stale one. If
+   * this import fails, it returns the stored token until that expires. It imports nothing for an account that the user
+   * disconnected. It never returns the token of a named account, because imports are of the default account.
    *
    * @throws {@link TokensNotFoundError} when the user disconnected the account by {@link revokeIdpTokens}
    * @throws every error of {@link getIdpToken} and of {@link importIdpTokens}

@@ -12,6 +12,7 @@ import { TokenCipher } from '../sealing/token-cipher.js';
 import { authTokenLocation } from '../storage/token-locations.js';
 import type { ClaimedRevocation } from '../storage/token-revocations/token-revocations.statements.js';
 import { TokenRevocationsTable } from '../storage/token-revocations/token-revocations.table.js';
+import { accountInWords } from '../token-key.js';
 import { within } from '../within.js';
 
 const POLL_INTERVAL_MS = 10_000;
@@ -148,7 +149,7 @@ export class TokenRevoker implements OnApplicationBootstrap, OnModuleDestroy {
       await this.revocations.remove(id);
       return;
     }
-    const subject = `The tokens of user "${keycloakUserId}" at "${idp}"`;
+    const subject = `The tokens of user "${keycloakUserId}" at "${idp}"${accountInWords(revocation)}`;
     if (answer.kind === 'refused' && ENDED_ALREADY.has(answer.code)) {
       // Level `log`: at some providers this is the usual answer to a spent pair, and nothing is wrong then.
       this.#logger.log(`${subject}: the provider refused the revocation (${answer.code}), as for ended tokens.`);

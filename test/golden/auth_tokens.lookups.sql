@@ -1,35 +1,39 @@
 -- accessTokens.one: load tokens
--- idp_tokens_find_access_token_18e7781c0034, repeated when its connection breaks
+-- idp_tokens_find_access_token_c833c06de649, repeated when its connection breaks
 --   $1 keycloakUserId: text
 --   $2 idp: text
+--   $3 account: text
 SELECT stored.access_token, concat_ws(' ', stored.token_version, stored.access_token_expires_at,
-  date_part('epoch', stored.issued_at), date_part('epoch', clock_timestamp())) AS version_and_times FROM "auth_tokens" AS stored WHERE stored.keycloak_user_id = $1 AND stored.identity_provider = $2 AND stored.status = 'active' AND stored.open_leases = 0;
+  date_part('epoch', stored.issued_at), date_part('epoch', clock_timestamp()), stored.scopes) AS version_and_times FROM "auth_tokens" AS stored WHERE stored.keycloak_user_id = $1 AND stored.identity_provider = $2 AND stored.account = $3 AND stored.status = 'active' AND stored.open_leases = 0;
 
 -- accessTokens.ofOneIdp: load tokens
--- idp_tokens_find_access_token_of_one_f5ce86bd6160, repeated when its connection breaks
+-- idp_tokens_find_access_token_of_one_6b32a170776d, repeated when its connection breaks
 --   $1 users: text[]
 --   $2 idp: text
+--   $3 account: text
 SELECT stored.keycloak_user_id, stored.access_token, concat_ws(' ', stored.token_version, stored.access_token_expires_at,
-  date_part('epoch', stored.issued_at), date_part('epoch', clock_timestamp())) AS version_and_times FROM "auth_tokens" AS stored
+  date_part('epoch', stored.issued_at), date_part('epoch', clock_timestamp()), stored.scopes) AS version_and_times FROM "auth_tokens" AS stored
         WHERE stored.keycloak_user_id = ANY((SELECT $1::text[])::text[]) AND stored.identity_provider = $2
-          AND stored.status = 'active' AND stored.open_leases = 0;
+          AND stored.account = $3 AND stored.status = 'active' AND stored.open_leases = 0;
 
 -- accessTokens.ofMany: load tokens
--- idp_tokens_find_access_token_of_many_51c4b36d627f, repeated when its connection breaks
+-- idp_tokens_find_access_token_of_many_19e3fd53dd4e, repeated when its connection breaks
 --   $1 keycloakUserId: text[]
 --   $2 idp: text[]
+--   $3 account: text[]
 SELECT asked.position, stored.access_token, concat_ws(' ', stored.token_version, stored.access_token_expires_at,
-  date_part('epoch', stored.issued_at), date_part('epoch', clock_timestamp())) AS version_and_times
-        FROM unnest((SELECT $1::text[]), (SELECT $2::text[])) WITH ORDINALITY
-          AS asked (keycloak_user_id, identity_provider, position)
+  date_part('epoch', stored.issued_at), date_part('epoch', clock_timestamp()), stored.scopes) AS version_and_times
+        FROM unnest((SELECT $1::text[]), (SELECT $2::text[]), (SELECT $3::text[])) WITH ORDINALITY
+          AS asked (keycloak_user_id, identity_provider, account, position)
         JOIN "auth_tokens" AS stored ON stored.keycloak_user_id = asked.keycloak_user_id
-          AND stored.identity_provider = asked.identity_provider
+          AND stored.identity_provider = asked.identity_provider AND stored.account = asked.account
         WHERE stored.status = 'active' AND stored.open_leases = 0;
 
 -- rows.one: load tokens
--- idp_tokens_load_218ea97064d0, repeated when its connection breaks
+-- idp_tokens_load_6e6ad9679951, repeated when its connection breaks
 --   $1 keycloakUserId: text
 --   $2 idp: text
+--   $3 account: text
 SELECT stored.id::text AS row_id, stored.token_version::text AS token_version, stored.parent_version::text AS parent_version, stored.client_id,
   CASE
     WHEN stored.status <> 'active' THEN 'ended'
@@ -41,12 +45,13 @@ SELECT stored.id::text AS row_id, stored.token_version::text AS token_version, s
   date_part('epoch', stored.issued_at) AS issued_at, date_part('epoch', stored.lease_expires_at) AS lease_expires_at, date_part('epoch', stored.first_leased_at) AS first_leased_at, date_part('epoch', stored.retry_at) AS retry_at, date_part('epoch', stored.quarantined_until) AS quarantined_until,
   stored.lease_outcome_unknown, stored.open_leases, stored.failure_count, stored.failure_kind, stored.last_error_code, stored.rejections,
   stored.access_token_rejected, stored.access_token, stored.refresh_token, stored.access_token_expires_at,
-  stored.refresh_token_expires_at FROM "auth_tokens" AS stored WHERE stored.keycloak_user_id = $1 AND stored.identity_provider = $2 AND true;
+  stored.refresh_token_expires_at, stored.scopes FROM "auth_tokens" AS stored WHERE stored.keycloak_user_id = $1 AND stored.identity_provider = $2 AND stored.account = $3 AND true;
 
 -- rows.ofOneIdp: load tokens
--- idp_tokens_load_of_one_4b624d7caf48, repeated when its connection breaks
+-- idp_tokens_load_of_one_eed20110c80b, repeated when its connection breaks
 --   $1 users: text[]
 --   $2 idp: text
+--   $3 account: text
 SELECT stored.keycloak_user_id, stored.id::text AS row_id, stored.token_version::text AS token_version, stored.parent_version::text AS parent_version, stored.client_id,
   CASE
     WHEN stored.status <> 'active' THEN 'ended'
@@ -58,14 +63,15 @@ SELECT stored.keycloak_user_id, stored.id::text AS row_id, stored.token_version:
   date_part('epoch', stored.issued_at) AS issued_at, date_part('epoch', stored.lease_expires_at) AS lease_expires_at, date_part('epoch', stored.first_leased_at) AS first_leased_at, date_part('epoch', stored.retry_at) AS retry_at, date_part('epoch', stored.quarantined_until) AS quarantined_until,
   stored.lease_outcome_unknown, stored.open_leases, stored.failure_count, stored.failure_kind, stored.last_error_code, stored.rejections,
   stored.access_token_rejected, stored.access_token, stored.refresh_token, stored.access_token_expires_at,
-  stored.refresh_token_expires_at FROM "auth_tokens" AS stored
+  stored.refresh_token_expires_at, stored.scopes FROM "auth_tokens" AS stored
         WHERE stored.keycloak_user_id = ANY((SELECT $1::text[])::text[]) AND stored.identity_provider = $2
-          AND true;
+          AND stored.account = $3 AND true;
 
 -- rows.ofMany: load tokens
--- idp_tokens_load_of_many_1e550e81f96a, repeated when its connection breaks
+-- idp_tokens_load_of_many_724764601839, repeated when its connection breaks
 --   $1 keycloakUserId: text[]
 --   $2 idp: text[]
+--   $3 account: text[]
 SELECT asked.position, stored.id::text AS row_id, stored.token_version::text AS token_version, stored.parent_version::text AS parent_version, stored.client_id,
   CASE
     WHEN stored.status <> 'active' THEN 'ended'
@@ -77,9 +83,16 @@ SELECT asked.position, stored.id::text AS row_id, stored.token_version::text AS 
   date_part('epoch', stored.issued_at) AS issued_at, date_part('epoch', stored.lease_expires_at) AS lease_expires_at, date_part('epoch', stored.first_leased_at) AS first_leased_at, date_part('epoch', stored.retry_at) AS retry_at, date_part('epoch', stored.quarantined_until) AS quarantined_until,
   stored.lease_outcome_unknown, stored.open_leases, stored.failure_count, stored.failure_kind, stored.last_error_code, stored.rejections,
   stored.access_token_rejected, stored.access_token, stored.refresh_token, stored.access_token_expires_at,
-  stored.refresh_token_expires_at
-        FROM unnest((SELECT $1::text[]), (SELECT $2::text[])) WITH ORDINALITY
-          AS asked (keycloak_user_id, identity_provider, position)
+  stored.refresh_token_expires_at, stored.scopes
+        FROM unnest((SELECT $1::text[]), (SELECT $2::text[]), (SELECT $3::text[])) WITH ORDINALITY
+          AS asked (keycloak_user_id, identity_provider, account, position)
         JOIN "auth_tokens" AS stored ON stored.keycloak_user_id = asked.keycloak_user_id
-          AND stored.identity_provider = asked.identity_provider
+          AND stored.identity_provider = asked.identity_provider AND stored.account = asked.account
         WHERE true;
+
+-- accounts: load tokens
+-- idp_tokens_list_accounts_bdaee279c10b, repeated when its connection breaks
+--   $1 keycloakUserId: text
+--   $2 idp: text
+SELECT stored.account FROM "auth_tokens" AS stored
+        WHERE stored.keycloak_user_id = $1 AND stored.identity_provider = $2 ORDER BY stored.account;

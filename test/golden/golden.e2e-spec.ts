@@ -6,9 +6,11 @@ import pg from 'pg';
 import type { Statement } from '../../src/postgres/statement.js';
 import { tablePathOf } from '../../src/postgres/table-path.js';
 import { authTokensLeases } from '../../src/storage/auth-tokens/auth-tokens-lease.statements.js';
+import { authTokensLinks } from '../../src/storage/auth-tokens/auth-tokens-link.statements.js';
 import { authTokensLookups } from '../../src/storage/auth-tokens/auth-tokens-lookup.statements.js';
 import { authTokensWrites } from '../../src/storage/auth-tokens/auth-tokens-write.statements.js';
 import { disconnectedAccountsStatements } from '../../src/storage/disconnected-accounts/disconnected-accounts.statements.js';
+import { linkAttemptsStatements } from '../../src/storage/link-attempts/link-attempts.statements.js';
 import { offlineTokensStatements } from '../../src/storage/offline-tokens/offline-tokens.statements.js';
 import {
   disconnectedStatement,
@@ -25,28 +27,47 @@ import { tokensEntities } from '../../src/storage/tokens-entities.js';
 import { createTestDatabase, openDataSource, type TestDatabase } from '../support/test-database.js';
 
 const FOLDER = 'test/golden';
-const TABLES = ['auth_tokens', 'offline_tokens', 'token_revocations', 'disconnected_accounts', 'token_keys'];
+const TABLES = [
+  'auth_tokens',
+  'offline_tokens',
+  'token_revocations',
+  'disconnected_accounts',
+  'token_keys',
+  'link_attempts',
+];
 /** The quoted paths by which the module names its tables in a data source without a schema. */
 const PATHS = TABLES.map((table) => `"${table}"`);
-const [AUTH_TOKENS = '', OFFLINE_TOKENS = '', TOKEN_REVOCATIONS = '', DISCONNECTED_ACCOUNTS = '', TOKEN_KEYS = ''] =
-  PATHS;
+const [
+  AUTH_TOKENS = '',
+  OFFLINE_TOKENS = '',
+  TOKEN_REVOCATIONS = '',
+  DISCONNECTED_ACCOUNTS = '',
+  TOKEN_KEYS = '',
+  LINK_ATTEMPTS = '',
+] = PATHS;
 
 type AnyStatement = Statement<never, unknown>;
 
 /** Returns the lookups of `auth_tokens` by their names, such as `rows.ofMany`. */
 function lookups(): Record<string, AnyStatement> {
   const each: Record<string, AnyStatement> = {};
-  for (const [of, lookup] of Object.entries<object>({ ...authTokensLookups(AUTH_TOKENS) })) {
+  const { accounts, ...ofRows } = authTokensLookups(AUTH_TOKENS);
+  for (const [of, lookup] of Object.entries<object>(ofRows)) {
     for (const [name, statement] of Object.entries(lookup) as [string, AnyStatement | (() => unknown)][]) {
       if (typeof statement !== 'function') each[`${of}.${name}`] = statement;
     }
   }
-  return each;
+  return { ...each, accounts };
 }
 
 /** Returns the statements on sealed texts by their tables and names, such as `auth_tokens.page`. */
 function sealedTexts(): Record<string, AnyStatement> {
-  const paths = { auth_tokens: AUTH_TOKENS, offline_tokens: OFFLINE_TOKENS, token_revocations: TOKEN_REVOCATIONS };
+  const paths = {
+    auth_tokens: AUTH_TOKENS,
+    offline_tokens: OFFLINE_TOKENS,
+    token_revocations: TOKEN_REVOCATIONS,
+    link_attempts: LINK_ATTEMPTS,
+  };
   const each: Record<string, AnyStatement> = { openWriters: openWritersStatement(Object.values(paths)) };
   for (const [table, shape] of Object.entries(sealedTextsShapes(paths))) {
     for (const [name, statement] of Object.entries(sealedTextsStatements(shape)) as [string, AnyStatement][]) {
@@ -75,6 +96,8 @@ const statements: Record<string, Record<string, AnyStatement>> = {
   'auth_tokens.lookups': lookups(),
   'auth_tokens.writes': { ...authTokensWrites(AUTH_TOKENS, TOKEN_REVOCATIONS, DISCONNECTED_ACCOUNTS) },
   'auth_tokens.leases': { ...authTokensLeases(AUTH_TOKENS) },
+  'auth_tokens.links': { ...authTokensLinks(AUTH_TOKENS, TOKEN_REVOCATIONS) },
+  link_attempts: { ...linkAttemptsStatements(LINK_ATTEMPTS) },
   offline_tokens: { ...offlineTokensStatements(OFFLINE_TOKENS) },
   token_revocations: { ...tokenRevocationsStatements(TOKEN_REVOCATIONS) },
   token_keys: { ...tokenKeysStatements(TOKEN_KEYS) },

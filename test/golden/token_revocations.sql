@@ -1,15 +1,16 @@
 -- add: note tokens for revocation
--- idp_tokens_add_revocation_9246dffb9940, never repeated
+-- idp_tokens_add_revocation_55b3e48316a5, never repeated
 --   $1 keycloakUserId: character varying
 --   $2 idp: character varying
---   $3 clientId: character varying
---   $4 accessToken: character varying
---   $5 refreshToken: character varying
-INSERT INTO "token_revocations" (keycloak_user_id, identity_provider, client_id, access_token, refresh_token)
-        VALUES ($1, $2, $3, $4, $5);
+--   $3 account: character varying
+--   $4 clientId: character varying
+--   $5 accessToken: character varying
+--   $6 refreshToken: character varying
+INSERT INTO "token_revocations" (keycloak_user_id, identity_provider, account, client_id, access_token, refresh_token)
+        VALUES ($1, $2, $3, $4, $5, $6);
 
 -- claim: take up revocations
--- idp_tokens_claim_revocations_b198bea29cf6, repeated when its connection breaks
+-- idp_tokens_claim_revocations_4a26152de1d0, repeated when its connection breaks
 --   $1 revocable: text[]
 --   $2 busy: text[]
 --   $3 limit: bigint
@@ -19,8 +20,8 @@ UPDATE "token_revocations" AS stored SET attempts = stored.attempts + 1,
              AND (due.identity_provider = ANY($1::text[]) OR due.created_at < now() - interval '30 days')
              AND due.identity_provider <> ALL($2::text[])
            ORDER BY due.next_attempt_at LIMIT $3 FOR UPDATE SKIP LOCKED)
-         RETURNING stored.id::text AS id, stored.keycloak_user_id, stored.identity_provider, stored.client_id,
-           stored.access_token, stored.refresh_token, stored.attempts;
+         RETURNING stored.id::text AS id, stored.keycloak_user_id, stored.identity_provider, stored.account,
+           stored.client_id, stored.access_token, stored.refresh_token, stored.attempts;
 
 -- postpone: postpone a revocation
 -- idp_tokens_postpone_revocation_6f108fca5fd1, repeated when its connection breaks
@@ -37,8 +38,10 @@ UPDATE "token_revocations" AS stored SET last_error_code = $1,
 DELETE FROM "token_revocations" AS stored WHERE stored.id = $1;
 
 -- findPending: look for tokens that are to be revoked
--- idp_tokens_find_pending_revocations_c41f7c2f296b, repeated when its connection breaks
+-- idp_tokens_find_pending_revocations_73e18eb12e49, repeated when its connection breaks
 --   $1 keycloakUserId: text
 --   $2 idp: text
+--   $3 account: text
 SELECT stored.access_token, stored.refresh_token FROM "token_revocations" AS stored
-         WHERE stored.keycloak_user_id = $1 AND stored.identity_provider = $2;
+         WHERE stored.keycloak_user_id = $1 AND stored.identity_provider = $2
+           AND stored.account = $3;

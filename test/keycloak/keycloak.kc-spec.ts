@@ -11,6 +11,7 @@ import { authorize, type BrowserUser } from '../../examples/support/authorizatio
 import { freePort } from '../../examples/support/free-port.js';
 import { type KeycloakServer, startKeycloak } from '../../examples/support/keycloak.js';
 import {
+  AccountLinks,
   InvalidTokenInputError,
   KeycloakMisconfiguredError,
   type KeycloakModuleOptions,
@@ -29,6 +30,7 @@ import { KeycloakMeController } from '../support/keycloak-me.controller.js';
 import { everythingPrinted } from '../support/secrets.js';
 import { createTestDatabase, type TestDatabase } from '../support/test-database.js';
 import { createTokensApp, newKey } from '../support/tokens-app.js';
+import { until } from '../support/until.js';
 import { ADA, CLIENT, LOCAL, REDIRECT_URI, realms, UNREADABLE } from './realms.js';
 
 const keys = [{ id: 'test', secret: newKey() }];
@@ -529,6 +531,127 @@ describe.each(httpPlatforms)('KeycloakAuthGuard on $platform', ({ createApplicat
     if (!key) throw new Error('The realm has no key.');
     return key;
   }
+});
+
+describe('Keycloak as a provider of account links', () => {
+  const idp = 'keycloak';
+  const redirectUri = 'https://host.example/connections/keycloak/callback';
+  const GRACE = { login: 'grace-at-provider', password: 'grace-password' };
+  const user = 'user-of-host';
+  let links: AccountLinks;
+  let linked: TokenManager;
+
+  beforeAll(async () => {
+    await keycloak.admin('POST', 'provider/users', {
+      ...{ username: GRACE.login, enabled: true, email: 'grace@example.com', firstName: 'Grace', lastName: 'Hopper' },
+      credentials: [{ type: 'password', value: GRACE.password, temporary: false }],
+    });
+    const entry = {
+      ...{ clientId: 'broker', clientSecret: 'broker-secret', redirectUri, scopes: ['openid', 'profile'] },
+      issuer: `${keycloak.url}/realms/provider`,
+    };
+    const { app: host } = await createTokensApp({
+      databaseUrl: database.url,
+      options: { encryption: { keys }, identityProviders: { [idp]: entry } },
+    });
+    apps.push(host);
+    links = host.get(AccountLinks);
+    linked = host.get(TokenManager);
+  });
+
+  async function callbackOf(login: BrowserUser, options: Parameters<AccountLinks['begin']>[2] = {}): Promise<URL> {
+    const { authorizationUrl } = await links.begin(user, idp, options);
+    expect([...new URL(authorizationUrl).searchParams.keys()].sort()).toEqual(['client_id', 'request_uri']);
+    return authorize(authorizationUrl, { ...login, redirectUri });
+  }
+
+  async function link(login: BrowserUser, options: Parameters<AccountLinks['begin']>[2] = {}) {
+    return links.finish(user, await callbackOf(login, options), { idp });
+  }
+
+  async function userinfo(accessToken: string): Promise<Response> {
+    const url = `${keycloak.url}/realms/provider/protocol/openid-connect/userinfo`;
+    return fetch(url, { headers: { authorization: `Bearer ${accessToken}` } });
+  }
+
+  async function subjectOf(login: string): Promise<string | undefined> {
+    const [found] = (await keycloak.admin('GET', `provider/users?username=${login}&exact=true`)) as { id: string }[];
+    return found?.id;
+  }
+
+  /** Returns the number of sessions that a user has there. A revocation ends the one of its tokens, and may end others. */
+  async function sessionCount({ login }: BrowserUser): Promise<number> {
+    return ((await keycloak.admin('GET', `provider/users/${await subjectOf(login)}/sessions`)) as unknown[]).length;
+  }
+
+  it('is known by its issuer: it takes the pushed request, names itself, and its ID token tells the account', async () => {
+    const callback = await callbackOf(ADA, { returnTo: '/settings' });
+    expect(callback.searchParams.get('iss')).toBe(`${keycloak.url}/realms/provider`);
+    await expect(links.finish(user, callback, { idp })).resolves.toEqual({
+      ...{ idp, account: '', returnTo: '/settings', scopes: ['email', 'openid', 'profile'] },
+      ...{ subject: await subjectOf(ADA.login), name: ADA.login },
+    });
+    const { accessToken, expiresAt } = await linked.getIdpToken(user, idp);
+    // The module counts from the moment in which it sent the code, so it never takes a token for longer than it lives.
+    const { exp = 0, iat = 0 } = decodeJwt(accessToken);
+    expect(expiresAt).toBeLessThanOrEqual(exp);
+    expect(expiresAt).toBeGreaterThan(iat);
+    await expect((await userinfo(accessToken)).json()).resolves.toMatchObject({ preferred_username: ADA.login });
+    await expect(links.finish(user, callback, { idp })).rejects.toMatchObject({ reason: 'unknown_attempt' });
+  });
+
+  it('refreshes at the endpoint that it names', async () => {
+    await link(ADA);
+    const { accessToken, version } = await linked.getIdpToken(user, idp);
+    const fresh = await linked.getIdpToken(user, idp, { rejectedVersion: version });
+    expect(fresh.accessToken).not.toBe(accessToken);
+    expect((await userinfo(fresh.accessToken)).status).toBe(200);
+  });
+
+  it('gives further scopes in addition to those of before', async () => {
+    await link(ADA);
+    await expect(link(ADA, { scopes: ['phone'] })).resolves.toMatchObject({
+      scopes: ['email', 'openid', 'phone', 'profile'],
+    });
+    await expect(linked.getIdpToken(user, idp, { scopes: ['phone'] })).resolves.toBeDefined();
+  });
+
+  it.each([
+    ['the name of another server', { iss: 'https://evil.example' }, 'issuer_mismatch'],
+    ['an empty name', { iss: '' }, 'issuer_mismatch'],
+    ['another code', { code: 'guessed' }, 'provider_error'],
+  ])('is not believed with %s', async (_, changes, reason) => {
+    const callback = await callbackOf(ADA);
+    for (const [name, value] of Object.entries(changes)) callback.searchParams.set(name, value);
+    await expect(links.finish(user, callback, { idp })).rejects.toMatchObject({ reason });
+    await expect(links.list(user)).resolves.toEqual([]);
+  });
+
+  it('refuses the code of another attempt, because it checks the code verifier', async () => {
+    const stolen = (await callbackOf(GRACE)).searchParams.get('code') ?? '';
+    const callback = await callbackOf(ADA);
+    callback.searchParams.set('code', stolen);
+    await expect(links.finish(user, callback, { idp })).rejects.toMatchObject({ reason: 'provider_error' });
+  });
+
+  it('ends the tokens of another account than the connected one, and those of a connection that ends', async () => {
+    const ofAda = await sessionCount(ADA);
+    await link(ADA);
+    const ofGrace = await sessionCount(GRACE);
+    await expect(link(GRACE)).rejects.toMatchObject({ reason: 'account_mismatch' });
+    await until(async () => (await sessionCount(GRACE)) <= ofGrace);
+    const { accessToken } = await linked.getIdpToken(user, idp);
+    await expect((await userinfo(accessToken)).json()).resolves.toMatchObject({ preferred_username: ADA.login });
+    expect(await sessionCount(ADA)).toBe(ofAda + 1);
+
+    const left = await sessionCount(GRACE);
+    await expect(link(GRACE, { replaceAccount: true })).resolves.toMatchObject({ name: GRACE.login });
+    await until(async () => (await sessionCount(ADA)) <= ofAda);
+    expect(await sessionCount(GRACE)).toBe(left + 1);
+    await expect(links.unlink(user, idp)).resolves.toBe(true);
+    await until(async () => (await sessionCount(GRACE)) <= left);
+    await expect(links.list(user)).resolves.toEqual([]);
+  });
 });
 
 describe('Keycloak', () => {

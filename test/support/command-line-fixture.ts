@@ -122,6 +122,7 @@ export async function fillTables(database: TestDatabase, app: INestApplication):
 export async function everySecret(database: TestDatabase, keys: readonly EncryptionKeyOptions[]): Promise<string[]> {
   const texts = await database.query(`SELECT unnest(ARRAY[access_token, refresh_token]) AS text FROM auth_tokens
     UNION SELECT unnest(ARRAY[access_token, refresh_token]) FROM token_revocations
+    UNION SELECT code_verifier FROM link_attempts
     UNION SELECT offline_token FROM offline_tokens UNION SELECT check_text FROM token_keys`);
   const secrets = keys.map((key) => ('secret' in key ? key.secret : key.legacyFernetSecret));
   const sealed = texts.map(({ text }) => String(text)).filter((text) => text !== '');

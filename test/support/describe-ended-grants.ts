@@ -115,7 +115,11 @@ export function describeEndedGrants(rigOf: () => ManagerUnderTest): void {
       ['no list of users', { userIds: 'ada' }, 'must have a list as userIds'],
       ['no date', { endedAfter: 'now' }, 'must have a valid Date as endedAfter'],
       ['an empty code', { errorCode: '' }, 'must have a non-empty text as errorCode'],
-      ['an unknown condition', { userId: 'ada' }, 'has no condition "userId". Use userIds, endedAfter or errorCode'],
+      [
+        'an unknown condition',
+        { userId: 'ada' },
+        'has no condition "userId". Use userIds, accounts, endedAfter or errorCode',
+      ],
     ])('are not looked for with arguments that cannot be meant: %s', async (_, which, rule) => {
       expect(await failureOf(manager.reactivateIdpTokens('acme', which as EndedGrants))).toEqual({
         name: 'InvalidTokenInputError',

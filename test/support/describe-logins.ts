@@ -150,13 +150,14 @@ export function describeLogins(rigOf: () => ManagerUnderTest): void {
   describe('an access token without an expiry', () => {
     /** Stores a pair that the provider issued a while ago. */
     const storeIssued = async (idp: string, secondsAgo: number, refreshToken: string | null) => {
-      const key = { keycloakUserId: user, idp };
+      const key = { keycloakUserId: user, idp, account: '' };
       const cipher = rigOf().get(TokenCipher);
       const pair = {
         accessToken: cipher.seal('access', authTokenLocation(key, 'access_token')),
         refreshToken: refreshToken ? cipher.seal(refreshToken, authTokenLocation(key, 'refresh_token')) : '',
         accessTokenExpiresAt: 0,
         refreshTokenExpiresAt: 0,
+        scopes: null,
         issuedAt: seconds() - secondsAgo,
         mayDropRefreshToken: false,
         isExplicit: true,

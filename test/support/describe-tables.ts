@@ -4,19 +4,20 @@ import { QueryRunnerScope, type SealedToken } from '../../src/index.js';
 import type { ImportRules } from '../../src/storage/auth-tokens/auth-tokens-write.statements.js';
 import { AuthTokensTable } from '../../src/storage/auth-tokens/auth-tokens.table.js';
 import { DisconnectedAccountsTable } from '../../src/storage/disconnected-accounts/disconnected-accounts.table.js';
-import type { SealedTokens } from '../../src/storage/stored-tokens.js';
+import type { ScopedTokens } from '../../src/storage/stored-tokens.js';
 import { TokenRevocationsTable } from '../../src/storage/token-revocations/token-revocations.table.js';
-import type { TokenKey } from '../../src/token-key.js';
+import type { AccountKey } from '../../src/token-key.js';
 import { type ManagerUnderTest, outside } from './manager-under-test.js';
 
 const ISSUED_AT = Math.floor(Date.now() / 1000) - 100;
 
-function pairOf(accessToken: string, refreshToken = ''): SealedTokens {
+function pairOf(accessToken: string, refreshToken = ''): ScopedTokens {
   return {
     accessToken: accessToken as SealedToken,
     refreshToken: refreshToken as SealedToken | '',
     accessTokenExpiresAt: 0,
     refreshTokenExpiresAt: refreshToken ? 4_000_000_000 : 0,
+    scopes: null,
   };
 }
 
@@ -26,7 +27,7 @@ export function describeTables(rigOf: () => ManagerUnderTest): void {
   let disconnected: DisconnectedAccountsTable;
   let revocations: TokenRevocationsTable;
   let scope: QueryRunnerScope;
-  let key: TokenKey;
+  let key: AccountKey;
   let keys = 0;
   const rollback = new Error('rolled back on purpose');
 
@@ -36,10 +37,10 @@ export function describeTables(rigOf: () => ManagerUnderTest): void {
     revocations = rigOf().get(TokenRevocationsTable);
     scope = rigOf().get(QueryRunnerScope);
     // This provider is not configured, so that no revoker takes its pairs up.
-    key = { keycloakUserId: 'user-of-tables', idp: `provider-${++keys}` };
+    key = { keycloakUserId: 'user-of-tables', idp: `provider-${++keys}`, account: '' };
   });
 
-  const store = (pair: SealedTokens, { clientId = 'client', keeps = true } = {}) =>
+  const store = (pair: ScopedTokens, { clientId = 'client', keeps = true } = {}) =>
     table.store(key, pair, clientId || null, keeps);
   const load = async () => {
     const row = await table.load(key);
@@ -139,7 +140,7 @@ export function describeTables(rigOf: () => ManagerUnderTest): void {
       const held = await lease();
       const dead = { ...held, ...verdict, errorCode: 'ACCESS_TOKEN_DEAD', isCertain: true };
       await expect(table.leases.reject(key, dead)).resolves.toBe('ended');
-      const all = { idp: key.idp, userIds: null, endedAfter: null, errorCode: null };
+      const all = { idp: key.idp, userIds: null, accounts: null, endedAfter: null, errorCode: null };
       await expect(table.reactivate(all)).resolves.toBe(1);
       const row = await load();
       expect(row).toMatchObject({
@@ -152,13 +153,19 @@ export function describeTables(rigOf: () => ManagerUnderTest): void {
     it('leaves no rejection behind that was not one when the grant is reactivated', async () => {
       await store(pairOf('a', 'r'));
       await table.leases.reject(key, { ...(await lease({ isRejected: true })), ...verdict });
-      await table.reactivate({ idp: key.idp, userIds: null, endedAfter: null, errorCode: 'invalid_grant' });
+      await table.reactivate({
+        idp: key.idp,
+        userIds: null,
+        accounts: null,
+        endedAfter: null,
+        errorCode: 'invalid_grant',
+      });
       expect(await load()).toMatchObject({ state: 'idle', openLeases: 0, wasRejected: true });
     });
   });
 
   describe('an import', () => {
-    const importPair = (pair: SealedTokens, rules: Partial<ImportRules> = {}, clientId: string | null = 'client') =>
+    const importPair = (pair: ScopedTokens, rules: Partial<ImportRules> = {}, clientId: string | null = 'client') =>
       table.import(
         key,
         { ...pair, issuedAt: ISSUED_AT, mayDropRefreshToken: false, isExplicit: false, ...rules },
@@ -344,8 +351,8 @@ export function describeTables(rigOf: () => ManagerUnderTest): void {
       await table.deleteForRevocation(key, false);
       await store(pairOf('revocable', 'r'));
       await expect(table.deleteForRevocation(key, true)).resolves.toBe(true);
-      const { refreshTokenExpiresAt, accessTokenExpiresAt, ...tokens } = pairOf('revocable', 'r');
-      expect([refreshTokenExpiresAt, accessTokenExpiresAt]).toEqual([4_000_000_000, 0]);
+      const { refreshTokenExpiresAt, accessTokenExpiresAt, scopes, ...tokens } = pairOf('revocable', 'r');
+      expect([refreshTokenExpiresAt, accessTokenExpiresAt, scopes]).toEqual([4_000_000_000, 0, null]);
       expect(await claimed()).toEqual([{ ...key, ...tokens, clientId: 'client', attempts: 1 }]);
     });
 

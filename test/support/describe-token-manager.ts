@@ -9,8 +9,10 @@ import {
   TokenManager,
   type TokensToStore,
 } from '../../src/index.js';
+import { describeAccounts } from './describe-accounts.js';
 import { describeEndedGrants } from './describe-ended-grants.js';
 import { describeLogins } from './describe-logins.js';
+import { describeScopes } from './describe-scopes.js';
 import { describeTables } from './describe-tables.js';
 import { describeTransactions } from './describe-transactions.js';
 import { failureOf } from './failure-of.js';
@@ -534,6 +536,8 @@ clientId, clientSecret and the URLs in identityProviders.acme. The tokens of use
 
     describeLogins(() => rig);
     describeEndedGrants(() => rig);
+    describeAccounts(() => rig);
+    describeScopes(() => rig);
     describeTransactions(() => rig);
     describeTables(() => rig);
   });

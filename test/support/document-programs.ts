@@ -35,19 +35,11 @@ const STAND_INS: Readonly<Record<string, string>> = {
     }`,
   './login.js': `
     import type { CanActivate, ExecutionContext } from '@nestjs/common';
-    import type { IdpTokens } from 'nestjs-idp-tokens';
     export class AuthGuard implements CanActivate {
       canActivate(context: ExecutionContext): boolean {
         context.switchToHttp().getRequest<{ user: { sub: string } }>().user = { sub: 'ada' };
         return true;
       }
-    }
-    export async function redeemCode(url: string, userId: string): Promise<IdpTokens> {
-      const code = new URL(url, 'http://localhost').searchParams.get('code') ?? '';
-      const body = new URLSearchParams({ code, user: userId });
-      const response = await fetch('https://github.com/login/oauth/access_token', { method: 'POST', body });
-      const { access_token, refresh_token } = (await response.json()) as Record<string, string>;
-      return { accessToken: access_token ?? '', refreshToken: refresh_token };
     }`,
 };
 

@@ -27,11 +27,12 @@ export async function startGitHubOverHttp(): Promise<GitHubOverHttp> {
   });
   const user = (authorization = '') =>
     [...live.values()].includes(authorization.replace('Bearer ', ''))
-      ? { status: 200, body: { login: 'ada-at-github' } }
+      ? { status: 200, body: { id: 1815, login: 'ada-at-github' } }
       : { status: 401, body: { message: 'Bad credentials' } };
   const token = (form: URLSearchParams) => {
     const refreshToken = form.get('refresh_token');
-    if (refreshToken === null && form.get('code') !== code) {
+    // The module sends the code with the verifier of the attempt. @see RFC 7636 section 4.5
+    if (refreshToken === null && (form.get('code') !== code || !form.get('code_verifier'))) {
       return { status: 200, body: { error: 'bad_verification_code' } };
     }
     if (refreshToken !== null) {

@@ -14,7 +14,12 @@ import { until } from './until.js';
 
 /** The answer of a provider to a refresh: a pair with its lifetimes in seconds, or a refusal. */
 export type ProviderAnswer =
-  | { readonly accessToken: string; readonly refreshToken?: string; readonly expiresIn?: number }
+  | {
+      readonly accessToken: string;
+      readonly refreshToken?: string;
+      readonly expiresIn?: number;
+      readonly scope?: string;
+    }
   | { readonly status: 400 | 401 | 500 | 503; readonly error?: string };
 
 /** A manager with what the behaviours need around it. The providers `acme`, `github` and `gitlab` are configured. */
@@ -72,8 +77,8 @@ export async function startRealManager(): Promise<ManagerUnderTest> {
   endpoint.answer = async (refreshToken) => {
     const answer = await manager.answer(refreshToken);
     if ('status' in answer) return { status: answer.status, body: { error: answer.error } };
-    const { accessToken, refreshToken: successor, expiresIn } = answer;
-    return { body: { access_token: accessToken, refresh_token: successor, expires_in: expiresIn } };
+    const { accessToken, refreshToken: successor, expiresIn, scope } = answer;
+    return { body: { access_token: accessToken, refresh_token: successor, expires_in: expiresIn, scope } };
   };
   return manager;
 }
@@ -128,9 +133,9 @@ function refuseAll(): ProviderAnswer {
 
 function fromProvider(answer: ProviderAnswer): IdpTokens | RefusedRefresh {
   if (!('status' in answer)) {
-    const { accessToken, refreshToken, expiresIn } = answer;
+    const { accessToken, refreshToken, expiresIn, scope } = answer;
     const accessTokenExpiresAt = expiresIn === undefined ? 0 : Math.floor(Date.now() / 1000) + expiresIn;
-    return { accessToken, refreshToken, accessTokenExpiresAt };
+    return { accessToken, refreshToken, accessTokenExpiresAt, scopes: scope };
   }
   const { status, error: code = `http_${status}` } = answer;
   if (status === 400) return { kind: 'terminal', code };

@@ -7,7 +7,14 @@ import 'reflect-metadata';
 import { Module } from '@nestjs/common';
 import { NestFactory } from '@nestjs/core';
 import { TypeOrmModule } from '@nestjs/typeorm';
-import { TokenKeyRotation, TokenManager, tokensEntities, TokensModule, UsableIdpToken } from 'nestjs-idp-tokens';
+import {
+  AccountLinks,
+  TokenKeyRotation,
+  TokenManager,
+  tokensEntities,
+  TokensModule,
+  UsableIdpToken,
+} from 'nestjs-idp-tokens';
 
 import type { WorkerCall, WorkerRequest, WorkerSettings } from './tokens-worker.js';
 
@@ -50,7 +57,7 @@ async function answer({ id, kind, users, callers = 1, ...demand }: WorkerCall): 
 
 async function answerRequest({ id, service, method, args }: WorkerRequest): Promise<void> {
   const provider = app.get<Record<string, (...args: unknown[]) => Promise<unknown>>>(
-    { TokenManager, TokenKeyRotation }[service],
+    { TokenManager, TokenKeyRotation, AccountLinks }[service],
   );
   try {
     const value = await provider[method]?.(...args);

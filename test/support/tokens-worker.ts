@@ -2,7 +2,7 @@ import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
 
-import type { TokenKeyRotation, TokenManager, TokensModuleOptions } from '../../src/index.js';
+import type { AccountLinks, TokenKeyRotation, TokenManager, TokensModuleOptions } from '../../src/index.js';
 import { poolerOptions, urlUnderTest } from './test-database.js';
 
 /** The settings of a worker. They must be JSON. */
@@ -32,6 +32,7 @@ export interface WorkerCall extends WorkerDemand {
 export interface WorkerServices {
   TokenManager: TokenManager;
   TokenKeyRotation: TokenKeyRotation;
+  AccountLinks: AccountLinks;
 }
 
 /** A call of any method. */

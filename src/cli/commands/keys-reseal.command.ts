@@ -2,13 +2,14 @@ import { InvalidArgumentError, Option } from 'commander';
 
 import { DEFAULT_BATCH_SIZE, DEFAULT_ROWS_PER_SECOND, type ResealResult } from '../../key-rotation/reseal-walk.js';
 import { TokenKeyRotation } from '../../key-rotation/token-key-rotation.js';
-import type { TokensError } from '../../tokens.errors.js';
+import type { TokensError } from '../../tokens-error.js';
 import { TokenStoreUnavailableError } from '../../tokens.errors.js';
 import type { CliCommand } from '../cli-command.js';
 import type { CliContext } from '../cli-context.js';
 import { CliError } from '../cli.errors.js';
 import { exitCodeOf } from '../error-report.js';
 import { ProgressLines } from '../progress-lines.js';
+import { nameOfConnection } from '../stored-states.js';
 import { renderTable, wrap } from '../text-layout.js';
 
 const UNLIMITED = 'unlimited';
@@ -85,13 +86,7 @@ function describe(
       headers: ['table', 'user', 'provider', 'column', 'key'],
       rows: unreadable
         .slice(0, LISTED)
-        .map(({ table, keycloakUserId, idp, column, keyId }) => [
-          table,
-          keycloakUserId,
-          idp,
-          column,
-          keyId ?? '(none)',
-        ]),
+        .map((each) => [each.table, each.keycloakUserId, nameOfConnection(each), each.column, each.keyId ?? '(none)']),
     },
     columns,
   );

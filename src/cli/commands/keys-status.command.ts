@@ -51,13 +51,16 @@ export async function readKeys(context: CliContext): Promise<KeysReport> {
 
 /** Returns the keys as a table, and what is wrong with them. */
 export function describeKeys({ isRingKnown, keys, legacyTexts, faults }: KeysReport, columns: number): string {
+  // An attempt to link an account lives for minutes, so most of the time its column would be empty.
+  const counts = [...keys.map(({ texts }) => texts), legacyTexts];
+  const tables = SEALED_TABLES.filter((each) => each !== 'link_attempts' || counts.some((texts) => texts[each] > 0));
   const table = renderTable(
     {
-      headers: ['key', 'state', ...SEALED_TABLES],
+      headers: ['key', 'state', ...tables],
       rows: [
-        ...keys.map((key) => [key.id, stateOf(key, isRingKnown), ...SEALED_TABLES.map((each) => key.texts[each])]),
-        ...(SEALED_TABLES.some((each) => legacyTexts[each] > 0)
-          ? [['(none)', 'legacy', ...SEALED_TABLES.map((each) => legacyTexts[each])]]
+        ...keys.map((key) => [key.id, stateOf(key, isRingKnown), ...tables.map((each) => key.texts[each])]),
+        ...(tables.some((each) => legacyTexts[each] > 0)
+          ? [['(none)', 'legacy', ...tables.map((each) => legacyTexts[each])]]
           : []),
       ],
     },

@@ -3,7 +3,7 @@ import { checkUserId } from '../../token-input.js';
 import type { CliCommand } from '../cli-command.js';
 import { CliError } from '../cli.errors.js';
 import { ExitCode } from '../exit-code.js';
-import { KEYCLOAK_OFFLINE, nameOfState, overviewOf } from '../stored-states.js';
+import { KEYCLOAK_OFFLINE, nameOfConnection, nameOfState, overviewOf } from '../stored-states.js';
 import { renderFields, wrap } from '../text-layout.js';
 
 /** What is stored of one user, without what is sealed. */
@@ -18,7 +18,7 @@ export interface UserReport {
 /** Shows the connections of one user. It changes nothing. */
 export const showCommand: CliCommand = {
   name: 'show',
-  summary: "Show one user's connections: states, times, versions and key ids.",
+  summary: "Show one user's connections: accounts, scopes, states, times, versions and key ids.",
   arguments: { '<user>': 'the user id', '[idp]': 'the name of the provider; without it, everything of the user' },
   examples: ['idp-tokens show user-1', 'idp-tokens show user-1 github --json'],
   needs: 'database',
@@ -57,11 +57,13 @@ function describe(report: UserReport, columns: number): string {
     wrap(`user "${user}"`, columns, '  '),
     ...connections.map((each) => describeConnection(each, columns)),
     ...(offlineToken ? [describeConnection(offlineToken, columns)] : []),
-    ...disconnected.map(({ idp, at }) => wrap(`${idp}: the user disconnected the account at ${at}`, columns, '  ')),
-    ...waitingRevocations.map(({ idp, rows, oldestAt, cause }) =>
+    ...disconnected.map((each) =>
+      wrap(`${nameOfConnection(each)}: the user disconnected the account at ${each.at}`, columns, '  '),
+    ),
+    ...waitingRevocations.map(({ rows, oldestAt, cause, ...each }) =>
       wrap(
-        `${idp}: ${rows} deleted ${rows === 1 ? 'pair waits' : 'pairs wait'} to be revoked since ${oldestAt}` +
-          (cause === null ? '' : `, last failure ${cause}`),
+        `${nameOfConnection(each)}: ${rows} deleted ${rows === 1 ? 'pair waits' : 'pairs wait'} to be revoked since ` +
+          `${oldestAt}${cause === null ? '' : `, last failure ${cause}`}`,
         columns,
         '  ',
       ),
@@ -77,6 +79,10 @@ function describeConnection(row: StoredConnection, columns: number): string {
   return renderFields(
     [
       ['provider', row.idp || KEYCLOAK_OFFLINE],
+      ...optional('account', row.account || null),
+      ...optional('subject', row.subject),
+      ...optional('name', row.name),
+      ...optional('scopes', row.scopes && (row.scopes.join(' ') || 'none')),
       ['state', state],
       ...(isOffline ? [] : ([['access token', expiryOf(row.accessTokenExpiresAt)]] as [string, string][])),
       ['refresh token', row.hasRefreshToken ? expiryOf(row.refreshTokenExpiresAt, isOffline) : 'none'],

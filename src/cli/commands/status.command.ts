@@ -1,6 +1,6 @@
 import type { OutboxCount, StateCount } from '../../storage/overview/overview.statements.js';
 import type { CliCommand } from '../cli-command.js';
-import { KEYCLOAK_OFFLINE, nameOfState, overviewOf } from '../stored-states.js';
+import { KEYCLOAK_OFFLINE, nameOfConnection, nameOfState, overviewOf } from '../stored-states.js';
 import { renderTable, wrap } from '../text-layout.js';
 import { describeKeys, type KeysReport, readKeys } from './keys-status.command.js';
 
@@ -20,6 +20,8 @@ interface OldestFailure {
   readonly at: string;
   readonly user: string;
   readonly idp: string;
+  /** Empty for the default account, and for a Keycloak offline token. */
+  readonly account: string;
   readonly cause: string | null;
 }
 
@@ -72,7 +74,7 @@ function describe({ pairs, offlineTokens, outbox, keys, oldestFailure }: StatusR
     '',
     oldestFailure
       ? wrap(
-          `Oldest failure: ${oldestFailure.at}, user "${oldestFailure.user}" at ${oldestFailure.idp}: ` +
+          `Oldest failure: ${oldestFailure.at}, user "${oldestFailure.user}" at ${nameOfConnection(oldestFailure)}: ` +
             `${oldestFailure.cause ?? 'unknown'}.`,
           columns,
           '  ',

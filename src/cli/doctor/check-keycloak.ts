@@ -2,7 +2,7 @@ import { KeycloakClient } from '../../keycloak/keycloak-client.js';
 import type { KeycloakMetadata } from '../../keycloak/keycloak-metadata.js';
 import type { KeycloakRealm } from '../../keycloak/keycloak-realm.js';
 import { verifyingKeysIn } from '../../keycloak/verifying-keys.js';
-import { TokensError } from '../../tokens.errors.js';
+import { TokensError } from '../../tokens-error.js';
 import { impossibleToken, isEncrypted } from './check-providers.js';
 import type { DoctorContext } from './doctor-context.js';
 import { type Finding, findingsOf } from './finding.js';

@@ -10,6 +10,7 @@ const NEEDED: Readonly<Record<string, readonly string[]>> = {
   offline_tokens: ['SELECT', 'INSERT', 'UPDATE', 'DELETE'],
   token_revocations: ['SELECT', 'INSERT', 'UPDATE', 'DELETE'],
   disconnected_accounts: ['SELECT', 'INSERT', 'UPDATE', 'DELETE'],
+  link_attempts: ['SELECT', 'INSERT', 'UPDATE', 'DELETE'],
   token_keys: ['SELECT', 'INSERT', 'UPDATE'],
 };
 

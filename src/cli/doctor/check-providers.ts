@@ -11,6 +11,8 @@ import { type Finding, findingsOf } from './finding.js';
 export const PROVIDER_DEADLINE_MS = 15_000;
 const LATE = { kind: 'ambiguous', code: 'TIMEOUT' } as const;
 const CERTIFICATE = /CERT|SELF_SIGNED|UNABLE_TO_|^ERR_(SSL|TLS)_|^EPROTO$|HOSTNAME_MISMATCH/;
+/** The codes of an issuer whose metadata the module cannot use. */
+const UNUSABLE_METADATA = /^(OTHER_ISSUER|NO_TOKEN_ENDPOINT|UNUSABLE_\w+)$/;
 
 /**
  * Does each provider answer, and does it accept the client? It asks for a refresh with a random token that no provider
@@ -33,9 +35,11 @@ export function impossibleToken(): string {
   return `doctor${randomBytes(32).toString('hex')}`;
 }
 
+/** Returns the token endpoint, or the issuer that names it. */
 function endpointOf(provider: IdentityProvider): string | undefined {
   if (!(provider instanceof OAuth2Provider)) return undefined;
-  const endpoint: unknown = Reflect.get(provider.toJSON(), 'tokenEndpoint');
+  const options = provider.toJSON();
+  const endpoint: unknown = Reflect.get(options, 'tokenEndpoint') ?? Reflect.get(options, 'issuer');
   return typeof endpoint === 'string' ? endpoint : undefined;
 }
 
@@ -98,6 +102,12 @@ function refusedFinding(
     return warning(
       `${place} answers ${code}, which tells nothing about the client.`,
       'Look at the next refresh of a user. If users of deleted grants get it too, see terminalErrorCodes.',
+    );
+  }
+  if (UNUSABLE_METADATA.test(code)) {
+    return fault(
+      `${place} names no token endpoint that the module can use (${code}).`,
+      `Correct the issuer in ${options}, or name the tokenEndpoint there.`,
     );
   }
   if (code === 'http_404' || code === 'http_405') {

@@ -1,5 +1,6 @@
 import type { TextsOfRow } from '../../storage/sealed-texts/sealed-texts.statements.js';
 import { SEALED_TABLES, type SealedTable } from '../../storage/sealed-texts/sealed-texts.table.js';
+import { accountInWords } from '../../token-key.js';
 import type { DoctorContext } from './doctor-context.js';
 import { type Finding, findingsOf } from './finding.js';
 
@@ -26,10 +27,10 @@ export async function checkSample({ texts, sealer }: DoctorContext): Promise<Fin
 function closedFinding(table: SealedTable, closed: readonly TextsOfRow[], sampled: number): Finding {
   const named = closed
     .slice(0, NAMED_ROWS)
-    .map(({ id, keycloakUserId, idp }) =>
+    .map((row) =>
       table === 'offline_tokens'
-        ? `user "${keycloakUserId}"`
-        : `row ${id} of user "${keycloakUserId}", provider "${idp}"`,
+        ? `user "${row.keycloakUserId}"`
+        : `row ${row.id} of user "${row.keycloakUserId}", provider "${row.idp}"${accountInWords(row)}`,
     );
   const more = closed.length > NAMED_ROWS ? `; and ${closed.length - NAMED_ROWS} more` : '';
   return fault(

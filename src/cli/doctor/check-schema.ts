@@ -46,8 +46,9 @@ function driftFindings(broken: readonly string[], harmless: readonly string[], i
     found.push(
       drift.warning(
         sentence(harmless),
-        'Every call works. Make the table as the migrations do: for example ALTER TABLE … SET (fillfactor = 80), and ' +
-          'then VACUUM FULL or pg_repack for the rows that are there.',
+        'Every call works with the rows that are there. Make the table as the migrations do: for example ALTER TABLE … ' +
+          'SET (fillfactor = 80), and then VACUUM FULL or pg_repack. Drop an index that refuses a second account before ' +
+          'you name accounts.',
       ),
     );
   }

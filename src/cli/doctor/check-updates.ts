@@ -9,7 +9,16 @@ const MIGRATE = 'Run idp-tokens migrate, and then the doctor again.';
 /** The tables whose rows a refresh updates in place. */
 const REFRESHED = ['auth_tokens', 'offline_tokens'];
 /** The columns that no refresh changes. An index may have them, and columns of the host. */
-const CONSTANT = ['id', 'user_id', 'keycloak_user_id', 'identity_provider', 'created_at'];
+const CONSTANT = [
+  'id',
+  'user_id',
+  'keycloak_user_id',
+  'identity_provider',
+  'account',
+  'subject',
+  'account_name',
+  'created_at',
+];
 /** Before so many updates, and so many dead rows, a share says nothing. */
 const ENOUGH_UPDATES = 1000;
 const ENOUGH_DEAD_ROWS = 1000;

@@ -1,5 +1,5 @@
 import { sqlStateOf, translateDriverError } from '../../postgres/driver-error.js';
-import { TokensError } from '../../tokens.errors.js';
+import { TokensError } from '../../tokens-error.js';
 import { within } from '../../within.js';
 import type { DoctorContext, KnownConfiguration } from './doctor-context.js';
 import { type Finding, findingsOf } from './finding.js';

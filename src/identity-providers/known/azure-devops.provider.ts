@@ -2,7 +2,7 @@ import { IsNotEmpty, IsOptional, IsString } from 'class-validator';
 
 import { endpoint, IsBaseUrl } from '../../oauth-http/endpoint-url.js';
 import { providerKind } from '../provider-kind.js';
-import { describedProvider, KnownProviderSettings } from '../provider.options.js';
+import { describedProvider, KnownProviderSettings, unlessMoved } from '../provider.options.js';
 
 /** The resource id of Azure DevOps, which is the same in every tenant, and the scope of a refresh token. */
 const AZURE_DEVOPS_SCOPE = '499b84ac-1321-427f-aa17-267ca6975798/.default offline_access';
@@ -39,6 +39,11 @@ export const azureDevOps = providerKind(AzureDevOpsSettings, (options) => {
   return describedProvider(options, {
     clientAuthentication: 'client_secret_post',
     tokenEndpoint: options.tokenEndpoint ?? endpoint(authority, `/${encodeURIComponent(tenant)}/oauth2/v2.0/token`),
+    authorizationEndpoint: unlessMoved(
+      { tokenEndpoint: options.tokenEndpoint, baseUrl: options.authority },
+      endpoint(authority, `/${encodeURIComponent(tenant)}/oauth2/v2.0/authorize`),
+    ),
+    scopes: (options.scope ?? AZURE_DEVOPS_SCOPE).split(' '),
     refreshParameters: { scope: options.scope ?? AZURE_DEVOPS_SCOPE },
     policy: { replayWindowMs: 86_400_000, oldAccessTokenSurvives: true },
   });

@@ -22,6 +22,7 @@ export const bitbucketDataCenter = providerKind(BitbucketDataCenterSettings, (op
     clientAuthentication: 'client_secret_post',
     tokenEndpoint: options.tokenEndpoint ?? endpoint(baseUrl, '/rest/oauth2/latest/token'),
     revocation: options.revocationEndpoint ?? endpoint(baseUrl, '/rest/oauth2/latest/revoke'),
+    authorizationEndpoint: endpoint(baseUrl, '/rest/oauth2/latest/authorize'),
     policy: { refreshEndsAccessToken: true },
   });
 });

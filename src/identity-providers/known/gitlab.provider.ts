@@ -1,8 +1,9 @@
 import { IsOptional } from 'class-validator';
 
 import { bearerRequest } from '../../oauth-http/authorization.js';
-import { endpoint, IsBaseUrl, IsEndpoint } from '../../oauth-http/endpoint-url.js';
+import { endpoint, IsBaseUrl } from '../../oauth-http/endpoint-url.js';
 import { lifeByStatus } from '../access-token-question.js';
+import { readUsualAccount } from '../code-flow.js';
 import { providerKind } from '../provider-kind.js';
 import { describedProvider, RevocableProviderSettings, unlessMoved } from '../provider.options.js';
 
@@ -13,17 +14,23 @@ export class GitLabSettings extends RevocableProviderSettings {
   @IsOptional()
   @IsBaseUrl()
   baseUrl?: string;
-
-  /** The redirect URI that the module sends with each refresh. Some GitLab versions require it. */
-  @IsOptional()
-  @IsEndpoint()
-  redirectUri?: string;
 }
+
+/**
+ * The scopes that contain others.
+ *
+ * @see https://docs.gitlab.com/security/tokens/access_token_scopes/
+ */
+const IMPLIED_SCOPES = {
+  api: ['read_api', 'write_repository', 'write_registry'],
+  read_api: ['read_user', 'read_registry'],
+  write_repository: ['read_repository'],
+};
 
 /**
  * GitLab.com or a self-managed GitLab, also below a path. A refresh ends the old pair at once. GitLab versions that
  * leave `expires_in` out issue access tokens of two hours too. GitLab answers 200 about an access token that works, and
- * 401 about every other.
+ * 401 about every other. The module also sends the redirect URI with each refresh, because some versions require it.
  *
  * @see https://docs.gitlab.com/api/oauth2/
  */
@@ -37,8 +44,14 @@ export const gitLab = providerKind(GitLabSettings, (options) => {
     question: tokenInfo
       ? { request: (accessToken) => bearerRequest(tokenInfo, accessToken), meaning: lifeByStatus(401) }
       : undefined,
+    authorizationEndpoint: unlessMoved(options, endpoint(baseUrl, '/oauth/authorize')),
+    accountQuestion: unlessMoved(options, {
+      request: (accessToken: string) => bearerRequest(endpoint(baseUrl, '/api/v4/user'), accessToken),
+      read: readUsualAccount, // `id` and `username`
+    }),
     refreshParameters: redirectUri ? { redirect_uri: redirectUri } : undefined,
     assumedLifetimeSeconds: 7200,
+    impliedScopes: IMPLIED_SCOPES,
     policy: { refreshEndsAccessToken: true },
   });
 });

@@ -9,7 +9,7 @@ import {
   rejectConflicts,
   type TableGap,
 } from './table-shape.js';
-import { ADOPTED_AUTH_TOKENS, ADOPTED_OFFLINE_TOKENS, serves } from './token-tables.js';
+import { ADOPTED_AUTH_TOKENS, ADOPTED_OFFLINE_TOKENS, INDEX_WITHOUT_ACCOUNT, serves } from './token-tables.js';
 
 const LIMITED = /^character( varying)?\(\d+\)$/;
 
@@ -35,7 +35,7 @@ export class CreateTokenTables1763942400000 implements MigrationInterface {
     rejectConflicts(gaps);
     for (const gap of gaps) {
       await widen(queryRunner, gap);
-      await completeTable(queryRunner, gap);
+      await completeTable(queryRunner, withoutReplacedIndex(gap));
       if (gap.exists) continue;
       const { name } = gap.shape;
       const primaryKey = `CONSTRAINT ${name}_pkey ON ${tablePath(queryRunner, name)}`;
@@ -62,6 +62,16 @@ export class CreateTokenTables1763942400000 implements MigrationInterface {
         END $$`);
     }
   }
+}
+
+/**
+ * Returns the gap without the index that the next migration replaces, if the table has accounts already. TypeORM's
+ * `synchronize` may have created such a table, and two accounts of a user may be in it.
+ */
+function withoutReplacedIndex(gap: TableGap): TableGap {
+  if (!gap.columns.some(({ name }) => name === 'account')) return gap;
+  const indexes = Object.entries(gap.missing.indexes).filter(([name]) => name !== INDEX_WITHOUT_ACCOUNT.name);
+  return { ...gap, missing: { ...gap.missing, indexes: Object.fromEntries(indexes) } };
 }
 
 function canBeAdopted(found: FoundColumn, wanted: ColumnShape): boolean {

@@ -10,9 +10,10 @@ export interface StatementRecording {
   end(): void;
 }
 
-const TABLES = [AUTH_TOKENS, OFFLINE_TOKENS, ...OWN_TABLES].map(({ name }) => name);
+const TABLES = [AUTH_TOKENS, OFFLINE_TOKENS, ...OWN_TABLES];
 const READS = /^\s*(SELECT|SHOW)\b/i;
 const INSERTS = /^\s*INSERT\b/i;
+const DROPS = /^\s*DROP\b/i;
 
 /**
  * Records the statements of migrations. The query runner executes what reads, and what is about a table that does not
@@ -20,7 +21,7 @@ const INSERTS = /^\s*INSERT\b/i;
  * that would lock the table, and can rewrite it. No migration of this module depends on such a change of an earlier one.
  */
 export async function recordStatements(queryRunner: QueryRunner): Promise<StatementRecording> {
-  const paths = TABLES.map((table) => tablePath(queryRunner, table));
+  const paths = TABLES.map(({ name }) => tablePath(queryRunner, name));
   const existing = (await queryRunner.query(
     'SELECT path FROM unnest($1::text[]) AS path WHERE to_regclass(path) IS NOT NULL',
     [paths],
@@ -30,8 +31,8 @@ export async function recordStatements(queryRunner: QueryRunner): Promise<Statem
   const record = (text: string, parameters?: unknown[], isStructured?: boolean): Promise<unknown> => {
     const isRead = READS.test(text);
     if (!isRead) statements.push(withValues(text, parameters ?? []));
-    // A sequence keeps a number that an insert has taken, also after the rollback.
-    const isSkipped = INSERTS.test(text) || existing.some(({ path }) => text.includes(path));
+    // A sequence keeps a number that an insert has taken, also after the rollback. A drop of an index locks the table.
+    const isSkipped = INSERTS.test(text) || DROPS.test(text) || existing.some(({ path }) => text.includes(path));
     if (!isRead && isSkipped) return Promise.resolve(isStructured ? { raw: [], records: [], affected: 0 } : []);
     return query(text, parameters, isStructured);
   };

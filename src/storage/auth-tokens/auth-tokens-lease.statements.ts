@@ -1,6 +1,6 @@
-import type { TokenKey } from '../../token-key.js';
+import type { AccountKey } from '../../token-key.js';
 import { leaseStatements, type LeaseStatements } from '../leases/lease.statements.js';
-import type { SealedTokens } from '../stored-tokens.js';
+import type { ScopedTokens } from '../stored-tokens.js';
 import { type AuthTokensRow, KEY_COLUMNS, readRow, TOKEN_COLUMNS } from './auth-tokens-row.js';
 
 /**
@@ -8,7 +8,7 @@ import { type AuthTokensRow, KEY_COLUMNS, readRow, TOKEN_COLUMNS } from './auth-
  *
  * @param table quoted path of the table
  */
-export function authTokensLeases(table: string): LeaseStatements<TokenKey, SealedTokens, AuthTokensRow> {
+export function authTokensLeases(table: string): LeaseStatements<AccountKey, ScopedTokens, AuthTokensRow> {
   return leaseStatements({
     label: 'tokens',
     content: 'tokens',
@@ -20,6 +20,7 @@ export function authTokensLeases(table: string): LeaseStatements<TokenKey, Seale
       { column: 'refresh_token', type: 'text', parameter: 'refreshToken' },
       { column: 'access_token_expires_at', type: 'bigint', parameter: 'accessTokenExpiresAt' },
       { column: 'refresh_token_expires_at', type: 'bigint', parameter: 'refreshTokenExpiresAt' },
+      { column: 'scopes', type: 'text', parameter: 'scopes' },
     ],
     droppedRefreshToken: { refresh_token: "''", refresh_token_expires_at: '0' },
     columns: TOKEN_COLUMNS,

@@ -1,7 +1,7 @@
 import type { QueryResultRow } from 'pg';
 
 import { defineStatement, type Statement } from '../../postgres/statement.js';
-import type { TokenKey } from '../../token-key.js';
+import type { AccountKey } from '../../token-key.js';
 import type { Columns } from '../leases/lease.statements.js';
 import { leaseColumns } from '../leases/leased-row.js';
 import {
@@ -14,16 +14,23 @@ import {
   TOKEN_COLUMNS,
 } from './auth-tokens-row.js';
 
+/** The keys of these users at one provider, all with the same account. */
+export interface UsersOfOneIdp {
+  readonly users: readonly string[];
+  readonly idp: string;
+  readonly account: string;
+}
+
 /**
- * The lookups of one kind of row: by one key, by users of one provider, and by any keys. They return rows unread, and
+ * The lookups of one kind of row: by one key, by users of one provider and account, and by any keys. They return rows unread, and
  * `read` reads a row.
  */
 export interface Lookups<Row> {
-  readonly one: Statement<TokenKey, QueryResultRow>;
+  readonly one: Statement<AccountKey, QueryResultRow>;
   /** Each row also has `keycloak_user_id`. */
-  readonly ofOneIdp: Statement<{ users: readonly string[]; idp: string }, QueryResultRow>;
+  readonly ofOneIdp: Statement<UsersOfOneIdp, QueryResultRow>;
   /** Each row also has the `position` of its key. */
-  readonly ofMany: Statement<Columns<TokenKey>, QueryResultRow>;
+  readonly ofMany: Statement<Columns<AccountKey>, QueryResultRow>;
   readonly read: (row: QueryResultRow) => Row;
 }
 
@@ -34,6 +41,8 @@ export interface AuthTokensLookups {
    */
   readonly accessTokens: Lookups<AccessTokenRow>;
   readonly rows: Lookups<AuthTokensRow>;
+  /** Returns the accounts of a user at a provider that have a row, sorted. */
+  readonly accounts: Statement<Omit<AccountKey, 'account'>, string>;
 }
 
 const ACTION = 'load tokens';
@@ -63,7 +72,7 @@ export function authTokensLookups(table: string): AuthTokensLookups {
       isRepeatable: true,
       text: `SELECT stored.keycloak_user_id, ${selected} FROM ${table} AS stored
         WHERE stored.keycloak_user_id = ANY((SELECT $users::text[])::text[]) AND stored.identity_provider = $idp
-          AND ${condition}`,
+          AND stored.account = $account AND ${condition}`,
       read: unread,
     }),
     // For any keys. `ofOneIdp` is faster for users of one provider.
@@ -72,10 +81,10 @@ export function authTokensLookups(table: string): AuthTokensLookups {
       action: ACTION,
       isRepeatable: true,
       text: `SELECT asked.position, ${selected}
-        FROM unnest((SELECT $keycloakUserId::text[]), (SELECT $idp::text[])) WITH ORDINALITY
-          AS asked (keycloak_user_id, identity_provider, position)
+        FROM unnest((SELECT $keycloakUserId::text[]), (SELECT $idp::text[]), (SELECT $account::text[])) WITH ORDINALITY
+          AS asked (keycloak_user_id, identity_provider, account, position)
         JOIN ${table} AS stored ON stored.keycloak_user_id = asked.keycloak_user_id
-          AND stored.identity_provider = asked.identity_provider
+          AND stored.identity_provider = asked.identity_provider AND stored.account = asked.account
         WHERE ${condition}`,
       read: unread,
     }),
@@ -91,6 +100,14 @@ export function authTokensLookups(table: string): AuthTokensLookups {
       readAccessToken,
     ),
     rows: lookups('load', `stored.id::text AS row_id, ${leaseColumns('stored')}, ${TOKEN_COLUMNS}`, 'true', readRow),
+    accounts: defineStatement({
+      label: 'list_accounts',
+      action: ACTION,
+      isRepeatable: true,
+      text: `SELECT stored.account FROM ${table} AS stored
+        WHERE stored.keycloak_user_id = $keycloakUserId AND stored.identity_provider = $idp ORDER BY stored.account`,
+      read: ({ account }) => String(account),
+    }),
   };
 }
 

@@ -3,14 +3,14 @@ import type { QueryResultRow } from 'pg';
 import type { SealedToken } from '../../sealing/sealed-token.js';
 import { type LeasedRow, readLeasedRow } from '../leases/leased-row.js';
 import { keyCondition } from '../leases/leased-table-shape.js';
-import type { StoredTokens } from '../stored-tokens.js';
+import type { RowTokens } from '../stored-tokens.js';
 
 /**
  * The part of a row that a caller needs when its access token is fresh. Times are distances from the moment at which
  * the row was read. The row does not have this moment, because the caller uses the row at once.
  */
 export interface AccessTokenRow {
-  readonly tokens: Pick<StoredTokens, 'accessToken' | 'accessTokenExpiresAt' | 'version'>;
+  readonly tokens: Pick<RowTokens, 'accessToken' | 'accessTokenExpiresAt' | 'version' | 'scopes'>;
   /** Epoch seconds of the database at which the provider issued the pair. */
   readonly issuedAt: number;
   readonly issuedSecondsAgo: number;
@@ -24,31 +24,61 @@ export interface AccessTokenRow {
 
 /** A stored pair with the state of its refresh. */
 export interface AuthTokensRow extends AccessTokenRow, LeasedRow {
-  readonly tokens: StoredTokens;
+  readonly tokens: RowTokens;
   readonly hasRefreshToken: boolean;
   /** Seconds until the refresh token expires; negative when it has expired, Infinity when it never expires. */
   readonly refreshTokenValidForSeconds: number;
 }
 
-/** The columns of a {@link TokenKey}, each with its parameter. */
+/** The columns of a {@link AccountKey}, each with its parameter. */
 export const KEY_COLUMNS = [
   { column: 'keycloak_user_id', type: 'text', parameter: 'keycloakUserId' },
   { column: 'identity_provider', type: 'text', parameter: 'idp' },
+  { column: 'account', type: 'text', parameter: 'account' },
 ] as const;
 
-/** The condition that names the row of a {@link TokenKey}, of the alias `stored`. */
+/** The condition that names the row of a {@link AccountKey}, of the alias `stored`. */
 export const KEY_CONDITION = keyCondition({ key: KEY_COLUMNS }, 'stored');
+
+/**
+ * Selects the row of a {@link AccountKey} and, on a condition, the other rows of the user that have the same account at
+ * the provider, all of the alias `stored`, and locks them in one order. A provider may end all tokens of an account when
+ * one of them is revoked. So a statement that notes a pair for revocation must know whether another row needs the
+ * account. Without the locks each of two statements would leave the revocation to the other one.
+ *
+ * @param table quoted path of the table
+ */
+export function lockedRows(
+  table: string,
+  {
+    columns = '',
+    onlyIf = '',
+    othersIf,
+  }: { readonly columns?: string; readonly onlyIf?: string; readonly othersIf: string },
+): string {
+  return `SELECT stored.id, stored.account, stored.subject${columns} FROM ${table} AS stored
+           WHERE stored.keycloak_user_id = $keycloakUserId AND stored.identity_provider = $idp${onlyIf}
+             AND (stored.account = $account OR ${othersIf} AND stored.subject =
+               (SELECT own.subject FROM ${table} AS own WHERE ${keyCondition({ key: KEY_COLUMNS }, 'own')}))
+           ORDER BY stored.account FOR NO KEY UPDATE`;
+}
+
+/** Whether one of the locked rows has the same account at the provider as this row. A null subject is of no other row. */
+export function isHeldElsewhere(row: string): string {
+  return `EXISTS (SELECT FROM locked AS other WHERE other.account <> $account AND other.subject = ${row}.subject)`;
+}
 
 /** The columns of the pair, for the alias `stored`. */
 export const TOKEN_COLUMNS = `stored.access_token, stored.refresh_token, stored.access_token_expires_at,
-  stored.refresh_token_expires_at`;
+  stored.refresh_token_expires_at, stored.scopes`;
 
 /**
- * The columns that {@link readAccessToken} reads, for the alias `stored`. The numbers share one column, because a
- * column for each makes a single read 5 % slower.
+ * The columns that {@link readAccessToken} reads, for the alias `stored`. The numbers and the scopes share one
+ * column, because a column for each makes a single read 5 % slower. If the scopes are NULL, `concat_ws` leaves them out
+ * with the space before them.
  */
 export const ACCESS_TOKEN_COLUMNS = `stored.access_token, concat_ws(' ', stored.token_version, stored.access_token_expires_at,
-  date_part('epoch', stored.issued_at), date_part('epoch', clock_timestamp())) AS version_and_times`;
+  date_part('epoch', stored.issued_at), date_part('epoch', clock_timestamp()), stored.scopes) AS version_and_times`;
 
 /** Reads the columns of {@link TOKEN_COLUMNS} and of a leased row. */
 export function readRow(row: QueryResultRow): AuthTokensRow {
@@ -77,9 +107,11 @@ export function readAccessToken(row: QueryResultRow): AccessTokenRow {
   const version = text.slice(0, versionEnd);
   const accessTokenExpiresAt = Number(text.slice(versionEnd + 1, expiryEnd));
   const issuedAt = Number(text.slice(expiryEnd + 1, issueEnd));
-  const present = Number(text.slice(issueEnd + 1));
+  const presentEnd = text.indexOf(' ', issueEnd + 1);
+  const present = Number(presentEnd < 0 ? text.slice(issueEnd + 1) : text.slice(issueEnd + 1, presentEnd));
+  const scopes = presentEnd < 0 ? null : text.slice(presentEnd + 1);
   return {
-    tokens: { accessToken: row.access_token as SealedToken, accessTokenExpiresAt, version },
+    tokens: { accessToken: row.access_token as SealedToken, accessTokenExpiresAt, version, scopes },
     issuedAt,
     issuedSecondsAgo: present - issuedAt,
     accessTokenExpiresAt,
@@ -111,13 +143,14 @@ export function withAssumedLifetime<Row extends AccessTokenRow & { readonly hasR
 }
 
 /** Reads the columns of {@link TOKEN_COLUMNS} and `token_version`. */
-export function readTokens(row: QueryResultRow): StoredTokens {
+export function readTokens(row: QueryResultRow): RowTokens {
   return {
     accessToken: row.access_token as SealedToken,
     refreshToken: row.refresh_token as SealedToken | '',
     accessTokenExpiresAt: Number(row.access_token_expires_at),
     refreshTokenExpiresAt: Number(row.refresh_token_expires_at),
     version: String(row.token_version),
+    scopes: row.scopes as string | null,
   };
 }
 

@@ -1,12 +1,20 @@
 import type { QueryResultRow } from 'pg';
 
 import { defineStatement, noColumns, type Statement } from '../../postgres/statement.js';
-import type { TokenKey } from '../../token-key.js';
+import type { AccountKey } from '../../token-key.js';
 import type { Columns } from '../leases/lease.statements.js';
-import { CLEAR_STATE, keyCondition, RESET, type Stamp } from '../leases/leased-table-shape.js';
+import { keyCondition, RESET, type Stamp } from '../leases/leased-table-shape.js';
 import { ACCESS_TOKEN_DEAD } from '../leases/leased.entity.js';
-import type { SealedTokens, StoredTokens } from '../stored-tokens.js';
-import { KEY_COLUMNS, KEY_CONDITION, readTokens, TOKEN_COLUMNS } from './auth-tokens-row.js';
+import type { RowTokens, ScopedTokens } from '../stored-tokens.js';
+import {
+  isHeldElsewhere,
+  KEY_COLUMNS,
+  KEY_CONDITION,
+  lockedRows,
+  readTokens,
+  TOKEN_COLUMNS,
+} from './auth-tokens-row.js';
+import { lacksRefreshToken, ownValue, storedPair, type Value } from './stored-pair.js';
 
 /** What an import knows of the copy that another system has of a pair. */
 export interface ImportRules {
@@ -29,20 +37,21 @@ export interface Disconnection {
 export interface Reactivation {
   readonly idp: string;
   readonly userIds: readonly string[] | null;
+  readonly accounts: readonly string[] | null;
   readonly endedAfter: Date | null;
   readonly errorCode: string | null;
 }
 
 /** A pair to store, with everything that the statement needs. */
-export type PairToStore = TokenKey &
-  SealedTokens &
+export type PairToStore = AccountKey &
+  ScopedTokens &
   Stamp & {
     /** Whether a pair without a refresh token keeps the stored refresh token. */
     readonly keepsRefreshToken: boolean;
   };
 
-/** Returns the SQL of a value to store, by its column and by its parameter. */
-type Value = (column: string, parameter: string) => string;
+/** A store does not say whose the tokens are at the provider. */
+const NO_ACCOUNT = { subject: 'NULL', accountName: 'NULL' };
 
 /** The statements that store and delete pairs in `auth_tokens`. Each is one round trip. */
 export interface AuthTokensWrites {
@@ -52,14 +61,14 @@ export interface AuthTokensWrites {
   readonly storeMany: Statement<Columns<PairToStore>, { readonly position: number }>;
   /** Returns the id of the transaction that stored the pair, and whether there was no row before. */
   readonly import: Statement<
-    TokenKey & SealedTokens & Stamp & ImportRules,
+    AccountKey & ScopedTokens & Stamp & ImportRules,
     { readonly transactionId: string; readonly isNew: boolean }
   >;
-  readonly delete: Statement<TokenKey, StoredTokens>;
+  readonly delete: Statement<AccountKey, RowTokens>;
   /** `isRevocable` tells whether the provider can revoke the pair. */
-  readonly deleteForRevocation: Statement<TokenKey & { readonly isRevocable: boolean }, Disconnection>;
+  readonly deleteForRevocation: Statement<AccountKey & { readonly isRevocable: boolean }, Disconnection>;
   /** Deletes a pair of this version if the user has disconnected the account. Returns true if it did. */
-  readonly deleteDisconnected: Statement<TokenKey & { readonly version: string }, true>;
+  readonly deleteDisconnected: Statement<AccountKey & { readonly version: string }, true>;
   /** Returns the number of grants that are active again. */
   readonly reactivate: Statement<Reactivation, number>;
 }
@@ -67,6 +76,7 @@ export interface AuthTokensWrites {
 /** The condition of the rows that a {@link Reactivation} makes active, of the alias `stored`. */
 export const REACTIVATED = `stored.identity_provider = $idp AND stored.status <> 'active' AND stored.refresh_token <> ''
              AND ($userIds::text[] IS NULL OR stored.keycloak_user_id = ANY($userIds::text[]))
+             AND ($accounts::text[] IS NULL OR stored.account = ANY($accounts::text[]))
              AND ($endedAfter::timestamptz IS NULL OR stored.updated_at >= $endedAfter::timestamptz)
              AND ($errorCode::text IS NULL OR stored.last_error_code = $errorCode::text)`;
 
@@ -79,14 +89,7 @@ export function authTokensWrites(table: string, revocations: string, disconnecte
   const noteCondition = keyCondition({ key: KEY_COLUMNS }, 'note');
   // The end of a connection has this lock alone, and automatic imports share it. So neither of them misses the other one
   // while its transaction is open.
-  const lockKey = "hashtextextended($keycloakUserId::text || ' ' || $idp::text, 0)";
-  /**
-   * Whether the new pair has no refresh token, and the stored one has a refresh token that may be alive. The refresh
-   * token of another client does not count, because the module never sends it.
-   */
-  const lacksRefreshToken = (refreshToken: string, clientId: string) =>
-    `${refreshToken} = '' AND stored.refresh_token <> '' AND stored.status = 'active'
-             AND coalesce(stored.client_id = ${clientId}, true)`;
+  const lockKey = "hashtextextended($keycloakUserId::text || ' ' || $idp::text || ' ' || $account::text, 0)";
   // A login can bring an access token alone. Then the row keeps its refresh token. While an exchange is open, the row
   // also keeps its version and the state of the refresh, because the exchange stores the only live refresh token by this
   // version.
@@ -94,45 +97,18 @@ export function authTokensWrites(table: string, revocations: string, disconnecte
     const lacks = lacksRefreshToken(value('refresh_token', 'refreshToken'), value('client_id', 'clientId'));
     return `${value('keeps_refresh_token', 'keepsRefreshToken')} AND ${lacks}`;
   };
-  const storedPair = (value: Value, kept: string): string => {
-    const unless = (condition: string) => (column: string, replacement: string) =>
-      `${column} = CASE WHEN ${condition} THEN stored.${column} ELSE ${replacement} END`;
-    const unlessKept = unless(kept);
-    const unlessUnderWay = unless(`stored.open_leases > 0 AND ${kept}`);
-    const { access_token_rejected: isRejected, ...state } = CLEAR_STATE;
-    return [
-      `access_token = ${value('access_token', 'accessToken')}`,
-      `access_token_expires_at = ${value('access_token_expires_at', 'accessTokenExpiresAt')}`,
-      unlessKept('refresh_token', value('refresh_token', 'refreshToken')),
-      unlessKept('refresh_token_expires_at', value('refresh_token_expires_at', 'refreshTokenExpiresAt')),
-      unlessUnderWay('token_version', value('version', 'version')),
-      unlessKept('parent_version', 'NULL'),
-      unlessKept('client_id', value('client_id', 'clientId')),
-      ...Object.entries(state).map(([column, cleared]) => unlessUnderWay(column, cleared)),
-      `access_token_rejected = ${isRejected}, rejections = 0, issued_at = clock_timestamp(), updated_at = clock_timestamp()`,
-    ].join(', ');
-  };
-  const typed: Partial<Record<string, string>> = {
-    accessTokenExpiresAt: '::bigint',
-    refreshTokenExpiresAt: '::bigint',
-    version: '::bigint',
-    refreshToken: '::text',
-    clientId: '::text',
-    keepsRefreshToken: '::boolean',
-  };
-  const own: Value = (_, parameter) => `$${parameter}${typed[parameter] ?? ''}`;
-  const ownStoredPair = storedPair(own, isKept(own));
+  const ownStoredPair = storedPair(ownValue, isKept(ownValue), NO_ACCOUNT);
   const inserted = (
     issuedAt: string,
-  ) => `INSERT INTO ${table} AS stored (keycloak_user_id, identity_provider, access_token,
-             refresh_token, access_token_expires_at, refresh_token_expires_at, token_version, client_id, issued_at)
-           SELECT $keycloakUserId, $idp, $accessToken, $refreshToken, $accessTokenExpiresAt::bigint,
-             $refreshTokenExpiresAt::bigint, $version::bigint, $clientId, ${issuedAt}`;
+  ) => `INSERT INTO ${table} AS stored (keycloak_user_id, identity_provider, account, access_token,
+             refresh_token, access_token_expires_at, refresh_token_expires_at, scopes, token_version, client_id, issued_at)
+           SELECT $keycloakUserId, $idp, $account, $accessToken, $refreshToken, $accessTokenExpiresAt::bigint,
+             $refreshTokenExpiresAt::bigint, $scopes, $version::bigint, $clientId, ${issuedAt}`;
 
   const importedAt = 'CASE WHEN $issuedAt::float8 > 0 THEN to_timestamp($issuedAt::float8) ELSE clock_timestamp() END';
   const importedPair = `access_token = $accessToken, refresh_token = $refreshToken,
            access_token_expires_at = $accessTokenExpiresAt, refresh_token_expires_at = $refreshTokenExpiresAt,
-           token_version = $version, parent_version = NULL, client_id = $clientId, rejections = 0,
+           scopes = $scopes, subject = NULL, account_name = NULL, token_version = $version, parent_version = NULL, client_id = $clientId, rejections = 0,
            issued_at = ${importedAt}, ${RESET}`;
   const isImportNewer = `CASE WHEN $issuedAt::float8 > 0 THEN to_timestamp($issuedAt::float8) > stored.issued_at
         OR to_timestamp($issuedAt::float8) = stored.issued_at AND stored.parent_version IS NULL
@@ -152,7 +128,7 @@ export function authTokensWrites(table: string, revocations: string, disconnecte
          UPDATE ${table} AS stored SET ${ownStoredPair} WHERE ${KEY_CONDITION} RETURNING stored.token_version),
        inserted AS (
          ${inserted('clock_timestamp()')} WHERE NOT EXISTS (SELECT FROM updated)
-         ON CONFLICT (keycloak_user_id, identity_provider) DO UPDATE SET ${ownStoredPair} RETURNING stored.token_version)
+         ON CONFLICT (keycloak_user_id, identity_provider, account) DO UPDATE SET ${ownStoredPair} RETURNING stored.token_version)
        SELECT token_version::text AS token_version, ${written} FROM (TABLE updated UNION ALL TABLE inserted) AS stored`,
       read: (row) => ({ version: String(row.token_version), transactionId: readTransactionId(row) }),
     }),
@@ -165,16 +141,16 @@ export function authTokensWrites(table: string, revocations: string, disconnecte
       isRepeatable: false,
       text: `WITH unlocked AS MATERIALIZED (
          SELECT stored.id AS row_id, asked.*, ${isKept((column) => `asked.new_${column}`)} AS is_kept
-           FROM unnest((SELECT $keycloakUserId::text[]), (SELECT $idp::text[]),
+           FROM unnest((SELECT $keycloakUserId::text[]), (SELECT $idp::text[]), (SELECT $account::text[]),
              (SELECT $accessToken::text[]), (SELECT $refreshToken::text[]), (SELECT $accessTokenExpiresAt::bigint[]),
-             (SELECT $refreshTokenExpiresAt::bigint[]), (SELECT $version::bigint[]), (SELECT $clientId::text[]),
-             (SELECT $keepsRefreshToken::boolean[]))
-             WITH ORDINALITY AS asked (keycloak_user_id, identity_provider, new_access_token, new_refresh_token,
-               new_access_token_expires_at, new_refresh_token_expires_at, new_version, new_client_id,
+             (SELECT $refreshTokenExpiresAt::bigint[]), (SELECT $scopes::text[]), (SELECT $version::bigint[]),
+             (SELECT $clientId::text[]), (SELECT $keepsRefreshToken::boolean[]))
+             WITH ORDINALITY AS asked (keycloak_user_id, identity_provider, account, new_access_token, new_refresh_token,
+               new_access_token_expires_at, new_refresh_token_expires_at, new_scopes, new_version, new_client_id,
                new_keeps_refresh_token, position)
            JOIN ${table} AS stored ON stored.keycloak_user_id = asked.keycloak_user_id
-             AND stored.identity_provider = asked.identity_provider FOR NO KEY UPDATE OF stored SKIP LOCKED)
-       UPDATE ${table} AS stored SET ${storedPair((column) => `unlocked.new_${column}`, 'unlocked.is_kept')}
+             AND stored.identity_provider = asked.identity_provider AND stored.account = asked.account FOR NO KEY UPDATE OF stored SKIP LOCKED)
+       UPDATE ${table} AS stored SET ${storedPair((column) => `unlocked.new_${column}`, 'unlocked.is_kept', NO_ACCOUNT)}
          FROM unlocked WHERE stored.id = unlocked.row_id RETURNING unlocked.position`,
       read: (row) => ({ position: Number(row.position) }),
     }),
@@ -199,7 +175,7 @@ export function authTokensWrites(table: string, revocations: string, disconnecte
          ${inserted(importedAt)} WHERE NOT EXISTS (SELECT FROM ${table} AS stored WHERE ${KEY_CONDITION})
            AND ($isExplicit::boolean OR pg_try_advisory_xact_lock_shared(${lockKey})
              AND NOT EXISTS (SELECT FROM ${disconnected} AS note WHERE ${noteCondition}))
-         ON CONFLICT (keycloak_user_id, identity_provider) DO UPDATE SET ${importedPair} WHERE ${isImportNewer}
+         ON CONFLICT (keycloak_user_id, identity_provider, account) DO UPDATE SET ${importedPair} WHERE ${isImportNewer}
          RETURNING ${written})
        SELECT transaction_id, false AS is_new FROM updated UNION ALL SELECT transaction_id, true FROM inserted`,
       read: (row) => ({ transactionId: readTransactionId(row), isNew: row.is_new as boolean }),
@@ -227,17 +203,19 @@ export function authTokensWrites(table: string, revocations: string, disconnecte
       action: 'delete tokens',
       isRepeatable: false,
       text: `WITH lock AS MATERIALIZED (SELECT pg_try_advisory_xact_lock(${lockKey}) AS is_free),
+       locked AS MATERIALIZED (
+         ${lockedRows(table, { onlyIf: ' AND (SELECT lock.is_free FROM lock)', othersIf: '$isRevocable::boolean' })}),
        deleted AS (
-         DELETE FROM ${table} AS stored WHERE ${KEY_CONDITION} AND (SELECT lock.is_free FROM lock)
-           RETURNING stored.access_token, stored.refresh_token, stored.client_id),
+         DELETE FROM ${table} AS stored USING locked WHERE stored.id = locked.id AND locked.account = $account
+           RETURNING stored.access_token, stored.refresh_token, stored.client_id, stored.subject),
        noted AS (
-         INSERT INTO ${revocations} (keycloak_user_id, identity_provider, client_id, access_token, refresh_token)
-           SELECT $keycloakUserId, $idp, deleted.client_id, deleted.access_token, deleted.refresh_token FROM deleted
-             WHERE $isRevocable::boolean),
+         INSERT INTO ${revocations} (keycloak_user_id, identity_provider, account, client_id, access_token, refresh_token)
+           SELECT $keycloakUserId, $idp, $account, deleted.client_id, deleted.access_token, deleted.refresh_token FROM deleted
+             WHERE $isRevocable::boolean AND NOT ${isHeldElsewhere('deleted')}),
        disconnected AS (
-         INSERT INTO ${disconnected} AS note (keycloak_user_id, identity_provider)
-           SELECT $keycloakUserId, $idp FROM lock WHERE lock.is_free
-           ON CONFLICT (keycloak_user_id, identity_provider) DO UPDATE SET disconnected_at = now())
+         INSERT INTO ${disconnected} AS note (keycloak_user_id, identity_provider, account)
+           SELECT $keycloakUserId, $idp, $account FROM lock WHERE lock.is_free
+           ON CONFLICT (keycloak_user_id, identity_provider, account) DO UPDATE SET disconnected_at = now())
        SELECT lock.is_free, EXISTS (SELECT FROM deleted) AS is_deleted FROM lock`,
       read: (row) => ({ isFree: row.is_free as boolean, isDeleted: row.is_deleted as boolean }),
     }),

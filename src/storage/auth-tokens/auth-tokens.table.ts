@@ -13,13 +13,19 @@ import { QueryRunnerScope } from '../../postgres/query-runner-scope.js';
 import { randomId } from '../../postgres/random-id.js';
 import { StatementExecutor } from '../../postgres/statement-executor.js';
 import { tablePathOf } from '../../postgres/table-path.js';
-import type { TokenKey } from '../../token-key.js';
+import { accountInWords, type AccountKey } from '../../token-key.js';
 import { TokenStoreUnavailableError } from '../../tokens.errors.js';
 import { DisconnectedAccount } from '../disconnected-accounts/disconnected-account.entity.js';
 import { columnsOf, LeasedTable } from '../leases/leased.table.js';
-import type { SealedTokens, StoredTokens } from '../stored-tokens.js';
+import type { RowTokens, ScopedTokens } from '../stored-tokens.js';
 import { TokenRevocation } from '../token-revocations/token-revocation.entity.js';
 import { authTokensLeases } from './auth-tokens-lease.statements.js';
+import {
+  type AccountConnection,
+  authTokensLinks,
+  type LinkOutcome,
+  type PairOfLink,
+} from './auth-tokens-link.statements.js';
 import { authTokensLookups, type Lookups } from './auth-tokens-lookup.statements.js';
 import { type AccessTokenRow, type AuthTokensRow, withAssumedLifetime } from './auth-tokens-row.js';
 import {
@@ -40,7 +46,7 @@ const LOOK_AGAIN_MS = 100;
 @Injectable()
 export class AuthTokensTable {
   /** The leases of its rows. */
-  readonly leases: LeasedTable<TokenKey, SealedTokens, AuthTokensRow>;
+  readonly leases: LeasedTable<AccountKey, ScopedTokens, AuthTokensRow>;
   readonly #sql = once(() => {
     const table = tablePathOf(this.dataSource, AuthTokens);
     const revocations = tablePathOf(this.dataSource, TokenRevocation);
@@ -49,10 +55,11 @@ export class AuthTokensTable {
       ...authTokensLookups(table),
       ...authTokensWrites(table, revocations, disconnected),
       ...authTokensLeases(table),
+      ...authTokensLinks(table, revocations),
     };
   });
-  readonly #rows = new BatchedStatement((keys: readonly TokenKey[]) => this.#lookUp(this.#sql().rows, keys));
-  readonly #accessTokens = new BatchedStatement((keys: readonly TokenKey[]) =>
+  readonly #rows = new BatchedStatement((keys: readonly AccountKey[]) => this.#lookUp(this.#sql().rows, keys));
+  readonly #accessTokens = new BatchedStatement((keys: readonly AccountKey[]) =>
     this.#lookUp(this.#sql().accessTokens, keys),
   );
   readonly #stores = new BatchedStatement((pairs: readonly PairToStore[]) => this.#storeAll(pairs));
@@ -75,18 +82,26 @@ export class AuthTokensTable {
    * Finds the access token of an active row without an open lease, in the surrounding transaction as {@link load} does.
    * Returns null for every other row.
    */
-  findAccessToken(key: TokenKey): Promise<AccessTokenRow | null> {
+  findAccessToken(key: AccountKey): Promise<AccessTokenRow | null> {
     return this.scope.isInside() ? this.#inside(this.#sql().accessTokens, key) : this.#accessTokens.run(key);
   }
 
   /** Loads a row in the surrounding transaction. Outside of a transaction, concurrent loads share statements. */
-  load(key: TokenKey): Promise<AuthTokensRow | null> {
+  load(key: AccountKey): Promise<AuthTokensRow | null> {
     return this.scope.isInside() ? this.#inside(this.#sql().rows, key) : this.#rows.run(key);
   }
 
   /** Loads the committed row, outside of the surrounding transaction. Concurrent loads share statements. */
-  loadCommitted(key: TokenKey): Promise<AuthTokensRow | null> {
+  loadCommitted(key: AccountKey): Promise<AuthTokensRow | null> {
     return this.#rows.run(key);
+  }
+
+  /** Returns the accounts of a user at a provider that have a row, sorted, as the surrounding transaction sees them. */
+  accountsOf(user: Omit<AccountKey, 'account'>): Promise<string[]> {
+    const { accounts } = this.#sql();
+    return this.scope.isInside()
+      ? this.executor.execute(accounts, user)
+      : this.executor.executeDetached(accounts, user);
   }
 
   /**
@@ -96,7 +111,7 @@ export class AuthTokensTable {
    * @param keepsRefreshToken whether a pair without a refresh token replaces only the access token of a stored pair
    * that has one
    */
-  async store(key: TokenKey, pair: SealedTokens, clientId: string | null, keepsRefreshToken: boolean): Promise<void> {
+  async store(key: AccountKey, pair: ScopedTokens, clientId: string | null, keepsRefreshToken: boolean): Promise<void> {
     const params = { ...key, ...pair, clientId, keepsRefreshToken, version: randomId() };
     const transaction = this.scope.transaction();
     if (!transaction) {
@@ -111,7 +126,7 @@ export class AuthTokensTable {
    * Inserts the copy that another system has of a pair, or replaces an older pair by it. Returns false when it did not
    * change the stored pair.
    */
-  async import(key: TokenKey, pair: SealedTokens & ImportRules, clientId: string | null): Promise<boolean> {
+  async import(key: AccountKey, pair: ScopedTokens & ImportRules, clientId: string | null): Promise<boolean> {
     const version = randomId();
     const [stored] = await this.executor.execute(this.#sql().import, { ...key, ...pair, clientId, version });
     if (!stored) return false;
@@ -120,8 +135,27 @@ export class AuthTokensTable {
     return true;
   }
 
+  /**
+   * Stores the pair of a link outside of every transaction, unless the row has a pair that it may not replace, because
+   * that one is of another account or may be. A pair of another account that it replaces is noted for revocation.
+   */
+  async link(key: AccountKey, pair: PairOfLink): Promise<LinkOutcome> {
+    for (;;) {
+      const [result = 'raced'] = await this.executor.executeDetached(this.#sql().link, { ...key, ...pair });
+      if (result !== 'raced') return result;
+    }
+  }
+
+  /** Returns the connections of a user, without a token, as the surrounding transaction sees them. */
+  connectionsOf(keycloakUserId: string): Promise<AccountConnection[]> {
+    const { connections } = this.#sql();
+    return this.scope.isInside()
+      ? this.executor.execute(connections, { keycloakUserId })
+      : this.executor.executeDetached(connections, { keycloakUserId });
+  }
+
   /** Deletes the pair. If there was one, an older note that the user disconnected the account is deleted too. */
-  async delete(key: TokenKey): Promise<StoredTokens | null> {
+  async delete(key: AccountKey): Promise<RowTokens | null> {
     const [deleted] = await this.executor.execute(this.#sql().delete, key);
     return deleted ?? null;
   }
@@ -130,7 +164,7 @@ export class AuthTokensTable {
    * Deletes the pair and notes the account as disconnected. If the provider can revoke the pair, it also notes the pair
    * for revocation. Waits for an automatic import whose transaction is open. Returns whether there was a pair.
    */
-  async deleteForRevocation(key: TokenKey, isRevocable: boolean): Promise<boolean> {
+  async deleteForRevocation(key: AccountKey, isRevocable: boolean): Promise<boolean> {
     const deadline = performance.now() + IMPORT_WAIT_MS;
     for (;;) {
       const [answer] = await this.executor.execute(this.#sql().deleteForRevocation, { ...key, isRevocable });
@@ -150,11 +184,11 @@ export class AuthTokensTable {
    * Tells whether the surrounding transaction sees another row than the other transactions see, because it stored or
    * deleted the row and has not committed yet.
    */
-  async isUncommitted(key: TokenKey, row: AuthTokensRow | null): Promise<boolean> {
+  async isUncommitted(key: AccountKey, row: AuthTokensRow | null): Promise<boolean> {
     return this.scope.isUncommitted(row, () => this.loadCommitted(key));
   }
 
-  async #isDisconnectedMeanwhile(key: TokenKey, version: string): Promise<boolean> {
+  async #isDisconnectedMeanwhile(key: AccountKey, version: string): Promise<boolean> {
     return (await this.executor.execute(this.#sql().deleteDisconnected, { ...key, version })).length > 0;
   }
 
@@ -175,11 +209,11 @@ export class AuthTokensTable {
     return isStored;
   }
 
-  #completed<Row extends AccessTokenRow>({ idp }: TokenKey, row: Row): Row {
+  #completed<Row extends AccessTokenRow>({ idp }: AccountKey, row: Row): Row {
     return withAssumedLifetime(row, this.providers.assumedLifetimeOf(idp));
   }
 
-  async #inside<Row extends AccessTokenRow>({ one, read }: Lookups<Row>, key: TokenKey): Promise<Row | null> {
+  async #inside<Row extends AccessTokenRow>({ one, read }: Lookups<Row>, key: AccountKey): Promise<Row | null> {
     const [row] = await this.executor.execute(one, key);
     return row ? this.#completed(key, read(row)) : null;
   }
@@ -187,7 +221,7 @@ export class AuthTokensTable {
   /** Returns the rows at the positions of their keys. */
   async #lookUp<Row extends AccessTokenRow>(
     lookups: Lookups<Row>,
-    keys: readonly TokenKey[],
+    keys: readonly AccountKey[],
   ): Promise<(Row | undefined)[]> {
     const rows = await this.#lookUpUnread(lookups, keys);
     return keys.map((key, index) => {
@@ -196,17 +230,18 @@ export class AuthTokensTable {
     });
   }
 
-  async #lookUpUnread(lookups: Lookups<unknown>, keys: readonly TokenKey[]): Promise<(QueryResultRow | undefined)[]> {
+  async #lookUpUnread(lookups: Lookups<unknown>, keys: readonly AccountKey[]): Promise<(QueryResultRow | undefined)[]> {
     const { one, ofOneIdp, ofMany } = lookups;
     const [first] = keys;
     if (!first) return [];
     if (keys.length === 1) {
       return this.executor.executeDetached(one, first);
     }
-    if (keys.every(({ idp }) => idp === first.idp)) {
+    const { idp, account } = first;
+    if (keys.every((key) => key.idp === idp && key.account === account)) {
       const users = keys.map(({ keycloakUserId }) => keycloakUserId);
       const byUser = new Map<string, QueryResultRow>();
-      for (const row of await this.executor.executeDetached(ofOneIdp, { users, idp: first.idp })) {
+      for (const row of await this.executor.executeDetached(ofOneIdp, { users, idp, account })) {
         byUser.set(row.keycloak_user_id as string, row);
       }
       return users.map((user) => byUser.get(user));
@@ -219,9 +254,9 @@ export class AuthTokensTable {
   }
 }
 
-function importUnderWay({ keycloakUserId, idp }: TokenKey): TokenStoreUnavailableError {
+function importUnderWay(key: AccountKey): TokenStoreUnavailableError {
   return new TokenStoreUnavailableError(
-    `The tokens of user "${keycloakUserId}" at "${idp}" are not deleted, because a transaction that imports them is still ` +
+    `The tokens of user "${key.keycloakUserId}" at "${key.idp}"${accountInWords(key)} are not deleted, because a transaction that imports them is still ` +
       'open. Try again shortly.',
   );
 }

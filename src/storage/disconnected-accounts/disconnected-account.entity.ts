@@ -20,6 +20,14 @@ export class DisconnectedAccount {
   })
   identityProvider!: string;
 
+  /** The account in `auth_tokens`; empty for the default account. */
+  @PrimaryColumn({
+    type: 'varchar',
+    default: '',
+    primaryKeyConstraintName: 'disconnected_accounts_pkey',
+  })
+  account!: string;
+
   @Column({ name: 'disconnected_at', type: 'timestamptz', default: () => 'now()' })
   disconnectedAt!: Date;
 }

@@ -1,10 +1,10 @@
 import { defineStatement, noColumns, type Statement } from '../../postgres/statement.js';
-import type { TokenKey } from '../../token-key.js';
+import type { AccountKey } from '../../token-key.js';
 
 /** The statements on `disconnected_accounts`. Those on `auth_tokens` write it too. */
 export interface DisconnectedAccountsStatements {
-  readonly find: Statement<TokenKey, true>;
-  readonly deleteOfUser: Statement<Pick<TokenKey, 'keycloakUserId'>, true>;
+  readonly find: Statement<AccountKey, true>;
+  readonly deleteOfUser: Statement<Pick<AccountKey, 'keycloakUserId'>, true>;
 }
 
 /** @param table quoted path of the table */
@@ -15,7 +15,8 @@ export function disconnectedAccountsStatements(table: string): DisconnectedAccou
       action: 'look for a disconnected account',
       isRepeatable: true,
       text: `SELECT FROM ${table} AS note
-         WHERE note.keycloak_user_id = $keycloakUserId AND note.identity_provider = $idp`,
+         WHERE note.keycloak_user_id = $keycloakUserId AND note.identity_provider = $idp
+           AND note.account = $account`,
       read: noColumns,
     }),
 

@@ -6,7 +6,7 @@ import { once } from '../../postgres/once.js';
 import { QueryRunnerScope } from '../../postgres/query-runner-scope.js';
 import { StatementExecutor } from '../../postgres/statement-executor.js';
 import { tablePathOf } from '../../postgres/table-path.js';
-import type { TokenKey } from '../../token-key.js';
+import type { AccountKey } from '../../token-key.js';
 import { DisconnectedAccount } from './disconnected-account.entity.js';
 import { disconnectedAccountsStatements } from './disconnected-accounts.statements.js';
 
@@ -30,7 +30,7 @@ export class DisconnectedAccountsTable {
    *
    * @throws {@link TokenStoreUnavailableError} when PostgreSQL does not execute the statement
    */
-  async has(key: TokenKey): Promise<boolean> {
+  async has(key: AccountKey): Promise<boolean> {
     const { find } = this.#sql();
     const found = this.scope.isInside()
       ? await this.executor.execute(find, key)

@@ -1,6 +1,7 @@
 import type { QueryResultRow } from 'pg';
 
 import { defineStatement, type Statement } from '../../postgres/statement.js';
+import { scopeList } from '../../scopes.js';
 import { REACTIVATED, type Reactivation } from '../auth-tokens/auth-tokens-write.statements.js';
 import { keyIdIn } from '../sealed-texts/sealed-texts.statements.js';
 import { fromStored, type OverviewShape, type RowState, rowState, type RuleColumns, stateCause } from './row-state.js';
@@ -14,12 +15,14 @@ export interface StateCount {
   readonly cause: string | null;
   readonly rows: number;
   /** Of these rows the one whose last failure is longest ago; null if none has failed. */
-  readonly oldestFailure: { readonly at: string; readonly user: string } | null;
+  readonly oldestFailure: { readonly at: string; readonly user: string; readonly account: string } | null;
 }
 
-/** The waiting revocations of one provider. */
+/** The waiting revocations of one provider, and of one account if they are those of a user. */
 export interface OutboxCount {
   readonly idp: string;
+  /** Empty for the default account, and absent if they are those of all users. */
+  readonly account?: string;
   /** The code of the last failure; null for pairs that no process has tried to revoke. */
   readonly cause: string | null;
   readonly rows: number;
@@ -32,6 +35,14 @@ export interface OutboxCount {
 export interface StoredConnection {
   /** Empty for a Keycloak offline token. */
   readonly idp: string;
+  /** Empty for the default account, and for a Keycloak offline token. */
+  readonly account: string;
+  /** The id of the account at the provider; null if it is not known. */
+  readonly subject: string | null;
+  /** The name of the account at the provider; null if it is not known. */
+  readonly name: string | null;
+  /** Sorted; null if they are not known. */
+  readonly scopes: readonly string[] | null;
   readonly state: RowState;
   readonly cause: string | null;
   readonly version: string;
@@ -70,6 +81,10 @@ export interface OverviewStatements {
 export function overviewStatements(shape: OverviewShape): OverviewStatements {
   const { name, user, idp, texts } = shape;
   const idpColumn = idp === null ? "''" : `stored.${idp}`;
+  const accountColumn = idp === null ? "''" : 'stored.account';
+  const ofAccount = ['subject', 'account_name', 'scopes'].map((column) =>
+    idp === null ? `NULL AS ${column}` : `stored.${column}`,
+  );
   const expiry = (column: string) => {
     if (idp === null) return `NULL AS ${column}`;
     // A number of this size may be milliseconds of an adopted system, and to_timestamp would fail for a larger one.
@@ -83,10 +98,10 @@ export function overviewStatements(shape: OverviewShape): OverviewStatements {
       action: `count the states of ${name}`,
       isRepeatable: true,
       text: `SELECT each.idp, each.state, each.cause, count(*) AS rows,
-         min(ARRAY[${iso('each.updated_at')}, each.user_id]) FILTER (WHERE each.failed) AS oldest_failure
-       FROM (SELECT ${idpColumn} AS idp, stored.${user} AS user_id, stored.updated_at::timestamptz AS updated_at,
-           stored.last_error_code IS NOT NULL AS failed, ${rowState(shape, 'now()')} AS state,
-           ${stateCause(shape, 'now()')} AS cause
+         min(ARRAY[${iso('each.updated_at')}, each.user_id, each.account]) FILTER (WHERE each.failed) AS oldest_failure
+       FROM (SELECT ${idpColumn} AS idp, stored.${user} AS user_id, ${accountColumn} AS account,
+           stored.updated_at::timestamptz AS updated_at, stored.last_error_code IS NOT NULL AS failed,
+           ${rowState(shape, 'now()')} AS state, ${stateCause(shape, 'now()')} AS cause
          FROM ${fromStored(shape)}) AS each
        GROUP BY each.idp, each.state, each.cause ORDER BY each.idp, each.state, each.cause`,
       read: readStates,
@@ -96,14 +111,15 @@ export function overviewStatements(shape: OverviewShape): OverviewStatements {
       label: `connections_${name}`,
       action: `read what is stored of a user in ${name}`,
       isRepeatable: true,
-      text: `SELECT ${idpColumn} AS idp, ${rowState(shape, 'now()')} AS state, ${stateCause(shape, 'now()')} AS cause,
+      text: `SELECT ${idpColumn} AS idp, ${accountColumn} AS account, ${ofAccount.join(', ')},
+         ${rowState(shape, 'now()')} AS state, ${stateCause(shape, 'now()')} AS cause,
          stored.token_version::text AS version, stored.parent_version::text AS parent_version, stored.client_id,
          ARRAY[${texts.map((column) => `CASE WHEN stored.${column} <> '' THEN coalesce(${keyIdIn(`stored.${column}`)}, '') END`).join(', ')}] AS key_ids,
          ${texts.map((column) => `stored.${column} <> ''`).at(-1) ?? 'false'} AS has_refresh_token,
          ${expiry('access_token_expires_at')}, ${expiry('refresh_token_expires_at')}, stored.open_leases,
          ${['issued_at', 'created_at', 'updated_at', 'lease_expires_at', 'retry_at', 'quarantined_until'].map(time).join(', ')},
          stored.failure_kind, stored.failure_count, stored.last_error_code
-       FROM ${fromStored(shape)} WHERE stored.${user} = $user ORDER BY 1`,
+       FROM ${fromStored(shape)} WHERE stored.${user} = $user ORDER BY 1, 2`,
       read: readConnection,
     }),
   };
@@ -115,12 +131,14 @@ export function outboxStatement(table: string): Statement<{ user: string | null 
     label: 'outbox',
     action: 'count the pairs that wait to be revoked',
     isRepeatable: true,
-    text: `SELECT stored.identity_provider AS idp, stored.last_error_code AS cause, count(*) AS rows,
+    text: `SELECT stored.identity_provider AS idp, CASE WHEN $user::text IS NOT NULL THEN stored.account END AS account,
+         stored.last_error_code AS cause, count(*) AS rows,
          ${iso('min(stored.created_at)')} AS oldest_at, max(stored.attempts) AS most_attempts
        FROM ${table} AS stored WHERE $user::text IS NULL OR stored.keycloak_user_id = $user::text
-       GROUP BY stored.identity_provider, stored.last_error_code ORDER BY 1, 2`,
+       GROUP BY 1, 2, 3 ORDER BY 1, 2, 3`,
     read: (row) => ({
       idp: String(row.idp),
+      ...(row.account === null ? {} : { account: String(row.account) }),
       cause: row.cause as string | null,
       rows: Number(row.rows),
       oldestAt: String(row.oldest_at),
@@ -132,6 +150,8 @@ export function outboxStatement(table: string): Statement<{ user: string | null 
 /** An account that its user disconnected, and did not connect again. */
 export interface DisconnectedSince {
   readonly idp: string;
+  /** Empty for the default account. */
+  readonly account: string;
   readonly at: string;
 }
 
@@ -147,11 +167,12 @@ export function disconnectedStatement(
     label: 'disconnected_of_user',
     action: 'read the accounts that a user disconnected',
     isRepeatable: true,
-    text: `SELECT note.identity_provider AS idp, ${iso('note.disconnected_at')} AS at FROM ${disconnected} AS note
-       WHERE note.keycloak_user_id = $user AND NOT EXISTS (SELECT FROM ${table} AS stored
-         WHERE stored.keycloak_user_id = note.keycloak_user_id AND stored.identity_provider = note.identity_provider)
-       ORDER BY 1`,
-    read: (row) => ({ idp: String(row.idp), at: String(row.at) }),
+    text: `SELECT note.identity_provider AS idp, note.account, ${iso('note.disconnected_at')} AS at
+       FROM ${disconnected} AS note WHERE note.keycloak_user_id = $user AND NOT EXISTS (SELECT FROM ${table} AS stored
+         WHERE stored.keycloak_user_id = note.keycloak_user_id AND stored.identity_provider = note.identity_provider
+           AND stored.account = note.account)
+       ORDER BY 1, 2`,
+    read: (row) => ({ idp: String(row.idp), account: String(row.account), at: String(row.at) }),
   });
 }
 
@@ -174,13 +195,13 @@ export function reactivatableStatement(table: string): Statement<Reactivation, E
 }
 
 function readStates(row: QueryResultRow): StateCount {
-  const [at, user] = (row.oldest_failure ?? []) as string[];
+  const [at, user, account = ''] = (row.oldest_failure ?? []) as string[];
   return {
     idp: String(row.idp),
     state: row.state as RowState,
     cause: row.cause as string | null,
     rows: Number(row.rows),
-    oldestFailure: at === undefined || user === undefined ? null : { at, user },
+    oldestFailure: at === undefined || user === undefined ? null : { at, user, account },
   };
 }
 
@@ -188,6 +209,10 @@ function readConnection(row: QueryResultRow): StoredConnection {
   const keyIds = (row.key_ids as (string | null)[]).filter((id) => id !== null);
   return {
     idp: String(row.idp),
+    account: String(row.account),
+    subject: row.subject as string | null,
+    name: row.account_name as string | null,
+    scopes: typeof row.scopes === 'string' ? scopeList(row.scopes) : null,
     state: row.state as RowState,
     cause: row.cause as string | null,
     version: String(row.version),

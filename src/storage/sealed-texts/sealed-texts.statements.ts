@@ -14,12 +14,16 @@ export interface SealedTextsShape {
   readonly user: string;
   /** Null for a table without a column of the identity provider. */
   readonly idp: string | null;
+  /** Null for a table without a column of the account. */
+  readonly account: string | null;
   /** One or two columns. A text in them may be empty. */
   readonly texts: readonly [first: string, second?: string];
   /** What the module writes before the sealed text in such a column. */
   readonly prefix: string;
   /** The time of the last write of a row that stores a text. */
   readonly writtenAt: string;
+  /** SQL of the condition of the rows, of the alias `stored`, whose texts are needed; null if all of them are. */
+  readonly needed: string | null;
 }
 
 /** A row, with those of its texts that the sealing key has not sealed. The other ones are null. */
@@ -28,6 +32,8 @@ export interface TextsOfRow {
   readonly keycloakUserId: string;
   /** Empty for a table without a column of the identity provider. */
   readonly idp: string;
+  /** Empty for the default account. */
+  readonly account: string;
   readonly first: string | null;
   readonly second: string | null;
 }
@@ -90,7 +96,8 @@ const quickKeyIdIn = (column: string, prefix: string) =>
 
 /** Returns the statements that count the texts of a table by their keys, and replace texts by others. */
 export function sealedTextsStatements(shape: SealedTextsShape): SealedTextsStatements {
-  const { name, table, id, user, idp, texts, prefix } = shape;
+  const { name, table, id, user, idp, account, texts, prefix, needed } = shape;
+  const [whereNeeded, andNeeded] = needed === null ? ['', ''] : [` WHERE ${needed}`, ` AND ${needed}`];
   const slots = texts.flatMap((column, position) =>
     column === undefined ? [] : [{ column, slot: position === 0 ? 'first' : 'second' }],
   );
@@ -99,8 +106,9 @@ export function sealedTextsStatements(shape: SealedTextsShape): SealedTextsState
     `CASE WHEN stored.${column} <> '' AND NOT starts_with(stored.${column}, '${prefix}' || $sealedPrefix::text)
            THEN stored.${column} END`;
   const textColumns = `${open(texts[0])} AS first_text, ${texts[1] === undefined ? 'NULL' : open(texts[1])} AS second_text`;
+  const orEmpty = (column: string | null) => (column === null ? "''" : `stored.${column}`);
   const ofRow = `stored.${id.column}::text AS row_id, stored.${user} AS keycloak_user_id,
-         ${idp === null ? "''" : `stored.${idp}`} AS identity_provider`;
+         ${orEmpty(idp)} AS identity_provider, ${orEmpty(account)} AS account`;
   const row = `${ofRow}, ${textColumns}`;
   const whole = (column?: string) => (column === undefined ? 'NULL' : `nullif(stored.${column}, '')`);
   const wholeRow = `${ofRow}, ${whole(texts[0])} AS first_text, ${whole(texts[1])} AS second_text`;
@@ -115,7 +123,7 @@ export function sealedTextsStatements(shape: SealedTextsShape): SealedTextsState
       text: `SELECT CASE WHEN named.key_id ~ '^[A-Za-z0-9_-]{1,64}$' THEN named.key_id END AS key_id, sum(named.texts) AS texts
         FROM (SELECT ${quickKeyIdIn('each.sealed', prefix)} AS key_id, count(*) AS texts FROM ${table} AS stored
             CROSS JOIN LATERAL (VALUES ${slots.map(({ column }) => `(stored.${column})`).join(', ')}) AS each (sealed)
-            WHERE each.sealed <> '' GROUP BY 1) AS named GROUP BY 1`,
+            WHERE each.sealed <> ''${andNeeded} GROUP BY 1) AS named GROUP BY 1`,
       read: ({ key_id, texts: count }) => ({ keyId: key_id as string | null, texts: Number(count) }),
     }),
 
@@ -131,7 +139,7 @@ export function sealedTextsStatements(shape: SealedTextsShape): SealedTextsState
       label: `page_texts_${name}`,
       action: `read the sealed texts of ${name}`,
       isRepeatable: true,
-      text: `SELECT ${row} FROM ${table} AS stored WHERE stored.${id.column} >= $from::${id.type}
+      text: `SELECT ${row} FROM ${table} AS stored WHERE stored.${id.column} >= $from::${id.type}${andNeeded}
          ORDER BY stored.${id.column} LIMIT $limit`,
       read: readRow,
     }),
@@ -140,7 +148,7 @@ export function sealedTextsStatements(shape: SealedTextsShape): SealedTextsState
       label: `look_texts_${name}`,
       action: `read the sealed texts of ${name}`,
       isRepeatable: true,
-      text: `SELECT ${row} FROM ${table} AS stored WHERE stored.${id.column} = ANY ($ids::${id.type}[])`,
+      text: `SELECT ${row} FROM ${table} AS stored WHERE stored.${id.column} = ANY ($ids::${id.type}[])${andNeeded}`,
       read: readRow,
     }),
 
@@ -149,9 +157,11 @@ export function sealedTextsStatements(shape: SealedTextsShape): SealedTextsState
       label: `sample_texts_${name}`,
       action: `read a sample of the sealed texts of ${name}`,
       isRepeatable: true,
-      text: `(SELECT ${wholeRow} FROM ${table} AS stored ORDER BY stored.${shape.writtenAt} DESC LIMIT $rows)
+      text: `(SELECT ${wholeRow} FROM ${table} AS stored${whereNeeded}
+         ORDER BY stored.${shape.writtenAt} DESC LIMIT $rows)
        UNION ALL
-       (SELECT ${wholeRow} FROM ${table} AS stored TABLESAMPLE SYSTEM ($percent) ORDER BY random() LIMIT $rows)`,
+       (SELECT ${wholeRow} FROM ${table} AS stored TABLESAMPLE SYSTEM ($percent)${whereNeeded}
+         ORDER BY random() LIMIT $rows)`,
       read: readRow,
     }),
 
@@ -221,6 +231,7 @@ function readRow(row: QueryResultRow): TextsOfRow {
     id: String(row.row_id),
     keycloakUserId: String(row.keycloak_user_id),
     idp: String(row.identity_provider),
+    account: String(row.account),
     first: row.first_text as string | null,
     second: row.second_text as string | null,
   };

@@ -7,6 +7,7 @@ import { StatementExecutor } from '../../postgres/statement-executor.js';
 import { tablePathOf } from '../../postgres/table-path.js';
 import { AuthTokens } from '../auth-tokens/auth-tokens.entity.js';
 import { columnsOf } from '../leases/leased.table.js';
+import { LinkAttempt } from '../link-attempts/link-attempt.entity.js';
 import { StoredOfflineToken } from '../offline-tokens/stored-offline-token.entity.js';
 import { TokenRevocation } from '../token-revocations/token-revocation.entity.js';
 import {
@@ -20,13 +21,18 @@ import {
 } from './sealed-texts.statements.js';
 
 /** A table with sealed texts. */
-export type SealedTable = 'auth_tokens' | 'offline_tokens' | 'token_revocations';
+export type SealedTable = 'auth_tokens' | 'offline_tokens' | 'token_revocations' | 'link_attempts';
 
 /**
  * The tables with sealed texts. A pair can move from `auth_tokens` to `token_revocations`, so a count in this order
  * misses none.
  */
-export const SEALED_TABLES: readonly SealedTable[] = ['auth_tokens', 'offline_tokens', 'token_revocations'];
+export const SEALED_TABLES: readonly SealedTable[] = [
+  'auth_tokens',
+  'offline_tokens',
+  'token_revocations',
+  'link_attempts',
+];
 
 /** A part of the rows of a table, by the primary key. */
 export interface PageOfTable {
@@ -49,8 +55,10 @@ export function sealedTextsShapes(paths: Readonly<Record<SealedTable, string>>):
     id: { column: 'id', type: 'bigint', first: '-9223372036854775808' },
     user: 'keycloak_user_id',
     idp: 'identity_provider',
+    account: 'account',
     texts: ['access_token', 'refresh_token'],
     prefix: '',
+    needed: null,
   } as const;
   return {
     auth_tokens: { name: 'auth_tokens', table: paths.auth_tokens, writtenAt: 'updated_at', ...pair },
@@ -60,15 +68,29 @@ export function sealedTextsShapes(paths: Readonly<Record<SealedTable, string>>):
       id: { column: 'user_id', type: 'text', first: '' },
       user: 'user_id',
       idp: null,
+      account: null,
       texts: ['offline_token'],
       prefix: '{"tokens":"',
       writtenAt: 'updated_at',
+      needed: null,
     },
     token_revocations: {
       name: 'token_revocations',
       table: paths.token_revocations,
       writtenAt: 'created_at',
       ...pair,
+    },
+    link_attempts: {
+      name: 'link_attempts',
+      table: paths.link_attempts,
+      id: { column: 'state_hash', type: 'text', first: '' },
+      user: 'keycloak_user_id',
+      idp: 'identity_provider',
+      account: 'account',
+      texts: ['code_verifier'],
+      prefix: '',
+      writtenAt: 'created_at',
+      needed: 'stored.expires_at > now()', // no call opens the text of an expired attempt
     },
   };
 }
@@ -84,6 +106,7 @@ export class SealedTextsTable {
       auth_tokens: tablePathOf(this.dataSource, AuthTokens),
       offline_tokens: tablePathOf(this.dataSource, StoredOfflineToken),
       token_revocations: tablePathOf(this.dataSource, TokenRevocation),
+      link_attempts: tablePathOf(this.dataSource, LinkAttempt),
     };
     const shapes = sealedTextsShapes(paths);
     return {
@@ -91,6 +114,7 @@ export class SealedTextsTable {
       auth_tokens: sealedTextsStatements(shapes.auth_tokens),
       offline_tokens: sealedTextsStatements(shapes.offline_tokens),
       token_revocations: sealedTextsStatements(shapes.token_revocations),
+      link_attempts: sealedTextsStatements(shapes.link_attempts),
       openWriters: openWritersStatement(Object.values(paths)),
     };
   });

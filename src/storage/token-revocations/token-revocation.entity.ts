@@ -17,6 +17,10 @@ export class TokenRevocation {
   @Column({ name: 'identity_provider', type: 'varchar' })
   identityProvider!: string;
 
+  /** The account in `auth_tokens`, because the sealed texts open only with it; empty for the default account. */
+  @Column({ type: 'varchar', default: '' })
+  account!: string;
+
   /**
    * The OAuth client to which the provider issued the pair. Only this client can revoke it. Null when it is not known.
    */

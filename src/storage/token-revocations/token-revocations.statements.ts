@@ -1,6 +1,6 @@
 import { defineStatement, noColumns, type Statement } from '../../postgres/statement.js';
 import type { SealedToken } from '../../sealing/sealed-token.js';
-import type { TokenKey } from '../../token-key.js';
+import type { AccountKey } from '../../token-key.js';
 import type { Stamp } from '../leases/leased-table-shape.js';
 import type { SealedTokens } from '../stored-tokens.js';
 
@@ -8,7 +8,7 @@ import type { SealedTokens } from '../stored-tokens.js';
  * The two tokens of a deleted pair, and the OAuth client to which the provider issued them. Only this client can revoke
  * them.
  */
-export type Revocation = TokenKey & Pick<SealedTokens, 'accessToken' | 'refreshToken'> & Pick<Stamp, 'clientId'>;
+export type Revocation = AccountKey & Pick<SealedTokens, 'accessToken' | 'refreshToken'> & Pick<Stamp, 'clientId'>;
 
 /** A revocation that this process has taken up. */
 export interface ClaimedRevocation extends Revocation {
@@ -36,7 +36,7 @@ export interface TokenRevocationsStatements {
   readonly postpone: Statement<{ id: string; delayMs: number; errorCode: string }, true>;
   readonly remove: Statement<{ id: string }, true>;
   /** Returns the tokens of a key that are still to be revoked. */
-  readonly findPending: Statement<TokenKey, PendingTokens>;
+  readonly findPending: Statement<AccountKey, PendingTokens>;
 }
 
 /** @param table quoted path of the table */
@@ -46,8 +46,8 @@ export function tokenRevocationsStatements(table: string): TokenRevocationsState
       label: 'add_revocation',
       action: 'note tokens for revocation',
       isRepeatable: false,
-      text: `INSERT INTO ${table} (keycloak_user_id, identity_provider, client_id, access_token, refresh_token)
-        VALUES ($keycloakUserId, $idp, $clientId, $accessToken, $refreshToken)`,
+      text: `INSERT INTO ${table} (keycloak_user_id, identity_provider, account, client_id, access_token, refresh_token)
+        VALUES ($keycloakUserId, $idp, $account, $clientId, $accessToken, $refreshToken)`,
       read: noColumns,
     }),
 
@@ -65,13 +65,14 @@ export function tokenRevocationsStatements(table: string): TokenRevocationsState
              AND (due.identity_provider = ANY($revocable::text[]) OR due.created_at < now() - interval '30 days')
              AND due.identity_provider <> ALL($busy::text[])
            ORDER BY due.next_attempt_at LIMIT $limit FOR UPDATE SKIP LOCKED)
-         RETURNING stored.id::text AS id, stored.keycloak_user_id, stored.identity_provider, stored.client_id,
-           stored.access_token, stored.refresh_token, stored.attempts`,
+         RETURNING stored.id::text AS id, stored.keycloak_user_id, stored.identity_provider, stored.account,
+           stored.client_id, stored.access_token, stored.refresh_token, stored.attempts`,
       read: (row) => ({
         id: String(row.id),
         attempts: Number(row.attempts),
         keycloakUserId: String(row.keycloak_user_id),
         idp: String(row.identity_provider),
+        account: String(row.account),
         clientId: row.client_id as string | null,
         accessToken: row.access_token as SealedToken,
         refreshToken: row.refresh_token as SealedToken | '',
@@ -103,7 +104,8 @@ export function tokenRevocationsStatements(table: string): TokenRevocationsState
       action: 'look for tokens that are to be revoked',
       isRepeatable: true,
       text: `SELECT stored.access_token, stored.refresh_token FROM ${table} AS stored
-         WHERE stored.keycloak_user_id = $keycloakUserId AND stored.identity_provider = $idp`,
+         WHERE stored.keycloak_user_id = $keycloakUserId AND stored.identity_provider = $idp
+           AND stored.account = $account`,
       read: (row) => ({
         accessToken: row.access_token as SealedToken,
         refreshToken: row.refresh_token as SealedToken | '',

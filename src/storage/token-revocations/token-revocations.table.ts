@@ -6,7 +6,7 @@ import { once } from '../../postgres/once.js';
 import { QueryRunnerScope } from '../../postgres/query-runner-scope.js';
 import { StatementExecutor } from '../../postgres/statement-executor.js';
 import { tablePathOf } from '../../postgres/table-path.js';
-import type { TokenKey } from '../../token-key.js';
+import type { AccountKey } from '../../token-key.js';
 import { TokenRevocation } from './token-revocation.entity.js';
 import {
   type ClaimedRevocation,
@@ -63,7 +63,7 @@ export class TokenRevocationsTable {
   }
 
   /** Returns the tokens of a key that are still to be revoked, as the surrounding transaction sees them. */
-  findPending(key: TokenKey): Promise<PendingTokens[]> {
+  findPending(key: AccountKey): Promise<PendingTokens[]> {
     const { findPending } = this.#sql();
     return this.scope.isInside()
       ? this.executor.execute(findPending, key)
