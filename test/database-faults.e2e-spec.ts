@@ -233,6 +233,7 @@ describe('preparedStatements: false', () => {
     const names: unknown = await prepared.dataSource.query('SELECT name FROM pg_prepared_statements ORDER BY name');
     expect(names).toEqual([
       { name: expect.stringMatching(/^idp_tokens_find_access_token_[0-9a-f]{12}$/) },
+      { name: expect.stringMatching(/^idp_tokens_list_accounts_[0-9a-f]{12}$/) },
       { name: expect.stringMatching(/^idp_tokens_list_keys_[0-9a-f]{12}$/) }, // at the boot
       { name: expect.stringMatching(/^idp_tokens_load_[0-9a-f]{12}$/) },
     ]);
