@@ -29,6 +29,6 @@ export default {
   globalSetup: '<rootDir>/test/support/global-setup.ts',
   globalTeardown: '<rootDir>/test/support/global-teardown.ts',
   reporters: ['default', 'summary', '<rootDir>/test/support/plain-line.reporter.js'],
-  maxWorkers: 2,
+  maxWorkers: 3, // more than two cores need, because many tests wait for a time or for another process
   testTimeout: 30_000,
 };
