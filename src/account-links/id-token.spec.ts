@@ -108,7 +108,7 @@ describe('An ID token', () => {
     ['for several clients of which another one is authorized', { aud: [CLIENT.clientId, 'other'], azp: 'other' }],
     ['for which another client is authorized', { azp: 'other' }],
     ['for which no client is authorized', { azp: null }],
-    ['for nobody', { aud: undefined }],
+    ['without an audience', { aud: undefined }],
     ['for no list of clients', { aud: { 0: CLIENT.clientId } }],
     ['that has expired', { exp: seconds(-61) }],
     ['that never expires', { exp: undefined }],
