@@ -38,6 +38,13 @@ beforeEach(async () => {
   await around.reset();
 });
 
+/** Waits until so many callers have looked whether the account is disconnected, and have joined an import or begun one. */
+async function haveLooked(looks: jest.Spied<DisconnectedAccountsTable['has']>, callers: number): Promise<void> {
+  await until(() => looks.mock.calls.length === callers);
+  await Promise.all(looks.mock.results.map(({ value }) => value));
+  await new Promise((resolve) => setImmediate(resolve));
+}
+
 async function expectNothingStored(): Promise<void> {
   await expect(around.database.query('SELECT FROM offline_tokens')).resolves.toEqual([]);
   await expect(around.database.query('SELECT FROM auth_tokens')).resolves.toEqual([]);
@@ -337,11 +344,11 @@ describe.each<RefreshOwner>(['module', 'keycloak'])('A stored token, with the re
       isFirst = false;
       return load(userId);
     });
-    const redeeming = around.pausedAt('/token');
+    const redeeming = around.pausedAt('/token refresh_token');
     const first = call();
     await redeeming.reached;
     const second = call();
-    await until(() => looks.mock.calls.length === 2);
+    await haveLooked(looks, 2);
     redeeming.goOn();
     await expect(Promise.all([first, second])).resolves.toHaveLength(2);
     for (const spy of [loads, looks]) spy.mockRestore();
@@ -354,13 +361,13 @@ describe.each<RefreshOwner>(['module', 'keycloak'])('A stored token, with the re
     await owned.manager.storeOfflineToken(ada(), ended.refreshToken);
     await owned.sessions.logout(ended.refreshToken);
     const looks = jest.spyOn(owned.app.get(DisconnectedAccountsTable), 'has');
-    const redeeming = around.pausedAt('/token');
+    const redeeming = around.pausedAt('/token refresh_token');
     const bad = Promise.allSettled(
       Array.from({ length: 3 }, () => owned.manager.getIdpTokenFromIdpUserId(adaAtAcme(), 'acme')),
     );
     await redeeming.reached;
     const good = owned.manager.getIdpTokenForAccessToken(issued.accessToken, 'acme');
-    await until(() => looks.mock.calls.length === 4);
+    await haveLooked(looks, 4);
     looks.mockRestore();
     redeeming.goOn();
     await expect(good).resolves.toMatchObject({ accessToken: keycloak.brokered.accessToken });

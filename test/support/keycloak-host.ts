@@ -127,15 +127,15 @@ export class KeycloakSurroundings {
     return { accessToken: issued.access_token, refreshToken: issued.refresh_token };
   }
 
-  /** Holds the next answer back whose path contains a text. */
-  pausedAt(path: string): { readonly reached: Promise<void>; goOn(): void } {
+  /** Holds the next answer back whose path and grant type, with a space between, contain a text. */
+  pausedAt(text: string): { readonly reached: Promise<void>; goOn(): void } {
     let goOn = (): void => undefined;
     const paused = new Promise<void>((resolve) => {
       goOn = resolve;
     });
     const reached = new Promise<void>((resolve) => {
       this.keycloak.beforeAnswering = async (asked) => {
-        if (!asked.includes(path)) return;
+        if (!asked.includes(text)) return;
         this.keycloak.beforeAnswering = undefined;
         resolve();
         await paused;

@@ -91,8 +91,8 @@ export class KeycloakStandIn implements AskableRealm {
   readonly faults: KeycloakFault[] = [];
   /** Method and path of every request that was served. */
   readonly requests: string[] = [];
-  /** Delays the answer to a request until its promise settles. */
-  beforeAnswering: ((path: string) => Promise<void>) | undefined;
+  /** Delays the answer to a request until its promise settles. It gets its path, and after a space its grant type, if it has one. */
+  beforeAnswering: ((asked: string) => Promise<void>) | undefined;
   /** How many refresh tokens the stand-in has received at its token endpoint, including refused ones. */
   redemptions = 0;
   /** Delays the answer to a refresh until its promise settles. */
@@ -189,7 +189,8 @@ export class KeycloakStandIn implements AskableRealm {
     const url = new URL(request.url ?? '/', this.url);
     const form = new URLSearchParams(Buffer.concat(chunks).toString());
     this.requests.push(`${request.method ?? ''} ${url.pathname}`);
-    await this.beforeAnswering?.(url.pathname);
+    const grantType = form.get('grant_type');
+    await this.beforeAnswering?.(grantType === null ? url.pathname : `${url.pathname} ${grantType}`);
     const answer = typeof fault === 'number' ? { status: fault } : await this.#answer(request, url, form);
     if (fault === 'reset-after-serving') return void response.destroy();
     response.statusCode = answer.status;
