@@ -89,6 +89,23 @@ function revokedOf(...subjects: string[]): string[] {
   return subjects.filter((subject) => provider.revoked.some((token) => token.startsWith(`refresh-of-${subject}-`)));
 }
 
+/** Refreshes the tokens of the user, and does something else while the provider answers. */
+async function duringRefresh(act: () => Promise<unknown>, account = ''): Promise<void> {
+  const { version } = await manager.getIdpToken(user, IDP, { account });
+  let refreshed: Promise<unknown> = Promise.resolve();
+  const exchange = await withheldAt('/token', () => {
+    refreshed = manager.getIdpToken(user, IDP, { account, rejectedVersion: version });
+  });
+  await act();
+  send(exchange, REFRESHED);
+  await Promise.allSettled([refreshed]);
+}
+
+async function outboxIsEmpty(): Promise<void> {
+  const open = 'SELECT FROM token_revocations WHERE keycloak_user_id = $1';
+  await until(async () => (await database.query(open, [user])).length === 0);
+}
+
 async function currentSubject(): Promise<string | undefined> {
   return provider.subjects.get((await manager.getIdpToken(user, IDP)).accessToken);
 }
@@ -115,19 +132,28 @@ describe('A link that is finished', () => {
 
   it('while a refresh is under way, keeps its tokens, because they are newer', async () => {
     await link('grace');
-    const { version } = await manager.getIdpToken(user, IDP);
     const callback = await begin('grace');
-    let refreshed: Promise<unknown> = Promise.resolve();
-    const exchange = await withheldAt('/token', () => {
-      refreshed = manager.getIdpToken(user, IDP, { rejectedVersion: version });
+    let linked = await manager.getIdpToken(user, IDP);
+    const { version } = linked;
+    await duringRefresh(async () => {
+      await links.finish(user, callback);
+      linked = await manager.getIdpToken(user, IDP);
     });
-    await links.finish(user, callback);
-    const linked = await manager.getIdpToken(user, IDP);
     expect(linked.version).not.toBe(version);
-    send(exchange, REFRESHED);
-    await refreshed;
     await expect(manager.getIdpToken(user, IDP)).resolves.toMatchObject({ accessToken: linked.accessToken });
     await expect(links.list(user)).resolves.toMatchObject([{ subject: 'grace', state: 'active' }]);
+    await outboxIsEmpty();
+    expect(provider.revoked).toEqual([]);
+  });
+
+  it('for another account while a refresh is under way, has the refreshed tokens revoked too', async () => {
+    await link('replaced');
+    const callback = await begin('replacing', { replaceAccount: true });
+    await duringRefresh(() => links.finish(user, callback));
+    await until(() => provider.revoked.includes(REFRESHED.refresh_token));
+    await outboxIsEmpty();
+    expect(revokedOf('replacing')).toEqual([]);
+    await expect(currentSubject()).resolves.toBe('replacing');
   });
 
   it('by two processes at once for two accounts that may replace a third one, leaves one and revokes the others', async () => {
@@ -207,8 +233,20 @@ describe('An account at the provider that the user has connected under two names
       await until(async () => isOver || (await database.query(waiting)).length > 0);
     });
     await other;
-    const open = 'SELECT FROM token_revocations WHERE keycloak_user_id = $1';
-    await until(async () => (await database.query(open, [user])).length === 0);
+    await outboxIsEmpty();
     expect(provider.revoked.filter((token) => token.startsWith(`refresh-of-${subject}-`))).toHaveLength(1);
+  });
+
+  it('is not ended by the tokens that a refresh brings after the user has ended one', async () => {
+    await link('shared');
+    await link('shared', { account: 'work' });
+    await duringRefresh(() => links.unlink(user, IDP, { account: 'work' }), 'work');
+    await link('stranger', { account: 'other' });
+    await duringRefresh(() => links.unlink(user, IDP, { account: 'other' }), 'other');
+    await until(() => provider.revoked.includes(REFRESHED.refresh_token));
+    await outboxIsEmpty();
+    expect(provider.revoked.filter((token) => token === REFRESHED.refresh_token)).toHaveLength(1);
+    expect(revokedOf('shared')).toEqual([]);
+    await expect(links.list(user)).resolves.toMatchObject([{ account: '', subject: 'shared', state: 'active' }]);
   });
 });

@@ -52,9 +52,12 @@ export function offlineTarget(
     clientIdOf: () => clientId,
     load: () => table.loadCommitted(userId),
     redeem: (lease) => redeem(userId, lease, vault, client),
-    committed: ({ rowId, successor: { offlineToken, version, redeemedVersion, rejections, issuedAt } }, now) => ({
+    committed: (
+      { redeemed: { id }, successor: { offlineToken, version, redeemedVersion, rejections, issuedAt } },
+      now,
+    ) => ({
       ...freshlyStored({
-        id: rowId,
+        id,
         version,
         parentVersion: redeemedVersion,
         clientId,
@@ -64,6 +67,7 @@ export function offlineTarget(
       ...ONLY_A_REFRESH_TOKEN,
       offlineToken,
     }),
+    isOfGrant: (row, redeemed) => row.id === redeemed.id,
     // The new token is not revoked, because a deletion here does not end the session at Keycloak.
     disown: () => Promise.resolve(),
     errorOf: (refusal) => errorOf(userId, refusal, client),

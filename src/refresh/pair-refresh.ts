@@ -65,19 +65,27 @@ export function pairTarget(
     redeem: (lease) => redeemer.redeem(lease),
     askWitness: redeemer.askWitness?.bind(redeemer),
     committed: (tokens, now) => withAssumedLifetime(committedRow(tokens, now), provider?.assumedLifetimeSeconds),
-    async disown({ successor: { accessToken, refreshToken, clientId: issuedTo } }) {
-      if (provider?.revoke) await revocations.add({ ...key, clientId: issuedTo, accessToken, refreshToken });
+    // A link replaces the pair of another account in the same row.
+    isOfGrant: (row, redeemed) =>
+      row.id === redeemed.id && (row.subject ?? redeemed.subject) === (redeemed.subject ?? row.subject),
+    async disown({ redeemed, successor: { accessToken, refreshToken, clientId: issuedTo } }) {
+      if (!provider?.revoke) return;
+      await revocations.addUnlessHeld({ ...key, clientId: issuedTo, accessToken, refreshToken }, redeemed.subject);
     },
     errorOf: (refusal) => errorOf(key, refusal, clientId),
   };
 }
 
-function committedRow({ rowId, successor }: NewTokens<PairRefresh>, now: number): AuthTokensRow {
+function committedRow({ redeemed, successor }: NewTokens<PairRefresh>, now: number): AuthTokensRow {
   const { accessToken, refreshToken, accessTokenExpiresAt, refreshTokenExpiresAt, scopes, issuedAt, version } =
     successor;
   const { redeemedVersion: parentVersion, clientId, rejections } = successor;
   return {
-    ...freshlyStored({ id: rowId, version, parentVersion, clientId, rejections, issuedSecondsAgo: now - issuedAt }),
+    ...freshlyStored({
+      ...{ id: redeemed.id, version, parentVersion, clientId, rejections },
+      issuedSecondsAgo: now - issuedAt,
+    }),
+    subject: redeemed.subject,
     tokens: { accessToken, refreshToken, accessTokenExpiresAt, refreshTokenExpiresAt, scopes, version },
     issuedAt,
     accessTokenExpiresAt,

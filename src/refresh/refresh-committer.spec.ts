@@ -15,10 +15,10 @@ async function triesToDisown(failures: Error[]): Promise<number> {
     return failure ? Promise.reject(failure) : Promise.resolve();
   });
   const target = { leases: { commit: () => Promise.resolve(false) }, load: () => Promise.resolve(null), disown };
-  const tokens = { rowId: '1', successor: { redeemedVersion: '1', version: '2' } };
+  const tokens = { redeemed: { id: '1' }, successor: { redeemedVersion: '1', version: '2' } };
   await new RefreshCommitter(drain).commit(
     target as unknown as RefreshTarget<RefreshKind>,
-    tokens as NewTokens<RefreshKind>,
+    tokens as unknown as NewTokens<RefreshKind>,
     undefined as never,
   );
   await drain.onModuleDestroy();

@@ -40,7 +40,7 @@ export class RefreshCommitter {
 
   /**
    * Stores tokens if the row still has the version that was redeemed. Settles when PostgreSQL has decided, or when the
-   * tokens are lost. Never rejects. Disowns the tokens if the host deleted their row.
+   * tokens are lost. Never rejects. Disowns the tokens if the host ended their grant.
    */
   async commit<Kind extends RefreshKind>(
     target: RefreshTarget<Kind>,
@@ -92,7 +92,7 @@ export class RefreshCommitter {
     tokens: NewTokens<Kind>,
   ): Promise<CommitOutcome<Kind>> {
     const { key, leases } = target;
-    const { successor, rowId } = tokens;
+    const { successor, redeemed } = tokens;
     if (await leases.commit(key, successor)) return { kind: 'stored' };
     let row = await target.load();
     if (row?.parentVersion === successor.redeemedVersion && row.version !== successor.version) {
@@ -102,9 +102,9 @@ export class RefreshCommitter {
     // An earlier try stored the tokens, and only its answer is lost. No other commit can have stored this version,
     // because it is random.
     if (row?.version === successor.version) return { kind: 'stored' };
-    // The host deleted the row to end the grant, so the new tokens must be revoked too, also after a new login. The
-    // callers do not wait for this, because the row has other tokens or none.
-    if (row?.id !== rowId) this.drain.track(this.#disown(target, tokens));
+    // The host ended the grant, so the new tokens must be revoked too, also after a new login. The callers do not wait
+    // for this, because the row has other tokens or none.
+    if (!row || !target.isOfGrant(row, redeemed)) this.drain.track(this.#disown(target, tokens));
     return row ? { kind: 'replaced', row } : { kind: 'deleted' };
   }
 
@@ -119,7 +119,7 @@ export class RefreshCommitter {
         const isOver = isRefused || this.drain.isOver;
         const outlook = isOver ? 'and stay valid until they expire' : 'yet';
         this.#logger.error(
-          `The ${target.subject} were deleted during a refresh. The refreshed tokens are not in the outbox ` +
+          `The ${target.subject} were deleted or replaced during a refresh. The refreshed tokens are not in the outbox ` +
             `${outlook}: ${logTextOf(error)}`,
         );
         if (isOver) return;

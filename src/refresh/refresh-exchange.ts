@@ -201,5 +201,5 @@ function redeemed<Kind extends RefreshKind>(
     clientId: target.clientIdOf(row),
     rejections: isRejected ? Math.min(row.rejections + 1, 32_767) : 0,
   };
-  return { rowId: row.id, successor: { ...tokens, ...successor } };
+  return { redeemed: row, successor: { ...tokens, ...successor } };
 }

@@ -34,9 +34,10 @@ export type ExchangeOutcome<Kind extends RefreshKind> =
    */
   | { readonly kind: 'threw'; readonly error: unknown };
 
-/** New tokens that a redeemer got, for the row with this id. */
+/** New tokens that a redeemer got for a row. */
 export interface NewTokens<Kind extends RefreshKind> {
-  readonly rowId: string;
+  /** The row whose refresh token was redeemed. */
+  readonly redeemed: Kind['row'];
   readonly successor: Kind['tokens'] & Successor;
 }
 
@@ -61,7 +62,9 @@ export interface RefreshTarget<Kind extends RefreshKind> {
   askWitness?(row: Kind['row']): Promise<AccessTokenLife>;
   /** Returns the row as it is after a commit. @param now epoch seconds of the database */
   committed(tokens: NewTokens<Kind>, now: number): Kind['row'];
-  /** Handles new tokens whose row was deleted during the exchange. */
+  /** Whether a row has the grant of the redeemed one, whatever its tokens are. */
+  isOfGrant(row: Kind['row'], redeemed: Kind['row']): boolean;
+  /** Handles new tokens whose grant the host ended during the exchange. */
   disown(tokens: NewTokens<Kind>): Promise<void>;
   /** Returns the typed error of a refusal. */
   errorOf(refusal: Refusal): Error;

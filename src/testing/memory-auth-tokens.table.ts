@@ -245,6 +245,7 @@ export class MemoryAuthTokensTable implements Omit<Pick<AuthTokensTable, keyof A
       ...readAccessToken(pair, now),
       ...readLeasedRow(pair, now),
       tokens: rowTokens(pair),
+      subject: null,
       hasRefreshToken: refreshToken !== '',
       refreshTokenValidForSeconds: secondsUntil(refreshTokenExpiresAt, now / 1000),
     });

@@ -1,7 +1,7 @@
 import type { AccountKey } from '../../token-key.js';
 import { leaseStatements, type LeaseStatements } from '../leases/lease.statements.js';
 import type { ScopedTokens } from '../stored-tokens.js';
-import { type AuthTokensRow, KEY_COLUMNS, readRow, TOKEN_COLUMNS } from './auth-tokens-row.js';
+import { type AuthTokensRow, KEY_COLUMNS, readRow, ROW_COLUMNS } from './auth-tokens-row.js';
 
 /**
  * Returns the statements that lease rows of `auth_tokens` and end their leases.
@@ -23,7 +23,7 @@ export function authTokensLeases(table: string): LeaseStatements<AccountKey, Sco
       { column: 'scopes', type: 'text', parameter: 'scopes' },
     ],
     droppedRefreshToken: { refresh_token: "''", refresh_token_expires_at: '0' },
-    columns: TOKEN_COLUMNS,
+    columns: ROW_COLUMNS,
     read: readRow,
   });
 }

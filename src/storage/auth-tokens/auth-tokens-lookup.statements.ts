@@ -11,7 +11,7 @@ import {
   KEY_CONDITION,
   readAccessToken,
   readRow,
-  TOKEN_COLUMNS,
+  ROW_COLUMNS,
 } from './auth-tokens-row.js';
 
 /** The keys of these users at one provider, all with the same account. */
@@ -99,7 +99,7 @@ export function authTokensLookups(table: string): AuthTokensLookups {
       "stored.status = 'active' AND stored.open_leases = 0",
       readAccessToken,
     ),
-    rows: lookups('load', `stored.id::text AS row_id, ${leaseColumns('stored')}, ${TOKEN_COLUMNS}`, 'true', readRow),
+    rows: lookups('load', `stored.id::text AS row_id, ${leaseColumns('stored')}, ${ROW_COLUMNS}`, 'true', readRow),
     accounts: defineStatement({
       label: 'list_accounts',
       action: ACTION,

@@ -25,6 +25,8 @@ export interface AccessTokenRow {
 /** A stored pair with the state of its refresh. */
 export interface AuthTokensRow extends AccessTokenRow, LeasedRow {
   readonly tokens: RowTokens;
+  /** The id of the account at the provider; null if it is not known. */
+  readonly subject: string | null;
   readonly hasRefreshToken: boolean;
   /** Seconds until the refresh token expires; negative when it has expired, Infinity when it never expires. */
   readonly refreshTokenValidForSeconds: number;
@@ -80,7 +82,10 @@ export const TOKEN_COLUMNS = `stored.access_token, stored.refresh_token, stored.
 export const ACCESS_TOKEN_COLUMNS = `stored.access_token, concat_ws(' ', stored.token_version, stored.access_token_expires_at,
   date_part('epoch', stored.issued_at), date_part('epoch', clock_timestamp()), stored.scopes) AS version_and_times`;
 
-/** Reads the columns of {@link TOKEN_COLUMNS} and of a leased row. */
+/** The columns that {@link readRow} reads beside those of a leased row, for the alias `stored`. */
+export const ROW_COLUMNS = `${TOKEN_COLUMNS}, stored.subject`;
+
+/** Reads the columns of {@link ROW_COLUMNS} and of a leased row. */
 export function readRow(row: QueryResultRow): AuthTokensRow {
   const leased = readLeasedRow(row);
   const tokens = readTokens(row);
@@ -88,6 +93,7 @@ export function readRow(row: QueryResultRow): AuthTokensRow {
   return {
     ...leased,
     tokens,
+    subject: row.subject as string | null,
     issuedAt: Number(row.issued_at),
     accessTokenExpiresAt: tokens.accessTokenExpiresAt,
     hasRefreshToken: tokens.refreshToken !== '',

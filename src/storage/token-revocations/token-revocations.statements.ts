@@ -32,6 +32,8 @@ export interface RevocationClaim {
 /** The statements on `token_revocations`, named by what they do. */
 export interface TokenRevocationsStatements {
   readonly add: Statement<Revocation, true>;
+  /** Adds a pair unless the user has another row with its account at the provider. */
+  readonly addUnlessHeld: Statement<Revocation & { readonly subject: string | null }, true>;
   readonly claim: Statement<RevocationClaim, ClaimedRevocation>;
   readonly postpone: Statement<{ id: string; delayMs: number; errorCode: string }, true>;
   readonly remove: Statement<{ id: string }, true>;
@@ -39,8 +41,11 @@ export interface TokenRevocationsStatements {
   readonly findPending: Statement<AccountKey, PendingTokens>;
 }
 
-/** @param table quoted path of the table */
-export function tokenRevocationsStatements(table: string): TokenRevocationsStatements {
+/**
+ * @param table quoted path of the table
+ * @param authTokens quoted path of `auth_tokens`
+ */
+export function tokenRevocationsStatements(table: string, authTokens: string): TokenRevocationsStatements {
   return {
     add: defineStatement({
       label: 'add_revocation',
@@ -48,6 +53,18 @@ export function tokenRevocationsStatements(table: string): TokenRevocationsState
       isRepeatable: false,
       text: `INSERT INTO ${table} (keycloak_user_id, identity_provider, account, client_id, access_token, refresh_token)
         VALUES ($keycloakUserId, $idp, $account, $clientId, $accessToken, $refreshToken)`,
+      read: noColumns,
+    }),
+
+    // The own row is deleted, so a statement that deletes the other one does not leave the revocation to this one.
+    addUnlessHeld: defineStatement({
+      label: 'add_revocation_unless_held',
+      action: 'note tokens for revocation',
+      isRepeatable: false,
+      text: `INSERT INTO ${table} (keycloak_user_id, identity_provider, account, client_id, access_token, refresh_token)
+        SELECT $keycloakUserId, $idp, $account, $clientId, $accessToken, $refreshToken
+          WHERE NOT EXISTS (SELECT FROM ${authTokens} AS other WHERE other.keycloak_user_id = $keycloakUserId
+            AND other.identity_provider = $idp AND other.account <> $account AND other.subject = $subject::text)`,
       read: noColumns,
     }),
 

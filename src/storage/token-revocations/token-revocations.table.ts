@@ -7,6 +7,7 @@ import { QueryRunnerScope } from '../../postgres/query-runner-scope.js';
 import { StatementExecutor } from '../../postgres/statement-executor.js';
 import { tablePathOf } from '../../postgres/table-path.js';
 import type { AccountKey } from '../../token-key.js';
+import { AuthTokens } from '../auth-tokens/auth-tokens.entity.js';
 import { TokenRevocation } from './token-revocation.entity.js';
 import {
   type ClaimedRevocation,
@@ -22,7 +23,9 @@ import {
  */
 @Injectable()
 export class TokenRevocationsTable {
-  readonly #sql = once(() => tokenRevocationsStatements(tablePathOf(this.dataSource, TokenRevocation)));
+  readonly #sql = once(() =>
+    tokenRevocationsStatements(tablePathOf(this.dataSource, TokenRevocation), tablePathOf(this.dataSource, AuthTokens)),
+  );
 
   #added: () => void = () => undefined;
 
@@ -41,7 +44,18 @@ export class TokenRevocationsTable {
     this.#added();
   }
 
-  /** Calls `listener` after each {@link add}. */
+  /**
+   * Adds a pair whose row is deleted, unless the user has the same account at the provider in another row. A provider
+   * may end all tokens of an account when one of them is revoked.
+   *
+   * @param subject the id of the account at the provider; null if it is not known
+   */
+  async addUnlessHeld(pair: Revocation, subject: string | null): Promise<void> {
+    await this.executor.execute(this.#sql().addUnlessHeld, { ...pair, subject });
+    this.#added();
+  }
+
+  /** Calls `listener` after each pair that was added. */
   whenAdded(listener: () => void): void {
     this.#added = listener;
   }
