@@ -1,16 +1,16 @@
 import type { ServerResponse } from 'node:http';
 
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, jest } from '@jest/globals';
 import type { INestApplication } from '@nestjs/common';
 
 import { AccountLinks, LinkRefusedError, QueryRunnerScope, TokenManager } from '../src/index.js';
+import { RefreshDrain } from '../src/refresh/refresh-drain.js';
 import { type Answer, CodeFlowProvider } from './support/code-flow-provider.js';
 import { createTestDatabase, type TestDatabase } from './support/test-database.js';
 import { createTokensApp } from './support/tokens-app.js';
 import { until } from './support/until.js';
 
 const IDP = 'acme';
-const REFRESHED = { access_token: 'access-refreshed', refresh_token: 'refresh-refreshed', expires_in: 3600 };
 
 let database: TestDatabase;
 let provider: CodeFlowProvider;
@@ -20,6 +20,7 @@ let linksOfOther: AccountLinks;
 let manager: TokenManager;
 let user: string;
 let users = 0;
+let refreshes = 0;
 
 beforeAll(async () => {
   database = await createTestDatabase();
@@ -89,16 +90,26 @@ function revokedOf(...subjects: string[]): string[] {
   return subjects.filter((subject) => provider.revoked.some((token) => token.startsWith(`refresh-of-${subject}-`)));
 }
 
-/** Refreshes the tokens of the user, and does something else while the provider answers. */
-async function duringRefresh(act: () => Promise<unknown>, account = ''): Promise<void> {
+/**
+ * Refreshes the tokens of the user, and does something else while the provider answers. Waits until the refreshed pair
+ * is stored or given up.
+ *
+ * @returns the new refresh token
+ */
+async function duringRefresh(act: () => Promise<unknown>, account = ''): Promise<string> {
+  const refreshToken = `refreshed-${++refreshes}`;
   const { version } = await manager.getIdpToken(user, IDP, { account });
   let refreshed: Promise<unknown> = Promise.resolve();
   const exchange = await withheldAt('/token', () => {
     refreshed = manager.getIdpToken(user, IDP, { account, rejectedVersion: version });
   });
   await act();
-  send(exchange, REFRESHED);
+  const track = jest.spyOn(RefreshDrain.prototype, 'track');
+  send(exchange, { access_token: `access-${refreshToken}`, refresh_token: refreshToken, expires_in: 3600 });
   await Promise.allSettled([refreshed]);
+  await Promise.all(track.mock.calls.map(([work]) => work));
+  track.mockRestore();
+  return refreshToken;
 }
 
 async function outboxIsEmpty(): Promise<void> {
@@ -149,9 +160,9 @@ describe('A link that is finished', () => {
   it('for another account while a refresh is under way, has the refreshed tokens revoked too', async () => {
     await link('replaced');
     const callback = await begin('replacing', { replaceAccount: true });
-    await duringRefresh(() => links.finish(user, callback));
-    await until(() => provider.revoked.includes(REFRESHED.refresh_token));
+    const refreshToken = await duringRefresh(() => links.finish(user, callback));
     await outboxIsEmpty();
+    expect(provider.revoked).toContain(refreshToken);
     expect(revokedOf('replacing')).toEqual([]);
     await expect(currentSubject()).resolves.toBe('replacing');
   });
@@ -240,13 +251,29 @@ describe('An account at the provider that the user has connected under two names
   it('is not ended by the tokens that a refresh brings after the user has ended one', async () => {
     await link('shared');
     await link('shared', { account: 'work' });
-    await duringRefresh(() => links.unlink(user, IDP, { account: 'work' }), 'work');
+    const ofShared = await duringRefresh(() => links.unlink(user, IDP, { account: 'work' }), 'work');
     await link('stranger', { account: 'other' });
-    await duringRefresh(() => links.unlink(user, IDP, { account: 'other' }), 'other');
-    await until(() => provider.revoked.includes(REFRESHED.refresh_token));
+    const ofStranger = await duringRefresh(() => links.unlink(user, IDP, { account: 'other' }), 'other');
     await outboxIsEmpty();
-    expect(provider.revoked.filter((token) => token === REFRESHED.refresh_token)).toHaveLength(1);
+    expect(provider.revoked).toContain(ofStranger);
+    expect(provider.revoked).not.toContain(ofShared);
     expect(revokedOf('shared')).toEqual([]);
     await expect(links.list(user)).resolves.toMatchObject([{ account: '', subject: 'shared', state: 'active' }]);
+  });
+});
+
+describe('An account at the provider that the user ends and connects again during a refresh', () => {
+  it('is not ended by the tokens that the refresh brings', async () => {
+    await link('again');
+    const old = await manager.getIdpToken(user, IDP);
+    const refreshToken = await duringRefresh(async () => {
+      await links.unlink(user, IDP);
+      await outboxIsEmpty();
+      await link('again');
+    });
+    await outboxIsEmpty();
+    expect(provider.revoked).toEqual([old.accessToken.replace('access', 'refresh')]);
+    expect(provider.revoked).not.toContain(refreshToken);
+    await expect(links.list(user)).resolves.toMatchObject([{ subject: 'again', state: 'active' }]);
   });
 });

@@ -19,7 +19,7 @@ import { DatabaseProxy } from './support/database-proxy.js';
 import { everythingPrinted } from './support/secrets.js';
 import { connectionsInUse, createTestDatabase, openDataSource, type TestDatabase } from './support/test-database.js';
 import { newPair, startTokenEndpoint, type TokenEndpoint } from './support/token-endpoint.js';
-import { TEST_KEY } from './support/tokens-app.js';
+import { closeWhetherBooted, TEST_KEY } from './support/tokens-app.js';
 import { until } from './support/until.js';
 
 /** What the code of the host throws at each of these moments. */
@@ -186,7 +186,7 @@ describe('a data source with another user or schema', () => {
       .init()
       .then((booted) => booted.get(AuthTokenStore).loadTokens(KEY))
       .catch((error: unknown) => error);
-    await testing.close();
+    await closeWhetherBooted(testing);
     return refusal;
   }
 

@@ -33,7 +33,7 @@ import {
   type TestDatabase,
   urlUnderTest,
 } from './support/test-database.js';
-import { newKey } from './support/tokens-app.js';
+import { closeWhetherBooted, newKey } from './support/tokens-app.js';
 import { startTokensWorker, type TokensWorker } from './support/tokens-worker.js';
 import { until } from './support/until.js';
 
@@ -99,7 +99,7 @@ async function boot({ keys, url = database.url, postgres, imports }: Boot): Prom
   })
     .setLogger(logger)
     .compile();
-  opened.push(testing);
+  opened.push({ close: () => closeWhetherBooted(testing) });
   return testing.init();
 }
 

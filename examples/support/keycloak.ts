@@ -121,12 +121,15 @@ async function fetchedRelease(): Promise<string> {
   }
 }
 
+/** Executes a script, and ends its process group when the standard input ends, as it does when this process dies. */
+const UNTIL_INPUT_ENDS = 'exec 3<&0; (cat <&3; kill 0) >/dev/null 2>&1 & exec sh "$@" 3<&-';
+
 async function launch(home: string, port: number, url: string, hostname?: string): Promise<ChildProcess> {
   const args = ['start-dev', '--import-realm', '--http-host=127.0.0.1', `--http-port=${port}`, '--log-level=warn'];
   if (hostname !== undefined) args.push(`--hostname=${hostname}`);
-  const child = spawn('sh', [join(home, 'bin', 'kc.sh'), ...args], {
+  const child = spawn('sh', ['-c', UNTIL_INPUT_ENDS, 'sh', join(home, 'bin', 'kc.sh'), ...args], {
     detached: true, // a process group of its own, so that end() ends all of its processes
-    stdio: ['ignore', 'pipe', 'pipe'],
+    stdio: ['pipe', 'pipe', 'pipe'],
     env: {
       ...process.env,
       KC_BOOTSTRAP_ADMIN_USERNAME: ADMIN.username,

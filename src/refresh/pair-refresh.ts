@@ -65,7 +65,7 @@ export function pairTarget(
     redeem: (lease) => redeemer.redeem(lease),
     askWitness: redeemer.askWitness?.bind(redeemer),
     committed: (tokens, now) => withAssumedLifetime(committedRow(tokens, now), provider?.assumedLifetimeSeconds),
-    // A link replaces the pair of another account in the same row.
+    // A link can put the pair of another account into the row. An unknown account counts as the same one.
     isOfGrant: (row, redeemed) =>
       row.id === redeemed.id && (row.subject ?? redeemed.subject) === (redeemed.subject ?? row.subject),
     async disown({ redeemed, successor: { accessToken, refreshToken, clientId: issuedTo } }) {

@@ -102,8 +102,8 @@ export class RefreshCommitter {
     // An earlier try stored the tokens, and only its answer is lost. No other commit can have stored this version,
     // because it is random.
     if (row?.version === successor.version) return { kind: 'stored' };
-    // The host ended the grant, so the new tokens must be revoked too, also after a new login. The callers do not wait
-    // for this, because the row has other tokens or none.
+    // The host ended the grant: it deleted the row, or a link put another account there. So the new tokens must be
+    // revoked too, also after a new login. The callers do not wait for this, because the row has other tokens or none.
     if (!row || !target.isOfGrant(row, redeemed)) this.drain.track(this.#disown(target, tokens));
     return row ? { kind: 'replaced', row } : { kind: 'deleted' };
   }

@@ -1,5 +1,5 @@
 -- acquire: lease tokens for a refresh
--- idp_tokens_acquire_tokens_cf96b0ccee45, repeated when its connection breaks
+-- idp_tokens_acquire_tokens_7b65106dbd1a, repeated when its connection breaks
 --   $1 keycloakUserId: text[]
 --   $2 idp: text[]
 --   $3 account: text[]
@@ -37,7 +37,7 @@ WITH unlocked AS MATERIALIZED (
   date_part('epoch', stored.issued_at) AS issued_at, date_part('epoch', stored.lease_expires_at) AS lease_expires_at, date_part('epoch', stored.first_leased_at) AS first_leased_at, date_part('epoch', stored.retry_at) AS retry_at, date_part('epoch', stored.quarantined_until) AS quarantined_until,
   stored.lease_outcome_unknown, stored.open_leases, stored.failure_count, stored.failure_kind, stored.last_error_code, stored.rejections,
   stored.access_token_rejected, stored.access_token, stored.refresh_token, stored.access_token_expires_at,
-  stored.refresh_token_expires_at, stored.scopes)
+  stored.refresh_token_expires_at, stored.scopes, stored.subject)
        SELECT * FROM granted
        UNION ALL
        SELECT asked.position, NULL, CASE WHEN stored.token_version <> asked.seen_version THEN 'replaced'
@@ -58,7 +58,7 @@ WITH unlocked AS MATERIALIZED (
   date_part('epoch', stored.issued_at) AS issued_at, date_part('epoch', stored.lease_expires_at) AS lease_expires_at, date_part('epoch', stored.first_leased_at) AS first_leased_at, date_part('epoch', stored.retry_at) AS retry_at, date_part('epoch', stored.quarantined_until) AS quarantined_until,
   stored.lease_outcome_unknown, stored.open_leases, stored.failure_count, stored.failure_kind, stored.last_error_code, stored.rejections,
   stored.access_token_rejected, stored.access_token, stored.refresh_token, stored.access_token_expires_at,
-  stored.refresh_token_expires_at, stored.scopes
+  stored.refresh_token_expires_at, stored.scopes, stored.subject
          FROM unnest((SELECT $1::text[]), (SELECT $2::text[]), (SELECT $3::text[]), (SELECT $4::bigint[]), (SELECT $5::bigint[]), (SELECT $6::bigint[]), (SELECT $7::text[]), (SELECT $8::boolean[])) WITH ORDINALITY AS asked (keycloak_user_id, identity_provider, account, lease_id, lease_ms, seen_version, seen_state, is_rejected, position)
          JOIN "auth_tokens" AS stored ON stored.keycloak_user_id = asked.keycloak_user_id AND stored.identity_provider = asked.identity_provider AND stored.account = asked.account WHERE NOT EXISTS (SELECT FROM granted WHERE granted.position = asked.position);
 

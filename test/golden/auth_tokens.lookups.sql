@@ -30,7 +30,7 @@ SELECT asked.position, stored.access_token, concat_ws(' ', stored.token_version,
         WHERE stored.status = 'active' AND stored.open_leases = 0;
 
 -- rows.one: load tokens
--- idp_tokens_load_6e6ad9679951, repeated when its connection breaks
+-- idp_tokens_load_3d935b0ccfef, repeated when its connection breaks
 --   $1 keycloakUserId: text
 --   $2 idp: text
 --   $3 account: text
@@ -45,10 +45,10 @@ SELECT stored.id::text AS row_id, stored.token_version::text AS token_version, s
   date_part('epoch', stored.issued_at) AS issued_at, date_part('epoch', stored.lease_expires_at) AS lease_expires_at, date_part('epoch', stored.first_leased_at) AS first_leased_at, date_part('epoch', stored.retry_at) AS retry_at, date_part('epoch', stored.quarantined_until) AS quarantined_until,
   stored.lease_outcome_unknown, stored.open_leases, stored.failure_count, stored.failure_kind, stored.last_error_code, stored.rejections,
   stored.access_token_rejected, stored.access_token, stored.refresh_token, stored.access_token_expires_at,
-  stored.refresh_token_expires_at, stored.scopes FROM "auth_tokens" AS stored WHERE stored.keycloak_user_id = $1 AND stored.identity_provider = $2 AND stored.account = $3 AND true;
+  stored.refresh_token_expires_at, stored.scopes, stored.subject FROM "auth_tokens" AS stored WHERE stored.keycloak_user_id = $1 AND stored.identity_provider = $2 AND stored.account = $3 AND true;
 
 -- rows.ofOneIdp: load tokens
--- idp_tokens_load_of_one_eed20110c80b, repeated when its connection breaks
+-- idp_tokens_load_of_one_2ef97790c316, repeated when its connection breaks
 --   $1 users: text[]
 --   $2 idp: text
 --   $3 account: text
@@ -63,12 +63,12 @@ SELECT stored.keycloak_user_id, stored.id::text AS row_id, stored.token_version:
   date_part('epoch', stored.issued_at) AS issued_at, date_part('epoch', stored.lease_expires_at) AS lease_expires_at, date_part('epoch', stored.first_leased_at) AS first_leased_at, date_part('epoch', stored.retry_at) AS retry_at, date_part('epoch', stored.quarantined_until) AS quarantined_until,
   stored.lease_outcome_unknown, stored.open_leases, stored.failure_count, stored.failure_kind, stored.last_error_code, stored.rejections,
   stored.access_token_rejected, stored.access_token, stored.refresh_token, stored.access_token_expires_at,
-  stored.refresh_token_expires_at, stored.scopes FROM "auth_tokens" AS stored
+  stored.refresh_token_expires_at, stored.scopes, stored.subject FROM "auth_tokens" AS stored
         WHERE stored.keycloak_user_id = ANY((SELECT $1::text[])::text[]) AND stored.identity_provider = $2
           AND stored.account = $3 AND true;
 
 -- rows.ofMany: load tokens
--- idp_tokens_load_of_many_724764601839, repeated when its connection breaks
+-- idp_tokens_load_of_many_4aee3bd1f63f, repeated when its connection breaks
 --   $1 keycloakUserId: text[]
 --   $2 idp: text[]
 --   $3 account: text[]
@@ -83,7 +83,7 @@ SELECT asked.position, stored.id::text AS row_id, stored.token_version::text AS 
   date_part('epoch', stored.issued_at) AS issued_at, date_part('epoch', stored.lease_expires_at) AS lease_expires_at, date_part('epoch', stored.first_leased_at) AS first_leased_at, date_part('epoch', stored.retry_at) AS retry_at, date_part('epoch', stored.quarantined_until) AS quarantined_until,
   stored.lease_outcome_unknown, stored.open_leases, stored.failure_count, stored.failure_kind, stored.last_error_code, stored.rejections,
   stored.access_token_rejected, stored.access_token, stored.refresh_token, stored.access_token_expires_at,
-  stored.refresh_token_expires_at, stored.scopes
+  stored.refresh_token_expires_at, stored.scopes, stored.subject
         FROM unnest((SELECT $1::text[]), (SELECT $2::text[]), (SELECT $3::text[])) WITH ORDINALITY
           AS asked (keycloak_user_id, identity_provider, account, position)
         JOIN "auth_tokens" AS stored ON stored.keycloak_user_id = asked.keycloak_user_id

@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto';
 
-import { type INestApplication, type ModuleMetadata } from '@nestjs/common';
+import { type INestApplication, type INestApplicationContext, type ModuleMetadata } from '@nestjs/common';
 import { Test } from '@nestjs/testing';
 import { TypeOrmModule } from '@nestjs/typeorm';
 import { DataSource } from 'typeorm';
@@ -25,6 +25,17 @@ export interface TokensAppSetup extends Pick<ModuleMetadata, 'controllers' | 'pr
   isDirect?: boolean;
   options?: Partial<TokensModuleOptions>;
   poolSize?: number;
+}
+
+/** Closes an application also if its boot failed. NestJS 11 then only throws the error of the boot again. */
+export async function closeWhetherBooted(app: INestApplicationContext): Promise<void> {
+  const dataSource = app.get(DataSource, { strict: false });
+  try {
+    await app.close();
+  } catch (error) {
+    if (!dataSource.isInitialized) throw error;
+    await dataSource.destroy();
+  }
 }
 
 /** Starts a Nest application with the module on a database. The caller closes it with `app.close()`. */

@@ -32,7 +32,7 @@ export interface RevocationClaim {
 /** The statements on `token_revocations`, named by what they do. */
 export interface TokenRevocationsStatements {
   readonly add: Statement<Revocation, true>;
-  /** Adds a pair unless the user has another row with its account at the provider. */
+  /** Adds a pair unless the user has a row with its account at the provider. */
   readonly addUnlessHeld: Statement<Revocation & { readonly subject: string | null }, true>;
   readonly claim: Statement<RevocationClaim, ClaimedRevocation>;
   readonly postpone: Statement<{ id: string; delayMs: number; errorCode: string }, true>;
@@ -56,15 +56,16 @@ export function tokenRevocationsStatements(table: string, authTokens: string): T
       read: noColumns,
     }),
 
-    // The own row is deleted, so a statement that deletes the other one does not leave the revocation to this one.
+    // It takes no lock on the other row. A statement that ends that row later does not find the account in any other
+    // row, and notes the pair of its row.
     addUnlessHeld: defineStatement({
       label: 'add_revocation_unless_held',
       action: 'note tokens for revocation',
       isRepeatable: false,
       text: `INSERT INTO ${table} (keycloak_user_id, identity_provider, account, client_id, access_token, refresh_token)
-        SELECT $keycloakUserId, $idp, $account, $clientId, $accessToken, $refreshToken
-          WHERE NOT EXISTS (SELECT FROM ${authTokens} AS other WHERE other.keycloak_user_id = $keycloakUserId
-            AND other.identity_provider = $idp AND other.account <> $account AND other.subject = $subject::text)`,
+        SELECT $keycloakUserId::text, $idp::text, $account, $clientId, $accessToken, $refreshToken
+          WHERE NOT EXISTS (SELECT FROM ${authTokens} AS stored WHERE stored.keycloak_user_id = $keycloakUserId
+            AND stored.identity_provider = $idp AND stored.subject = $subject::text)`,
       read: noColumns,
     }),
 

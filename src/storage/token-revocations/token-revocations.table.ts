@@ -45,8 +45,8 @@ export class TokenRevocationsTable {
   }
 
   /**
-   * Adds a pair whose row is deleted, unless the user has the same account at the provider in another row. A provider
-   * may end all tokens of an account when one of them is revoked.
+   * Adds a pair that belongs to no row, unless a row of the user has its account at the provider. A provider may end
+   * all tokens of an account when one of them is revoked.
    *
    * @param subject the id of the account at the provider; null if it is not known
    */
@@ -55,7 +55,7 @@ export class TokenRevocationsTable {
     this.#added();
   }
 
-  /** Calls `listener` after each pair that was added. */
+  /** Calls `listener` after each call that adds a pair, or would. */
   whenAdded(listener: () => void): void {
     this.#added = listener;
   }
