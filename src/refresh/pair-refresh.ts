@@ -69,11 +69,25 @@ export function pairTarget(
     isOfGrant: (row, redeemed) =>
       row.id === redeemed.id && (row.subject ?? redeemed.subject) === (redeemed.subject ?? row.subject),
     async disown({ redeemed, successor: { accessToken, refreshToken, clientId: issuedTo } }) {
-      if (!provider?.revoke) return;
-      await revocations.addUnlessHeld({ ...key, clientId: issuedTo, accessToken, refreshToken }, redeemed.subject);
+      if (!provider?.revoke || (await isConnected(key, redeemed.subject, table))) return;
+      await revocations.add({ ...key, clientId: issuedTo, accessToken, refreshToken });
     },
     errorOf: (refusal) => errorOf(key, refusal, clientId),
   };
+}
+
+/**
+ * Returns whether a row of the user has an account at the provider. A provider may end all tokens of an account when one
+ * of them is revoked.
+ */
+async function isConnected(
+  { keycloakUserId, idp }: AccountKey,
+  subject: string | null,
+  table: AuthTokensTable,
+): Promise<boolean> {
+  if (subject === null) return false;
+  const connections = await table.connectionsOf(keycloakUserId);
+  return connections.some((each) => each.idp === idp && each.subject === subject);
 }
 
 function committedRow({ redeemed, successor }: NewTokens<PairRefresh>, now: number): AuthTokensRow {

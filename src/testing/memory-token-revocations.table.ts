@@ -52,11 +52,6 @@ export class MemoryTokenRevocationsTable implements Pick<TokenRevocationsTable, 
     this.#added();
   }
 
-  /** No row has the id of its account in memory. */
-  addUnlessHeld(pair: Revocation): Promise<void> {
-    return this.add(pair);
-  }
-
   whenAdded(listener: () => void): void {
     this.#added = listener;
   }

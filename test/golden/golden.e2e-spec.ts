@@ -99,7 +99,7 @@ const statements: Record<string, Record<string, AnyStatement>> = {
   'auth_tokens.links': { ...authTokensLinks(AUTH_TOKENS, TOKEN_REVOCATIONS) },
   link_attempts: { ...linkAttemptsStatements(LINK_ATTEMPTS) },
   offline_tokens: { ...offlineTokensStatements(OFFLINE_TOKENS) },
-  token_revocations: { ...tokenRevocationsStatements(TOKEN_REVOCATIONS, AUTH_TOKENS) },
+  token_revocations: { ...tokenRevocationsStatements(TOKEN_REVOCATIONS) },
   token_keys: { ...tokenKeysStatements(TOKEN_KEYS) },
   sealed_texts: sealedTexts(),
   overview: overview(),

@@ -9,20 +9,6 @@
 INSERT INTO "token_revocations" (keycloak_user_id, identity_provider, account, client_id, access_token, refresh_token)
         VALUES ($1, $2, $3, $4, $5, $6);
 
--- addUnlessHeld: note tokens for revocation
--- idp_tokens_add_revocation_unless_held_c6911daf3b53, never repeated
---   $1 keycloakUserId: text
---   $2 idp: text
---   $3 account: character varying
---   $4 clientId: character varying
---   $5 accessToken: character varying
---   $6 refreshToken: character varying
---   $7 subject: text
-INSERT INTO "token_revocations" (keycloak_user_id, identity_provider, account, client_id, access_token, refresh_token)
-        SELECT $1::text, $2::text, $3, $4, $5, $6
-          WHERE NOT EXISTS (SELECT FROM "auth_tokens" AS stored WHERE stored.keycloak_user_id = $1
-            AND stored.identity_provider = $2 AND stored.subject = $7::text);
-
 -- claim: take up revocations
 -- idp_tokens_claim_revocations_4a26152de1d0, repeated when its connection breaks
 --   $1 revocable: text[]

@@ -32,8 +32,6 @@ export interface RevocationClaim {
 /** The statements on `token_revocations`, named by what they do. */
 export interface TokenRevocationsStatements {
   readonly add: Statement<Revocation, true>;
-  /** Adds a pair unless the user has a row with its account at the provider. */
-  readonly addUnlessHeld: Statement<Revocation & { readonly subject: string | null }, true>;
   readonly claim: Statement<RevocationClaim, ClaimedRevocation>;
   readonly postpone: Statement<{ id: string; delayMs: number; errorCode: string }, true>;
   readonly remove: Statement<{ id: string }, true>;
@@ -41,11 +39,8 @@ export interface TokenRevocationsStatements {
   readonly findPending: Statement<AccountKey, PendingTokens>;
 }
 
-/**
- * @param table quoted path of the table
- * @param authTokens quoted path of `auth_tokens`
- */
-export function tokenRevocationsStatements(table: string, authTokens: string): TokenRevocationsStatements {
+/** @param table quoted path of the table */
+export function tokenRevocationsStatements(table: string): TokenRevocationsStatements {
   return {
     add: defineStatement({
       label: 'add_revocation',
@@ -53,19 +48,6 @@ export function tokenRevocationsStatements(table: string, authTokens: string): T
       isRepeatable: false,
       text: `INSERT INTO ${table} (keycloak_user_id, identity_provider, account, client_id, access_token, refresh_token)
         VALUES ($keycloakUserId, $idp, $account, $clientId, $accessToken, $refreshToken)`,
-      read: noColumns,
-    }),
-
-    // It takes no lock on the other row. A statement that ends that row later does not find the account in any other
-    // row, and notes the pair of its row.
-    addUnlessHeld: defineStatement({
-      label: 'add_revocation_unless_held',
-      action: 'note tokens for revocation',
-      isRepeatable: false,
-      text: `INSERT INTO ${table} (keycloak_user_id, identity_provider, account, client_id, access_token, refresh_token)
-        SELECT $keycloakUserId::text, $idp::text, $account, $clientId, $accessToken, $refreshToken
-          WHERE NOT EXISTS (SELECT FROM ${authTokens} AS stored WHERE stored.keycloak_user_id = $keycloakUserId
-            AND stored.identity_provider = $idp AND stored.subject = $subject::text)`,
       read: noColumns,
     }),
 

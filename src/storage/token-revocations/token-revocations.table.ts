@@ -7,7 +7,6 @@ import { QueryRunnerScope } from '../../postgres/query-runner-scope.js';
 import { StatementExecutor } from '../../postgres/statement-executor.js';
 import { tablePathOf } from '../../postgres/table-path.js';
 import type { AccountKey } from '../../token-key.js';
-import { AuthTokens } from '../auth-tokens/auth-tokens.entity.js';
 import { TokenRevocation } from './token-revocation.entity.js';
 import {
   type ClaimedRevocation,
@@ -23,9 +22,7 @@ import {
  */
 @Injectable()
 export class TokenRevocationsTable {
-  readonly #sql = once(() =>
-    tokenRevocationsStatements(tablePathOf(this.dataSource, TokenRevocation), tablePathOf(this.dataSource, AuthTokens)),
-  );
+  readonly #sql = once(() => tokenRevocationsStatements(tablePathOf(this.dataSource, TokenRevocation)));
 
   #added: () => void = () => undefined;
 
@@ -44,18 +41,7 @@ export class TokenRevocationsTable {
     this.#added();
   }
 
-  /**
-   * Adds a pair that belongs to no row, unless a row of the user has its account at the provider. A provider may end
-   * all tokens of an account when one of them is revoked.
-   *
-   * @param subject the id of the account at the provider; null if it is not known
-   */
-  async addUnlessHeld(pair: Revocation, subject: string | null): Promise<void> {
-    await this.executor.execute(this.#sql().addUnlessHeld, { ...pair, subject });
-    this.#added();
-  }
-
-  /** Calls `listener` after each call that adds a pair, or would. */
+  /** Calls `listener` after each {@link add}. */
   whenAdded(listener: () => void): void {
     this.#added = listener;
   }
