@@ -14,6 +14,7 @@ import { createLegacyTables, legacyRows } from './support/legacy-tables.js';
 import { createTestDatabase, openDataSource, type TestDatabase } from './support/test-database.js';
 import { startTokenEndpoint, type TokenEndpoint } from './support/token-endpoint.js';
 import { createTokensApp, newKey } from './support/tokens-app.js';
+import { until } from './support/until.js';
 
 const LEGACY_INDEX = 'idx_auth_tokens_keycloak_user_identity_provider';
 
@@ -167,9 +168,10 @@ describe('several accounts in PostgreSQL', () => {
     await endpoint.close();
   });
 
-  const open = (options: Partial<TokensModuleOptions> = {}) =>
+  const open = (options: Partial<TokensModuleOptions> = {}, isDirect = false) =>
     createTokensApp({
       databaseUrl: database.url,
+      isDirect,
       options: {
         identityProviders: {
           acme: { clientId: 'client', clientSecret: 'secret', tokenEndpoint: endpoint.url },
@@ -228,7 +230,7 @@ describe('several accounts in PostgreSQL', () => {
 
   it('are written in heap-only updates, also if a refresh narrows the scopes', async () => {
     endpoint.answer = () => ({ body: { access_token: 'new', refresh_token: 'r', expires_in: 3600, scope: 'user' } });
-    const { app } = await open();
+    const { app } = await open({}, true); // the connections of a pooler live on
     const manager = app.get(TokenManager);
     const pair = { accessToken: 'old', refreshToken: 'r', accessTokenExpiresAt: 1, scopes: 'repo user' };
     await manager.storeIdpTokens('ada', 'acme', pair, { account: 'work' });
@@ -243,7 +245,8 @@ describe('several accounts in PostgreSQL', () => {
     await expect(database.query('SELECT account, scopes FROM auth_tokens')).resolves.toEqual([
       { account: 'work', scopes: 'user' },
     ]);
-    await app.close(); // the statistics of a connection arrive at its end
+    await app.close(); // the statistics of a connection arrive after its end
+    await until(async () => Number((await updates())?.all) >= 2);
     await expect(updates()).resolves.toEqual({ all: 2, hot: 2 });
   });
 

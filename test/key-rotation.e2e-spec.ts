@@ -47,7 +47,10 @@ let before: INestApplication;
 let after: INestApplication;
 let rotation: TokenKeyRotation;
 
-async function open(keys: readonly EncryptionKeyOptions[], connectionTimeoutMs = 10_000): Promise<INestApplication> {
+async function open(
+  keys: readonly EncryptionKeyOptions[],
+  { connectionTimeoutMs = 10_000, isDirect = false } = {},
+): Promise<INestApplication> {
   const acme = {
     clientId: 'client',
     clientSecret: 'client-secret',
@@ -56,6 +59,7 @@ async function open(keys: readonly EncryptionKeyOptions[], connectionTimeoutMs =
   };
   const { app } = await createTokensApp({
     databaseUrl: database.url,
+    isDirect,
     options: {
       encryption: { keys },
       identityProviders: { acme },
@@ -171,7 +175,7 @@ describe('A count of a whole table', () => {
   it('is not ended by the statement_timeout of the role or of the pool', async () => {
     await storeRows(1);
     await database.query(`ALTER DATABASE ${database.name} SET statement_timeout = '200ms'`);
-    const limited = await open([newer, older]);
+    const limited = await open([newer, older], { isDirect: true }); // a pooler has connections with the old setting
     const holder = new pg.Client({ connectionString: database.url });
     await holder.connect();
     await holder.query('BEGIN; LOCK TABLE auth_tokens IN ACCESS EXCLUSIVE MODE');
@@ -605,7 +609,7 @@ describe('TokenKeyRotation.retire', () => {
   });
 
   it('takes longer than a statement can live', async () => {
-    const quick = (await open([newer, older], 100)).get(TokenKeyRotation);
+    const quick = (await open([newer, older], { connectionTimeoutMs: 100 })).get(TokenKeyRotation);
     const start = performance.now();
     await quick.retire('older');
     expect(performance.now() - start).toBeGreaterThan(1190);
