@@ -94,9 +94,12 @@ function revokedOf(...subjects: string[]): string[] {
  * Refreshes the tokens of the user, and does something else while the provider answers. Waits until the refreshed pair
  * is stored or given up.
  *
- * @returns the new refresh token
+ * @returns the new refresh token, and whether the caller of the refresh got a token
  */
-async function duringRefresh(act: () => Promise<unknown>, account = ''): Promise<string> {
+async function duringRefresh(
+  act: () => Promise<unknown>,
+  account = '',
+): Promise<{ refreshToken: string; isServed: boolean }> {
   const refreshToken = `refreshed-${++refreshes}`;
   const { version } = await manager.getIdpToken(user, IDP, { account });
   let refreshed: Promise<unknown> = Promise.resolve();
@@ -106,10 +109,13 @@ async function duringRefresh(act: () => Promise<unknown>, account = ''): Promise
   await act();
   const track = jest.spyOn(RefreshDrain.prototype, 'track');
   send(exchange, { access_token: `access-${refreshToken}`, refresh_token: refreshToken, expires_in: 3600 });
-  await Promise.allSettled([refreshed]);
+  const isServed = await refreshed.then(
+    () => true,
+    () => false,
+  );
   await Promise.all(track.mock.calls.map(([work]) => work));
   track.mockRestore();
-  return refreshToken;
+  return { refreshToken, isServed };
 }
 
 async function outboxIsEmpty(): Promise<void> {
@@ -146,10 +152,11 @@ describe('A link that is finished', () => {
     const callback = await begin('grace');
     let linked = await manager.getIdpToken(user, IDP);
     const { version } = linked;
-    await duringRefresh(async () => {
+    const { isServed } = await duringRefresh(async () => {
       await links.finish(user, callback);
       linked = await manager.getIdpToken(user, IDP);
     });
+    expect(isServed).toBe(true);
     expect(linked.version).not.toBe(version);
     await expect(manager.getIdpToken(user, IDP)).resolves.toMatchObject({ accessToken: linked.accessToken });
     await expect(links.list(user)).resolves.toMatchObject([{ subject: 'grace', state: 'active' }]);
@@ -160,8 +167,9 @@ describe('A link that is finished', () => {
   it('for another account while a refresh is under way, has the refreshed tokens revoked too', async () => {
     await link('replaced');
     const callback = await begin('replacing', { replaceAccount: true });
-    const refreshToken = await duringRefresh(() => links.finish(user, callback));
+    const { refreshToken, isServed } = await duringRefresh(() => links.finish(user, callback));
     await outboxIsEmpty();
+    expect(isServed).toBe(true);
     expect(provider.revoked).toContain(refreshToken);
     expect(revokedOf('replacing')).toEqual([]);
     await expect(currentSubject()).resolves.toBe('replacing');
@@ -255,8 +263,8 @@ describe('An account at the provider that the user has connected under two names
     await link('stranger', { account: 'other' });
     const ofStranger = await duringRefresh(() => links.unlink(user, IDP, { account: 'other' }), 'other');
     await outboxIsEmpty();
-    expect(provider.revoked).toContain(ofStranger);
-    expect(provider.revoked).not.toContain(ofShared);
+    expect(provider.revoked).toContain(ofStranger.refreshToken);
+    expect(provider.revoked).not.toContain(ofShared.refreshToken);
     expect(revokedOf('shared')).toEqual([]);
     await expect(links.list(user)).resolves.toMatchObject([{ account: '', subject: 'shared', state: 'active' }]);
   });
@@ -266,7 +274,7 @@ describe('An account at the provider that the user ends and connects again durin
   it('is not ended by the tokens that the refresh brings', async () => {
     await link('again');
     const old = await manager.getIdpToken(user, IDP);
-    const refreshToken = await duringRefresh(async () => {
+    const { refreshToken } = await duringRefresh(async () => {
       await links.unlink(user, IDP);
       await outboxIsEmpty();
       await link('again');

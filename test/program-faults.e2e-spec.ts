@@ -19,7 +19,7 @@ import { DatabaseProxy } from './support/database-proxy.js';
 import { everythingPrinted } from './support/secrets.js';
 import { connectionsInUse, createTestDatabase, openDataSource, type TestDatabase } from './support/test-database.js';
 import { newPair, startTokenEndpoint, type TokenEndpoint } from './support/token-endpoint.js';
-import { closeWhetherBooted, TEST_KEY } from './support/tokens-app.js';
+import { closeUnbooted, TEST_KEY } from './support/tokens-app.js';
 import { until } from './support/until.js';
 
 /** What the code of the host throws at each of these moments. */
@@ -182,11 +182,17 @@ describe('a data source with another user or schema', () => {
       ],
     }).compile();
     testing.useLogger(false);
+    try {
+      await testing.init();
+    } catch (error) {
+      await closeUnbooted(testing);
+      return error;
+    }
     const refusal: unknown = await testing
-      .init()
-      .then((booted) => booted.get(AuthTokenStore).loadTokens(KEY))
+      .get(AuthTokenStore)
+      .loadTokens(KEY)
       .catch((error: unknown) => error);
-    await closeWhetherBooted(testing);
+    await testing.close();
     return refusal;
   }
 

@@ -33,7 +33,7 @@ import {
   type TestDatabase,
   urlUnderTest,
 } from './support/test-database.js';
-import { closeWhetherBooted, newKey } from './support/tokens-app.js';
+import { closeUnbooted, newKey } from './support/tokens-app.js';
 import { startTokensWorker, type TokensWorker } from './support/tokens-worker.js';
 import { until } from './support/until.js';
 
@@ -101,8 +101,14 @@ async function boot({ keys, url = database.url, isDirect, postgres, imports }: B
   })
     .setLogger(logger)
     .compile();
-  opened.push({ close: () => closeWhetherBooted(testing) });
-  return testing.init();
+  try {
+    await testing.init();
+  } catch (error) {
+    opened.push({ close: () => closeUnbooted(testing) });
+    throw error;
+  }
+  opened.push(testing);
+  return testing;
 }
 
 async function refusalOf(keys: readonly EncryptionKeyOptions[]): Promise<Error> {

@@ -16,7 +16,7 @@ import {
 } from '../src/index.js';
 import { createLegacyTables, legacyRows } from './support/legacy-tables.js';
 import { createTestDatabase, openDataSource, type TestDatabase } from './support/test-database.js';
-import { TEST_KEY } from './support/tokens-app.js';
+import { closeUnbooted, TEST_KEY } from './support/tokens-app.js';
 
 const NAMES = tokensMigrations.map(({ name }) => name);
 
@@ -50,7 +50,7 @@ async function boot(...imports: DynamicModule[]): Promise<INestApplicationContex
   try {
     await testing.init();
   } catch (error) {
-    await testing.get(DataSource, { strict: false }).destroy(); // NestJS 11 closes no application that has not started
+    await closeUnbooted(testing);
     throw error;
   }
   opened.push(testing);

@@ -66,6 +66,7 @@ describe('The request of a call', () => {
 
   it('is found in a context that a unit test made by hand', () => {
     const context = { getType: () => 'http', switchToHttp: () => ({ getRequest: () => forged }) };
+    // A context that is made by hand has only some methods.
     expect(findRequest(context as unknown as ExecutionContext)).toBe(forged);
   });
 

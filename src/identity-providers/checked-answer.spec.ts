@@ -16,6 +16,7 @@ afterEach(() => {
 
 /** A provider of the host that answers the question by this function. */
 function provider(isAccessTokenAlive?: (accessToken: string) => unknown): IdentityProvider {
+  // The mock of `refresh` has no type of its results, because nothing calls it.
   return { policy: completePolicy(), refresh: jest.fn(), isAccessTokenAlive } as unknown as IdentityProvider;
 }
 

@@ -117,6 +117,7 @@ describe('policyFault', () => {
   it('takes a missing yes-or-no for no, as in a policy of before it existed, and none of another type', () => {
     for (const field of ['oldAccessTokenSurvives', 'refreshEndsAccessToken'] as const) {
       const others = Object.fromEntries(Object.entries(policy).filter(([name]) => name !== field));
+      // Hosts without TypeScript can give what the type forbids.
       for (const older of [others, { ...others, [field]: undefined }, { ...others, [field]: true }]) {
         expect(policyFault(older as unknown as RefreshPolicy)).toBeUndefined();
       }

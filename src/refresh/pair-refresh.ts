@@ -67,7 +67,7 @@ export function pairTarget(
     committed: (tokens, now) => withAssumedLifetime(committedRow(tokens, now), provider?.assumedLifetimeSeconds),
     // A link can put the pair of another account into the row. An unknown account counts as the same one.
     isOfGrant: (row, redeemed) =>
-      row.id === redeemed.id && (row.subject ?? redeemed.subject) === (redeemed.subject ?? row.subject),
+      row.id === redeemed.id && (row.subject === redeemed.subject || row.subject === null || redeemed.subject === null),
     async disown({ redeemed, successor: { accessToken, refreshToken, clientId: issuedTo } }) {
       if (!provider?.revoke || (await isConnected(key, redeemed.subject, table))) return;
       await revocations.add({ ...key, clientId: issuedTo, accessToken, refreshToken });

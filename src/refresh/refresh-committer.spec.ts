@@ -17,6 +17,7 @@ async function triesToDisown(failures: Error[]): Promise<number> {
   const target = { leases: { commit: () => Promise.resolve(false) }, load: () => Promise.resolve(null), disown };
   const tokens = { redeemed: { id: '1' }, successor: { redeemedVersion: '1', version: '2' } };
   await new RefreshCommitter(drain).commit(
+    // The target and the tokens have only what the committer reads.
     target as unknown as RefreshTarget<RefreshKind>,
     tokens as unknown as NewTokens<RefreshKind>,
     undefined as never,

@@ -35,6 +35,7 @@ let flights: RefreshFlights;
 
 beforeEach(() => {
   started.length = 0;
+  // Stand-ins that have only what a flight uses.
   flights = new RefreshFlights(
     leasedRefresh as unknown as LeasedRefresh,
     { detached: <T>(work: () => T) => work() } as QueryRunnerScope,

@@ -137,8 +137,8 @@ export class AuthTokenStore {
 
   /**
    * Deletes the pair and returns it; `null` if there was none. The deleted pair is not revoked at the provider. If a
-   * refresh is under way, its new pair is revoked, because no row has it, unless a row of the user has the same account at
-   * the provider.
+   * refresh is under way, its new pair is revoked, because no row has it, unless a row of the user has the same account
+   * at the provider.
    */
   async deleteTokens(key: TokenKey): Promise<StoredTokens | null> {
     const deleted = await this.table.delete(checkKey(key));

@@ -88,8 +88,8 @@ export class TokenManager {
    * transaction. After its commit one of the processes that run the module sends the revocation. The process sends it
    * again while the provider is down. If the provider cannot revoke tokens, they are only deleted.
    * So are they if the user has connected the same account at the provider under another name, because a revocation
-   * could end those tokens too. A refresh under way
-   * does not restore the tokens. Its new pair is revoked on the same conditions.
+   * could end those tokens too. A refresh under way does not restore the tokens. Its new pair is revoked on the same
+   * conditions.
    *
    * With `keycloak` in the options the account stays disconnected, also if there were no tokens, until
    * {@link storeIdpTokens} or {@link importIdpTokens} stores tokens. No other method imports the copy of Keycloak's

@@ -91,7 +91,10 @@ export class KeycloakStandIn implements AskableRealm {
   readonly faults: KeycloakFault[] = [];
   /** Method and path of every request that was served. */
   readonly requests: string[] = [];
-  /** Delays the answer to a request until its promise settles. It gets its path, and after a space its grant type, if it has one. */
+  /**
+   * Delays the answer to a request until its promise settles. Gets the path of the request and, if the request has one,
+   * a space and the grant type.
+   */
   beforeAnswering: ((asked: string) => Promise<void>) | undefined;
   /** How many refresh tokens the stand-in has received at its token endpoint, including refused ones. */
   redemptions = 0;

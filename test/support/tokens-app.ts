@@ -27,15 +27,10 @@ export interface TokensAppSetup extends Pick<ModuleMetadata, 'controllers' | 'pr
   poolSize?: number;
 }
 
-/** Closes an application also if its boot failed. NestJS 11 then only throws the error of the boot again. */
-export async function closeWhetherBooted(app: INestApplicationContext): Promise<void> {
+/** Closes an application whose boot failed. NestJS 11 then only throws the error of the boot again. */
+export async function closeUnbooted(app: INestApplicationContext): Promise<void> {
   const dataSource = app.get(DataSource, { strict: false });
-  try {
-    await app.close();
-  } catch (error) {
-    if (!dataSource.isInitialized) throw error;
-    await dataSource.destroy();
-  }
+  await app.close().catch(() => dataSource.destroy());
 }
 
 /** Starts a Nest application with the module on a database. The caller closes it with `app.close()`. */
